@@ -12,6 +12,12 @@ import (
 var (
 	ErrNotFound = errors.New("document not found")
 	ErrConflict = errors.New("document changed since it was read") // also: create of one that exists
+	ErrInvalid  = errors.New("invalid document or query")          // key, kind, value, prefix or limit outside what Doc and Query allow
+	ErrBehind   = errors.New("changes are no longer kept")         // of a Follow: list again, then follow from Now
+	ErrStale    = errors.New("view of the store is out of date")   // of a Mirror that lost touch: fail closed
+	ErrLocked   = errors.New("database is in use by another process")
+	ErrSchema   = errors.New("database was written by a newer version")
+	ErrClosed   = errors.New("store is closed")
 )
 
 // Doc is one document.
@@ -56,12 +62,16 @@ type Store interface {
 	List(ctx context.Context, q Query) ([]Doc, error)
 
 	// Follow calls fn with every change under prefix committed after seq,
-	// in order, until ctx ends or fn fails. A write made through this same
-	// Store value has been given to fn before the write returns; another
-	// replica's arrives within a second. idle is called (if not nil) each
-	// time the follower knows that nothing is outstanding, at least every
-	// 250 ms while the database answers: whoever must fail closed watches
-	// for its absence. seq must be one that Now returned.
+	// in order, until ctx ends or fn fails, and returns that error. A write
+	// made through this same Store value has been given to fn before the
+	// write returns (so fn must not write to the store, nor wait for who
+	// does); another replica's arrives within a second. idle is called (if
+	// not nil) each time the follower knows that nothing is outstanding, at
+	// least every 250 ms while the database answers: whoever must fail
+	// closed watches for its absence. seq must be one that Now returned.
+	// Of a document deleted since, a follower that lags may see the
+	// deletion alone: what is deleted is erased from the history too.
+	// ErrBehind says that the history after seq is not kept any more.
 	Follow(ctx context.Context, prefix string, seq int64, fn func(Change) error, idle func()) error
 
 	// Now is the Seq of the newest committed change.
