@@ -1,0 +1,230 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lazurite.dev/internal/apierr"
+)
+
+// Front puts limits, ids, recovery, the log event and the measurement around
+// surfaces.
+type Front struct {
+	log      *slog.Logger
+	client   func(context.Context) []slog.Attr
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+}
+
+// NewFront makes a Front that logs to log and registers its metrics with reg.
+// client says for the log where a request came from; nil says nothing. It
+// fails when reg has the metrics already.
+func NewFront(log *slog.Logger, reg prometheus.Registerer, client func(context.Context) []slog.Attr) (*Front, error) {
+	f := &Front{
+		log: log, client: client,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lazurite_requests_total", Help: "Requests answered.",
+		}, []string{"surface", "method", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "lazurite_request_duration_seconds", Help: "Time from the request's header to the end of its answer.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60},
+		}, []string{"surface"}),
+	}
+	for _, c := range []prometheus.Collector{f.requests, f.duration} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("registering the request metrics: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// Serve answers one request by surface s.
+func (f *Front) Serve(s *Surface, w http.ResponseWriter, r *http.Request) {
+	ev := newEvent(s, r)
+	r = r.WithContext(withEvent(r.Context(), ev))
+	rec := &recorder{ResponseWriter: w}
+	s.setIDs(rec.Header(), r, ev)
+	rc := http.NewResponseController(w)
+	if d := s.timeout(); d > 0 {
+		end := ev.start.Add(d)
+		// Writers that know no deadlines are those of tests.
+		_, _ = rc.SetReadDeadline(end), rc.SetWriteDeadline(end)
+	} else {
+		_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})
+	}
+	r.Body = http.MaxBytesReader(rec, r.Body, s.maxBody())
+	defer f.finish(rec, r, ev)
+	defer func() {
+		if v := recover(); v != nil {
+			f.recovered(s, rec, r, v)
+		}
+	}()
+	if s.Handler == nil {
+		s.fail(rec, r, noSurface(r.Host))
+		return
+	}
+	s.Handler.ServeHTTP(rec, r)
+}
+
+func newEvent(s *Surface, r *http.Request) *Event {
+	ev := &Event{requestID: uuid.NewString(), surface: s.Name, start: time.Now()}
+	ev.correlationID = clientID(r.Header.Get("X-Ms-Correlation-Request-Id"))
+	if ev.correlationID == "" && s.IDs == TokenService {
+		if ev.correlationID = clientID(r.Header.Get("Client-Request-Id")); ev.correlationID == "" && strings.Contains(r.URL.RawQuery, "client-request-id") {
+			ev.correlationID = clientID(r.URL.Query().Get("client-request-id"))
+		}
+	}
+	if ev.correlationID == "" {
+		ev.correlationID = uuid.NewString()
+	}
+	return ev
+}
+
+// clientID is id if it may go into a header and a log, else "".
+func clientID(id string) string {
+	if len(id) > 128 {
+		return ""
+	}
+	for i := range len(id) {
+		if id[i] <= ' ' || id[i] > '~' {
+			return ""
+		}
+	}
+	return id
+}
+
+// setIDs writes the ids that s answers. Source: "Azure Resource Manager request
+// headers", and for the token service what MSAL asks.
+func (s *Surface) setIDs(h http.Header, r *http.Request, ev *Event) {
+	h.Set("X-Ms-Request-Id", ev.requestID)
+	yes := func(name string) bool { return strings.EqualFold(r.Header.Get(name), "true") }
+	echo := func(name string) {
+		if id := clientID(r.Header.Get(name)); id != "" {
+			h.Set(name, id)
+		}
+	}
+	switch s.IDs {
+	case KeyVault:
+		echo("X-Ms-Client-Request-Id")
+	case TokenService:
+		if yes("Return-Client-Request-Id") {
+			h.Set("Client-Request-Id", ev.correlationID)
+		}
+	default:
+		h.Set("X-Ms-Correlation-Request-Id", ev.correlationID)
+		if yes("X-Ms-Return-Client-Request-Id") {
+			echo("X-Ms-Client-Request-Id")
+		}
+	}
+}
+
+// recovered turns a panic into an answer, if none has begun, and a log entry.
+func (f *Front) recovered(s *Surface, w *recorder, r *http.Request, v any) {
+	if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
+		EventFrom(r.Context()).Fail(fmt.Errorf("answer aborted"))
+		w.aborted = true
+		return
+	}
+	e := apierr.From(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
+	if w.status != 0 {
+		EventFrom(r.Context()).Fail(e)
+		w.aborted = true
+		return
+	}
+	s.fail(w, r, e)
+}
+
+// finish measures and logs. It ends the connection of an answer that was cut short.
+func (f *Front) finish(w *recorder, r *http.Request, ev *Event) {
+	status := w.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	took := time.Since(ev.start)
+	f.requests.WithLabelValues(ev.surface, method(r.Method), strconv.Itoa(status)).Inc()
+	f.duration.WithLabelValues(ev.surface).Observe(took.Seconds())
+	level := slog.LevelInfo
+	switch {
+	case status >= 500:
+		level = slog.LevelError
+	case status >= 400 && status != http.StatusUnauthorized && status != http.StatusNotFound:
+		level = slog.LevelWarn // 401 and 404 are how clients ask
+	}
+	if f.log.Enabled(r.Context(), level) {
+		attrs := []slog.Attr{
+			slog.String("surface", ev.surface),
+			slog.String("method", r.Method),
+			slog.String("host", r.Host),
+			slog.String("path", r.URL.Path), // never the query: it holds codes and signatures
+			slog.Int("status", status),
+			slog.Float64("ms", float64(took.Microseconds())/1000),
+			slog.Int64("bytes", w.bytes),
+			slog.String("request", ev.requestID),
+			slog.String("correlation", ev.correlationID),
+		}
+		if f.client != nil {
+			attrs = append(attrs, f.client(r.Context())...)
+		}
+		f.log.LogAttrs(r.Context(), level, "request", append(attrs, ev.list()...)...)
+	}
+	if w.aborted {
+		panic(http.ErrAbortHandler) // net/http's way to cut an answer short
+	}
+}
+
+// method keeps what clients make up out of the metrics.
+func method(m string) string {
+	switch m {
+	case "GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS":
+		return m
+	}
+	return "other"
+}
+
+func noSurface(host string) *apierr.Error {
+	return apierr.New(apierr.NotFound, "NoSurface", "Lazurite owns the name %q, and nothing answers there.", host)
+}
+
+// recorder remembers what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status  int
+	bytes   int64
+	aborted bool
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Flush is for handlers that stream and know no ResponseController.
+func (w *recorder) Flush() {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush() // a writer that can't flush has nothing to do
+}
