@@ -1,0 +1,112 @@
+// Package trace keeps the hops of a decision as the decision is made, so that
+// `laz explain` can say what was found and which command mends it.
+//
+// Whoever decides calls [Add]; it costs an append when the request carries a
+// [Log] and nothing when it does not. The surface that answers a refusal gives
+// the hops to the recorder of package refusals. Hops are shown to people: they hold identifiers
+// and what was expected, never a secret or a token.
+package trace
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The limits of one trace; what is longer is cut, marked with an ellipsis.
+const (
+	maxHops  = 64
+	maxField = 1024 // bytes
+)
+
+// Hop is one step of a decision.
+type Hop struct {
+	Step     string `json:"step"`               // "issuer", "credential", "subject", "audience", "identity", "network", "token", "role", …
+	Subject  string `json:"subject,omitempty"`  // what was looked at: an id, a name
+	Found    string `json:"found,omitempty"`    // what was found there, a sentence
+	Expected string `json:"expected,omitempty"` // of a comparison
+	Received string `json:"received,omitempty"` // of a comparison
+	OK       bool   `json:"ok"`
+	Fix      string `json:"fix,omitempty"` // the command that would mend it
+}
+
+// Trace is a finished decision.
+type Trace struct {
+	ID          string    `json:"id"`          // the request's id
+	Correlation string    `json:"correlation"` // x-ms-correlation-request-id, or the token service's correlation_id
+	Time        time.Time `json:"time"`
+	Surface     string    `json:"surface"` // "token", "management", "keyvault", …
+	Who         string    `json:"who"`     // principal, as far as it is known
+	What        string    `json:"what"`    // action and target
+	Outcome     string    `json:"outcome"` // the code that the caller saw
+	Hops        []Hop     `json:"hops"`
+}
+
+// Log collects the hops of one request. The nil Log takes and gives nothing.
+type Log struct {
+	mu   sync.Mutex // guards hops
+	hops []Hop
+}
+
+type key struct{}
+
+// With gives a context whose hops are collected, and the Log that collects them.
+func With(ctx context.Context) (context.Context, *Log) {
+	l := &Log{}
+	return context.WithValue(ctx, key{}, l), l
+}
+
+// From is the Log of ctx, nil when nobody collects.
+func From(ctx context.Context) *Log {
+	l, _ := ctx.Value(key{}).(*Log)
+	return l
+}
+
+// Add appends a hop to the Log of ctx, if there is one.
+func Add(ctx context.Context, h Hop) { From(ctx).Add(h) }
+
+// Add appends a hop. Beyond 64 hops further ones are left out.
+func (l *Log) Add(h Hop) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.hops) < maxHops {
+		l.hops = append(l.hops, h)
+	}
+}
+
+// Hops is a copy of what was collected so far.
+func (l *Log) Hops() []Hop {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]Hop(nil), l.hops...)
+}
+
+// Trimmed is t with every text within its limit: parts of it come from callers.
+func (t Trace) Trimmed() Trace {
+	for _, s := range []*string{&t.ID, &t.Correlation, &t.Surface, &t.Who, &t.What, &t.Outcome} {
+		*s = cut(*s)
+	}
+	hops := make([]Hop, 0, len(t.Hops))
+	for _, h := range t.Hops[:min(len(t.Hops), maxHops)] {
+		for _, s := range []*string{&h.Step, &h.Subject, &h.Found, &h.Expected, &h.Received, &h.Fix} {
+			*s = cut(*s)
+		}
+		hops = append(hops, h)
+	}
+	t.Hops = hops
+	return t
+}
+
+func cut(s string) string {
+	if len(s) > maxField {
+		s = strings.ToValidUTF8(s[:maxField-3], "") + "…"
+	}
+	return strings.ToValidUTF8(s, "�")
+}
