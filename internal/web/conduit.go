@@ -1,0 +1,147 @@
+package web
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// Conduit is a net.Listener whose connections are handed to it, not accepted
+// from a socket: the proxy feeds the front door through one.
+type Conduit struct {
+	addr net.Addr
+	ch   chan net.Conn
+	done chan struct{}
+	once sync.Once
+}
+
+// NewConduit makes a Conduit that gives addr as its address.
+func NewConduit(addr net.Addr) *Conduit {
+	return &Conduit{addr: addr, ch: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// Hand gives conn to whoever accepts, and closes it when nobody does any more.
+func (c *Conduit) Hand(conn net.Conn) {
+	select {
+	case c.ch <- conn:
+	case <-c.done:
+		_ = conn.Close() // its peer sees that we stop
+	}
+}
+
+// Accept waits for the next connection; net.ErrClosed after Close.
+func (c *Conduit) Accept() (net.Conn, error) {
+	select {
+	case conn := <-c.ch:
+		return conn, nil
+	case <-c.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends Accept and Hand. It never fails.
+func (c *Conduit) Close() error {
+	c.once.Do(func() { close(c.done) })
+	return nil
+}
+
+// Addr is the address that NewConduit was given.
+func (c *Conduit) Addr() net.Addr { return c.addr }
+
+// peeked is a connection whose first bytes were read already.
+type peeked struct {
+	net.Conn
+	head []byte
+}
+
+func (p *peeked) Read(b []byte) (int, error) {
+	if len(p.head) == 0 {
+		return p.Conn.Read(b)
+	}
+	n := copy(b, p.head)
+	p.head = p.head[n:]
+	return n, nil
+}
+
+// Unread is conn such that head is read before what follows.
+func Unread(conn net.Conn, head []byte) net.Conn {
+	if len(head) == 0 {
+		return conn
+	}
+	return &peeked{conn, head}
+}
+
+// splitter sorts connections by their first byte.
+type splitter struct {
+	secure, plain *Conduit
+
+	mu      sync.Mutex // guards the rest
+	waiting map[net.Conn]struct{}
+	closed  bool
+}
+
+// Split accepts from ln until it is closed, and hands connections that begin
+// as TLS does to secure and all others to plain: one port for both. It closes
+// neither conduit, and returns nil when ln was closed, after all connections
+// were handed on or closed.
+func Split(ln net.Listener, secure, plain *Conduit) error {
+	s := &splitter{secure: secure, plain: plain, waiting: map[net.Conn]struct{}{}}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer s.close()
+	delay := 5 * time.Millisecond
+	for {
+		conn, err := ln.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil { // such as no file descriptor left; net/http waits too
+			if ne, ok := errors.AsType[net.Error](err); !ok || !ne.Timeout() && delay > time.Second {
+				return err
+			}
+			time.Sleep(delay)
+			delay *= 2
+			continue
+		}
+		delay = 5 * time.Millisecond
+		wg.Go(func() { s.sort(conn) })
+	}
+}
+
+func (s *splitter) sort(conn net.Conn) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		_ = conn.Close()
+		return
+	}
+	s.waiting[conn] = struct{}{}
+	s.mu.Unlock()
+
+	var head [1]byte
+	_ = conn.SetReadDeadline(time.Now().Add(readHeaderTimeout))
+	_, err := conn.Read(head[:])
+	_ = conn.SetReadDeadline(time.Time{})
+
+	s.mu.Lock()
+	delete(s.waiting, conn)
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		_ = conn.Close() // it said nothing
+	case head[0] == 0x16: // a TLS handshake record, RFC 8446 section 5.1
+		s.secure.Hand(Unread(conn, head[:]))
+	default:
+		s.plain.Hand(Unread(conn, head[:]))
+	}
+}
+
+func (s *splitter) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.waiting {
+		_ = c.Close()
+	}
+}
