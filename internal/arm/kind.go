@@ -1,0 +1,326 @@
+package arm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/rid"
+)
+
+// Kind describes one resource type. Every hook is optional; nil means plain
+// ARM behaviour. Hooks return an *apierr.Error for what the caller may see.
+type Kind[P any] struct {
+	Type        string   // below the namespace: "userAssignedIdentities/federatedIdentityCredentials"
+	APIVersions []string // accepted, newest first
+	Scopes      Scope    // where it may live; 0 is ResourceGroup
+	Tracked     bool     // has a location and tags, appears in lists of all resources
+	NoLocation  bool     // of a tracked type: the location may be left out
+	Name        func(name string) error
+
+	ReadOnly  []string // properties that clients cannot set (dotted paths); sent ones are ignored
+	WriteOnly []string // properties that hooks see and that are neither stored nor shown
+	NoState   bool     // the type shows no provisioningState
+
+	Default  func(ctx context.Context, old, next *Resource[P]) error // old is nil on create
+	Validate func(ctx context.Context, old, next *Resource[P]) error
+	Put      func(ctx context.Context, old, next *Resource[P]) error // acts; must be idempotent by ID
+	Delete   func(ctx context.Context, old *Resource[P]) error       // acts; must be idempotent by ID
+	Read     func(ctx context.Context, r *Resource[P]) error         // fills in what is computed, on a copy
+
+	Async      bool // PUT, PATCH and DELETE answer at once and finish as long operations
+	AsyncDel   bool // DELETE alone does
+	Exclusive  bool // writes of siblings under one parent refuse each other: 409 while one is going on
+	DeleteBody bool // DELETE answers 200 with the resource (role assignments)
+	NoPut      bool // clients cannot create it
+	NoPatch    bool
+
+	Actions map[string]Action[P] // POST …/{name}, keyed by the name as documented
+
+	// List may narrow what GET on the collection gives, by its $filter.
+	List func(ctx context.Context, filter string) (func(*Resource[P]) (bool, error), error)
+
+	// Get gives resources that exist without being stored (built-in role
+	// definitions); nil, nil when there is none. ListAt replaces the listing.
+	Get    func(ctx context.Context, id rid.ID) (*Resource[P], error)
+	ListAt func(ctx context.Context, scope rid.ID, filter string) ([]*Resource[P], error)
+}
+
+// Action answers POST {id}/{name}. Its RBAC action is {type}/{name}/action.
+type Action[P any] func(ctx context.Context, r *Resource[P], body json.RawMessage) (any, error)
+
+// Scope is where a type may live; values can be joined.
+type Scope int
+
+// The scopes.
+const (
+	ResourceGroup Scope = 1 << iota
+	Subscription
+	Tenant
+	Extension // on any resource or scope
+)
+
+// Resource is one resource as hooks see it.
+type Resource[P any] struct {
+	ID         rid.ID
+	Location   string
+	Tags       map[string]string
+	Properties P
+	Extra      map[string]json.RawMessage // identity, sku, kind, … as sent
+	Private    map[string]string          // kept, never shown
+	System     SystemData
+}
+
+// Route is a Kind with its property type erased.
+type Route struct {
+	Type        string // with namespace
+	APIVersions []string
+	Scopes      Scope
+	Tracked     bool
+	Async       bool
+
+	noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel bool
+
+	name      func(string) error
+	readOnly  []string
+	writeOnly []string
+	acts      bool // has a Put hook
+	prepare   func(ctx context.Context, old, next *Envelope) error
+	put       func(ctx context.Context, old, next *Envelope) error
+	del       func(ctx context.Context, old *Envelope) error
+	read      func(ctx context.Context, e *Envelope) error
+	list      func(ctx context.Context, filter string) (func(*Envelope) (bool, error), error)
+	get       func(ctx context.Context, id rid.ID) (*Envelope, error)
+	listAt    func(ctx context.Context, scope rid.ID, filter string) ([]*Envelope, error)
+	actions   map[string]action // keyed in lower case
+}
+
+type action struct {
+	name string
+	run  func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error)
+}
+
+// Endpoint is a path of a provider that is no resource: name checks, deleted
+// resources, locations.
+type Endpoint struct {
+	Method      string
+	Path        string // segments match without case; {name} matches one segment
+	Action      string // RBAC action asked for at the subscription or group in the path; "" lets every authenticated caller in
+	APIVersions []string
+	Handle      func(ctx context.Context, r *Request) (*Response, error)
+
+	resources bool // lists resources of all types: served by the pipeline itself
+}
+
+// ResourceLists are the endpoints that list the resources of all types in a
+// subscription and in a group.
+func ResourceLists(versions []string) []Endpoint {
+	var list []Endpoint
+	for _, p := range []string{"/subscriptions/{subscriptionId}", "/subscriptions/{subscriptionId}/resourceGroups/{resourceGroupName}"} {
+		list = append(list, Endpoint{Method: http.MethodGet, Path: p + "/resources", APIVersions: versions, resources: true})
+	}
+	return list
+}
+
+// Request is what an Endpoint gets.
+type Request struct {
+	HTTP       *http.Request
+	Params     map[string]string // by the names in Path
+	Body       json.RawMessage
+	APIVersion string
+	BaseURL    string // "https://management.azure.com", for absolute links
+}
+
+// Response is what an Endpoint answers.
+type Response struct {
+	Status int // 0 is 200
+	Header http.Header
+	Body   any // nil: no body
+}
+
+// Provider is one namespace.
+type Provider struct {
+	Namespace string // "Microsoft.KeyVault"
+	Routes    []Route
+	Endpoints []Endpoint
+}
+
+// Serve makes the Route of k in a namespace.
+func Serve[P any](namespace string, k Kind[P]) Route {
+	r := Route{
+		Type: namespace + "/" + k.Type, APIVersions: k.APIVersions, Scopes: k.Scopes, Tracked: k.Tracked, Async: k.Async,
+		noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
+		noState: k.NoState, asyncDel: k.AsyncDel, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil,
+		actions: map[string]action{},
+	}
+	if r.Scopes == 0 {
+		r.Scopes = ResourceGroup
+	}
+	r.prepare = func(ctx context.Context, old, next *Envelope) error {
+		return both(old, next, func(o, n *Resource[P]) error {
+			if k.Default != nil {
+				if err := k.Default(ctx, o, n); err != nil {
+					return err
+				}
+			}
+			if k.Validate != nil {
+				return k.Validate(ctx, o, n)
+			}
+			return nil
+		})
+	}
+	r.put = func(ctx context.Context, old, next *Envelope) error {
+		return both(old, next, func(o, n *Resource[P]) error { return k.Put(ctx, o, n) })
+	}
+	if k.Put == nil {
+		r.put = func(context.Context, *Envelope, *Envelope) error { return nil }
+	}
+	r.del = one(k.Delete)
+	r.read = one(k.Read)
+	r.list = func(ctx context.Context, filter string) (func(*Envelope) (bool, error), error) {
+		if k.List == nil {
+			return nil, nil
+		}
+		f, err := k.List(ctx, filter)
+		if err != nil {
+			return nil, err
+		}
+		return func(e *Envelope) (bool, error) {
+			res, _, err := view[P](e)
+			if err != nil {
+				return false, err
+			}
+			return f(res)
+		}, nil
+	}
+	if k.Get != nil {
+		r.get = func(ctx context.Context, id rid.ID) (*Envelope, error) {
+			res, err := k.Get(ctx, id)
+			if err != nil || res == nil {
+				return nil, err
+			}
+			return seal(r.Type, res)
+		}
+	}
+	if k.ListAt != nil {
+		r.listAt = func(ctx context.Context, scope rid.ID, filter string) ([]*Envelope, error) {
+			list, err := k.ListAt(ctx, scope, filter)
+			if err != nil {
+				return nil, err
+			}
+			out := make([]*Envelope, 0, len(list))
+			for _, res := range list {
+				e, err := seal(r.Type, res)
+				if err != nil {
+					return nil, err
+				}
+				out = append(out, e)
+			}
+			return out, nil
+		}
+	}
+	for name, run := range k.Actions {
+		r.actions[strings.ToLower(name)] = action{name, func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error) {
+			res, _, err := view[P](e)
+			if err != nil {
+				return nil, err
+			}
+			return run(ctx, res, body)
+		}}
+	}
+	return r
+}
+
+// one lifts a hook on a Resource to one on its Envelope, and carries changes back.
+func one[P any](hook func(context.Context, *Resource[P]) error) func(context.Context, *Envelope) error {
+	if hook == nil {
+		return func(context.Context, *Envelope) error { return nil }
+	}
+	return func(ctx context.Context, e *Envelope) error {
+		return both(nil, e, func(_, n *Resource[P]) error { return hook(ctx, n) })
+	}
+}
+
+// both runs f on the typed views of old and next and writes back what it changed in next.
+func both[P any](old, next *Envelope, f func(o, n *Resource[P]) error) error {
+	var o *Resource[P]
+	if old != nil {
+		var err error
+		if o, _, err = view[P](old); err != nil {
+			return err
+		}
+	}
+	n, was, err := view[P](next)
+	if err != nil {
+		return err
+	}
+	if err := f(o, n); err != nil {
+		return err
+	}
+	is, err := toMap(n.Properties)
+	if err != nil {
+		return fmt.Errorf("encode properties of %s: %w", next.ID, err)
+	}
+	if next.Properties == nil {
+		next.Properties = map[string]any{}
+	}
+	applyDiff(next.Properties, was, is)
+	next.Location, next.Tags, next.Extra, next.Private = n.Location, n.Tags, n.Extra, n.Private
+	return nil
+}
+
+// seal makes the Envelope of a resource that a hook gave.
+func seal[P any](typ string, r *Resource[P]) (*Envelope, error) {
+	p, err := toMap(r.Properties)
+	if err != nil {
+		return nil, fmt.Errorf("encode properties of %s: %w", r.ID, err)
+	}
+	return &Envelope{
+		ID: r.ID.String(), Name: r.ID.Name(), Type: typ, Location: r.Location, Tags: r.Tags,
+		Properties: p, Extra: r.Extra, Private: r.Private, System: r.System,
+	}, nil
+}
+
+// View decodes a stored resource for a reader of another provider's type.
+func View[P any](e *Envelope) (*Resource[P], error) {
+	r, _, err := view[P](e)
+	return r, err
+}
+
+// view decodes an Envelope, and gives its known properties as a map for applyDiff.
+func view[P any](e *Envelope) (*Resource[P], map[string]any, error) {
+	r := &Resource[P]{
+		ID: e.RID(), Location: e.Location, Tags: e.Tags, Extra: e.Extra, Private: e.Private, System: e.System,
+	}
+	if r.Extra == nil {
+		r.Extra = map[string]json.RawMessage{}
+	}
+	if r.Private == nil {
+		r.Private = map[string]string{}
+	}
+	b, err := json.Marshal(e.Properties)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode properties of %s: %w", e.ID, err)
+	}
+	if e.Properties != nil {
+		if err := json.Unmarshal(b, &r.Properties); err != nil {
+			return nil, nil, badProperty(err)
+		}
+	}
+	was, err := toMap(r.Properties)
+	return r, was, err
+}
+
+func badProperty(err error) error {
+	target := "properties"
+	if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && te.Field != "" {
+		target += "." + te.Field
+		return apierr.New(apierr.BadRequest, "InvalidRequestContent",
+			"The request content was invalid: '%s' must be of type %s but is a %s.", target, te.Type, te.Value).WithTarget(target)
+	}
+	return apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content was invalid and could not be deserialized: %v", err).WithTarget(target)
+}

@@ -1,0 +1,309 @@
+package arm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/ops"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/token"
+)
+
+// The names of the long operations that the pipeline runs.
+const (
+	runPut    = "arm-put"
+	runDelete = "arm-delete"
+
+	privateOp = "arm.operation" // in Envelope.Private: the operation under way
+
+	// grace is how long a request waits for its operation: what ends in this
+	// time is answered at once, as if it had not been a long one.
+	grace = 250 * time.Millisecond
+)
+
+type putInput struct {
+	Old    *Envelope     `json:"old,omitempty"`
+	Caller *token.Claims `json:"caller"`
+}
+
+// startPut records intent and operation and answers 201 or 200 with the
+// headers of a long operation. Source: ARM RPC, "Asynchronous operations".
+func (h *Handler) startPut(c *call, next *Envelope, status int) error {
+	next.setState(map[bool]string{true: "Creating", false: "Updating"}[c.old == nil])
+	input, err := json.Marshal(putInput{c.old, c.caller})
+	if err != nil {
+		return fmt.Errorf("encode operation: %w", err)
+	}
+	if err := h.res.Put(c.ctx, next); err != nil {
+		return conflict(err)
+	}
+	op, err := h.cfg.Ops.Start(c.ctx, ops.Op{Runner: runPut, Target: next.ID, Principal: c.caller.ObjectID, Input: input})
+	if err != nil {
+		return errors.Join(err, h.undo(context.WithoutCancel(c.ctx), c.old, next))
+	}
+	wait, cancel := context.WithTimeout(c.ctx, grace)
+	defer cancel()
+	op, err = h.cfg.Ops.Wait(wait, op.ID)
+	if err == nil && op.Status == ops.Failed {
+		return apierr.New(apierr.Conflict, op.Code, "%s", op.Message)
+	}
+	now, err := h.res.Get(c.ctx, next.RID())
+	if err != nil {
+		return err
+	}
+	if op.Status == ops.InProgress {
+		h.asyncHeaders(c, op, false)
+	}
+	return h.render(c, status, now)
+}
+
+// resumePut is the work of a PUT's operation; idempotent.
+func (h *Handler) resumePut(ctx context.Context, op ops.Op) error {
+	var in putInput
+	if err := decodeNumber(op.Input, &in); err != nil {
+		return fmt.Errorf("decode operation: %w", err)
+	}
+	id := rid.MustParse(op.Target)
+	rt := h.routes[strings.ToLower(id.Type())]
+	if rt == nil {
+		return fmt.Errorf("no type %s in this version", id.Type())
+	}
+	e, err := h.res.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	e.Private = setPrivate(e.Private, privateOp, op.ID)
+	if err := h.res.Put(ctx, e); err != nil {
+		return err
+	}
+	acted := rt.put(WithCaller(ctx, in.Caller), in.Old, e)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	delete(e.Private, privateOp)
+	setDone(rt, e)
+	if acted != nil {
+		e.setState("Failed")
+	}
+	return errors.Join(acted, h.res.Put(ctx, e))
+}
+
+func setPrivate(m map[string]string, k, v string) map[string]string {
+	if m == nil {
+		m = map[string]string{}
+	}
+	m[k] = v
+	return m
+}
+
+func (h *Handler) delete(c *call) error {
+	if c.old == nil {
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	release, err := h.exclusive(c)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if !c.route.Async && !c.route.asyncDel {
+		if err := h.remove(context.WithoutCancel(c.ctx), c.id); err != nil {
+			return err
+		}
+		if c.route.deleteBody {
+			return h.render(c, http.StatusOK, c.old)
+		}
+		c.w.WriteHeader(http.StatusOK)
+		return nil
+	}
+	return h.startDelete(c)
+}
+
+func (h *Handler) startDelete(c *call) error {
+	input, err := json.Marshal(putInput{Caller: c.caller})
+	if err != nil {
+		return fmt.Errorf("encode operation: %w", err)
+	}
+	gone := c.old.clone()
+	gone.setState("Deleting")
+	if err := h.res.Put(c.ctx, gone); err != nil {
+		return conflict(err)
+	}
+	op, err := h.cfg.Ops.Start(c.ctx, ops.Op{Runner: runDelete, Target: c.old.ID, Principal: c.caller.ObjectID, Input: input})
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(c.ctx, grace)
+	defer cancel()
+	op, err = h.cfg.Ops.Wait(wait, op.ID)
+	switch {
+	case err == nil && op.Status == ops.Failed:
+		return apierr.New(apierr.Conflict, op.Code, "%s", op.Message)
+	case op.Status == ops.InProgress:
+		h.asyncHeaders(c, op, true)
+		c.w.WriteHeader(http.StatusAccepted)
+	default:
+		c.w.WriteHeader(http.StatusOK)
+	}
+	return nil
+}
+
+func (h *Handler) resumeDelete(ctx context.Context, op ops.Op) error {
+	var in putInput
+	if err := decodeNumber(op.Input, &in); err != nil {
+		return fmt.Errorf("decode operation: %w", err)
+	}
+	id := rid.MustParse(op.Target)
+	err := h.remove(WithCaller(ctx, in.Caller), id)
+	if err != nil && ctx.Err() == nil {
+		if e, gerr := h.res.Get(ctx, id); gerr == nil { // it stays, and says so
+			e.setState("Failed")
+			err = errors.Join(err, h.res.Put(ctx, e))
+		}
+	}
+	return err
+}
+
+// remove deletes a resource and everything under it, deepest first. It can be
+// run again after a crash.
+func (h *Handler) remove(ctx context.Context, id rid.ID) error {
+	for {
+		under, err := h.res.List(ctx, id, "", "", 1000)
+		if err != nil {
+			return err
+		}
+		if len(under) == 0 {
+			break
+		}
+		slices.SortFunc(under, func(a, b *Envelope) int { return strings.Count(b.ID, "/") - strings.Count(a.ID, "/") })
+		// A full page may end in the middle of a subtree: take only what has
+		// nothing under it that the page does not show.
+		for _, e := range under {
+			if len(under) == 1000 {
+				more, err := h.res.List(ctx, e.RID(), "", "", 1)
+				if err != nil {
+					return err
+				}
+				if len(more) > 0 {
+					continue
+				}
+			}
+			if err := h.removeOne(ctx, e); err != nil {
+				return err
+			}
+		}
+	}
+	e, err := h.res.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return h.removeOne(ctx, e)
+}
+
+func (h *Handler) removeOne(ctx context.Context, e *Envelope) error {
+	if rt := h.routes[strings.ToLower(e.Type)]; rt != nil {
+		if err := rt.del(ctx, e); err != nil {
+			return err
+		}
+	}
+	if err := h.res.Delete(ctx, e.RID()); err != nil {
+		return err
+	}
+	if h.cfg.Deleted != nil {
+		return h.cfg.Deleted(ctx, e.RID())
+	}
+	return nil
+}
+
+// asyncHeaders points the client at the operation.
+func (h *Handler) asyncHeaders(c *call, op ops.Op, location bool) {
+	base := BaseURL(c.ctx) + "/subscriptions/" + c.id.Subscription()
+	if ns, _, ok := strings.Cut(c.route.Type, "/"); ok && c.id.Namespace() != "" {
+		base += "/providers/" + ns + "/locations/" + orGlobal(c.old) + "/"
+	} else {
+		base += "/"
+	}
+	q := "?api-version=" + c.version
+	c.w.Header().Set("Azure-AsyncOperation", base+"operationStatuses/"+op.ID+q)
+	if location {
+		c.w.Header().Set("Location", base+"operationResults/"+op.ID+q)
+	}
+	c.w.Header().Set("Retry-After", "1")
+}
+
+func orGlobal(e *Envelope) string {
+	if e == nil || e.Location == "" {
+		return "global"
+	}
+	return e.Location
+}
+
+// operationEndpoints serves the status and result of long operations, under
+// every provider's namespace and under the subscription.
+func (h *Handler) operationEndpoints() []Endpoint {
+	var list []Endpoint
+	for _, p := range []string{
+		"/subscriptions/{subscriptionId}",
+		"/subscriptions/{subscriptionId}/providers/{namespace}/locations/{location}",
+	} {
+		for _, what := range []string{"operationStatuses", "operationResults"} {
+			list = append(list, Endpoint{
+				Method: http.MethodGet, Path: p + "/" + what + "/{operation}", Handle: func(ctx context.Context, r *Request) (*Response, error) {
+					return h.operation(ctx, r, what == "operationResults")
+				},
+			})
+		}
+	}
+	return list
+}
+
+func (h *Handler) operation(ctx context.Context, r *Request, result bool) (*Response, error) {
+	op, err := h.cfg.Ops.Get(ctx, r.Params["operation"])
+	missing := apierr.New(apierr.NotFound, "OperationNotFound", "The operation '%s' could not be found.", r.Params["operation"])
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, missing
+	} else if err != nil {
+		return nil, err
+	}
+	if op.Principal != Caller(ctx).ObjectID {
+		d, err := h.cfg.Authorizer.Check(ctx, Caller(ctx).ObjectID, rid.MustParse(op.Target).Type()+"/read", false, rid.MustParse(op.Target))
+		if err != nil {
+			return nil, err
+		}
+		if !d.Allowed {
+			return nil, missing
+		}
+	}
+	hd := http.Header{}
+	if op.Status == ops.InProgress {
+		hd.Set("Retry-After", "1")
+		if result {
+			hd.Set("Location", r.BaseURL+r.HTTP.URL.RequestURI())
+			return &Response{Status: http.StatusAccepted, Header: hd}, nil
+		}
+	}
+	if result {
+		if op.Status == ops.Failed {
+			return nil, apierr.New(apierr.Conflict, op.Code, "%s", op.Message)
+		}
+		return &Response{Status: http.StatusNoContent}, nil
+	}
+	body := map[string]any{"id": r.HTTP.URL.Path, "name": op.ID, "status": op.Status, "startTime": op.Started}
+	if !op.Ended.IsZero() {
+		body["endTime"] = op.Ended
+	}
+	if op.Status == ops.Failed {
+		body["error"] = map[string]any{"code": op.Code, "message": op.Message}
+	}
+	return &Response{Header: hd, Body: body}, nil
+}

@@ -1,0 +1,451 @@
+package arm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arrival"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/token"
+	"lazurite.dev/internal/trace"
+	"lazurite.dev/internal/web"
+)
+
+// maxBody is ARM's limit of a request body. Source: ARM "Subscription limits".
+const maxBody = 4 << 20
+
+// call is one request on its way through the pipeline.
+type call struct {
+	ctx     context.Context
+	w       http.ResponseWriter
+	r       *http.Request
+	caller  *token.Claims
+	id      rid.ID
+	route   *Route // nil for endpoints
+	version string
+	action  string // RBAC action asked for
+	verb    string // action's name for POST {id}/{verb}, lower case
+	scope   rid.ID // where it is asked for
+	old     *Envelope
+	body    json.RawMessage
+}
+
+// ServeHTTP runs the pipeline: authenticate, parse, api-version, scope exists,
+// authorise, preconditions, decode, default, validate, save intent, act, save
+// result, render. Correlation ids, recovery and the log event are the front
+// door's (package web).
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if extra := h.cfg.Extra[strings.ToLower(strings.TrimSuffix(r.URL.Path, "/"))]; extra != nil {
+		extra(w, r)
+		return
+	}
+	ctx, hops := trace.With(context.WithValue(r.Context(), baseKey, "https://"+r.Host))
+	c := &call{ctx: ctx, w: w, r: r}
+	err := h.serve(c)
+	if err != nil {
+		h.refuse(c, hops, err)
+	}
+	h.activity(c, err)
+}
+
+func (h *Handler) serve(c *call) error {
+	if err := h.authenticate(c); err != nil {
+		return err
+	}
+	if strings.Contains(c.r.URL.EscapedPath(), "%2F") || strings.Contains(c.r.URL.EscapedPath(), "%2f") {
+		return apierr.New(apierr.BadRequest, "InvalidResourceId", "The path '%s' holds an encoded slash.", c.r.URL.Path)
+	}
+	if ep, params, known := h.endpoints.find(c.r.Method, c.r.URL.Path); ep != nil {
+		return h.endpoint(c, ep, params)
+	} else if known {
+		return errMethod(c.r)
+	}
+	if err := h.parse(c); err != nil {
+		return err
+	}
+	if err := h.version(c, c.route.Type, c.route.APIVersions); err != nil {
+		return err
+	}
+	switch {
+	case c.id.Collection && c.verb == "":
+		return h.collection(c)
+	default:
+		return h.item(c)
+	}
+}
+
+// authenticate checks the bearer token (RFC 6750 section 2.1).
+func (h *Handler) authenticate(c *call) error {
+	scheme, raw, _ := strings.Cut(c.r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || strings.TrimSpace(raw) == "" {
+		return errUnauthenticated()
+	}
+	claims, err := h.cfg.Verifier.Verify(c.ctx, strings.TrimSpace(raw), append(h.cfg.Audiences, audiences...)...)
+	if err != nil {
+		return translateAuth(err)
+	}
+	c.caller = claims
+	c.ctx = WithCaller(c.ctx, claims)
+	web.EventFrom(c.ctx).SetPrincipal(claims.ObjectID)
+	return nil
+}
+
+// parse reads the path and finds its type.
+func (h *Handler) parse(c *call) error {
+	id, err := rid.Parse(c.r.URL.Path)
+	if err != nil {
+		return apierr.New(apierr.BadRequest, "InvalidResourceId", "The path '%s' is no resource id: %v.", c.r.URL.Path, err)
+	}
+	c.id = id
+	c.route = h.routes[strings.ToLower(id.Type())]
+	if c.route == nil && id.Collection && c.r.Method == http.MethodPost && len(id.Types()) > 1 {
+		c.verb = strings.ToLower(id.Types()[len(id.Types())-1])
+		c.id = id.Parent()
+		c.route = h.routes[strings.ToLower(c.id.Type())]
+		if c.route != nil && c.route.actions[c.verb].run == nil {
+			return errNotFoundPath(c.r)
+		}
+	}
+	if c.route == nil {
+		return h.unknownType(id)
+	}
+	if !scopeAllowed(c.route, c.id) {
+		return apierr.New(apierr.BadRequest, "InvalidResourceType",
+			"The resource type '%s' cannot be addressed at the scope '%s'.", c.route.Type, c.id.Scope())
+	}
+	return nil
+}
+
+func (h *Handler) unknownType(id rid.ID) error {
+	ns := id.Namespace()
+	for _, p := range h.cfg.Providers {
+		if strings.EqualFold(p.Namespace, ns) {
+			return apierr.New(apierr.NotFound, "InvalidResourceType",
+				"The resource type '%s' could not be found in the namespace '%s'.", strings.Join(id.Types(), "/"), p.Namespace)
+		}
+	}
+	return apierr.New(apierr.NotFound, "InvalidResourceNamespace", "The resource namespace '%s' is invalid.", ns)
+}
+
+func scopeAllowed(rt *Route, id rid.ID) bool {
+	if rt.Scopes&Extension != 0 || id.Collection && id.Namespace() != "" {
+		return true
+	}
+	switch {
+	case id.Namespace() == "":
+		return true
+	case id.Scope().ResourceGroup() != "" && id.Scope().Namespace() == "":
+		return rt.Scopes&ResourceGroup != 0
+	case id.Scope().Subscription() != "" && id.Scope().Namespace() == "":
+		return rt.Scopes&Subscription != 0
+	default:
+		return rt.Scopes&Tenant != 0 && id.Scope().IsRoot()
+	}
+}
+
+func (h *Handler) version(c *call, typ string, known []string) error {
+	v, newer, err := apiVersion(c.r.URL.Query(), typ, known)
+	if err != nil {
+		return err
+	}
+	if newer {
+		h.newer.Add(1)
+		c.w.Header().Set(NewerVersionHeader, v)
+	}
+	c.version = v
+	return nil
+}
+
+// item serves one resource: everything that is not a list.
+func (h *Handler) item(c *call) error {
+	rt := c.route
+	c.scope = c.id
+	switch c.r.Method {
+	case http.MethodGet, http.MethodHead:
+		c.action = rt.Type + "/read"
+	case http.MethodPut, http.MethodPatch:
+		c.action = rt.Type + "/write"
+	case http.MethodDelete:
+		c.action = rt.Type + "/delete"
+	case http.MethodPost:
+		if c.verb == "" {
+			return errMethod(c.r)
+		}
+		c.action = rt.Type + "/" + rt.actions[c.verb].name + "/action"
+	default:
+		return errMethod(c.r)
+	}
+	if rt.Type == rid.TypeSubscription && c.r.Method != http.MethodGet {
+		return errMethod(c.r)
+	}
+	if err := h.scopeExists(c.ctx, c.id); err != nil {
+		return err
+	}
+	if err := h.authorise(c); err != nil {
+		return err
+	}
+	if err := h.registered(c); err != nil {
+		return err
+	}
+	old, err := h.res.Get(c.ctx, c.id)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	c.old = old
+	if h.cfg.Gate != nil && old != nil {
+		if err := h.cfg.Gate(c.ctx, old, c.caller); err != nil {
+			return err
+		}
+	}
+	if err := preconditions(c.r, old); err != nil {
+		return err
+	}
+	switch c.r.Method {
+	case http.MethodPut:
+		return h.put(c)
+	case http.MethodPatch:
+		return h.patch(c)
+	case http.MethodDelete:
+		return h.delete(c)
+	case http.MethodPost:
+		return h.act(c)
+	default:
+		return h.get(c)
+	}
+}
+
+// scopeExists refuses ids whose subscription, group or parent is not there.
+func (h *Handler) scopeExists(ctx context.Context, id rid.ID) error {
+	if s, ok := id.SubscriptionID(); ok && !s.Equal(id) {
+		if _, err := h.res.Get(ctx, s); errors.Is(err, store.ErrNotFound) {
+			return apierr.New(apierr.NotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", s.Name())
+		} else if err != nil {
+			return err
+		}
+	}
+	if g, ok := id.Group(); ok && !g.Equal(id) {
+		if _, err := h.res.Get(ctx, g); errors.Is(err, store.ErrNotFound) {
+			return apierr.New(apierr.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", g.Name())
+		} else if err != nil {
+			return err
+		}
+	}
+	p := id.Parent()
+	if p.Namespace() == "" {
+		return nil
+	}
+	if _, err := h.res.Get(ctx, p); errors.Is(err, store.ErrNotFound) {
+		if h.routes[strings.ToLower(p.Type())] == nil { // a data-plane part of a resource, such as a secret
+			return h.scopeExists(ctx, p)
+		}
+		return apierr.New(apierr.NotFound, "ParentResourceNotFound",
+			"Failed to perform the operation on resource(s) of type '%s', because the parent resource '%s' could not be found.", id.Type(), p)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// registered refuses writes of a provider that the subscription unregistered.
+func (h *Handler) registered(c *call) error {
+	if h.cfg.Registered == nil || c.r.Method == http.MethodGet || c.id.Namespace() == "" || c.id.Subscription() == "" {
+		return nil
+	}
+	ns, _, _ := strings.Cut(c.route.Type, "/")
+	ok, err := h.cfg.Registered(c.ctx, c.id.Subscription(), ns)
+	if err != nil || ok {
+		return err
+	}
+	return apierr.New(apierr.Conflict, "MissingSubscriptionRegistration",
+		"The subscription is not registered to use namespace '%s'. See https://aka.ms/rps-not-found for how to register subscriptions.", ns)
+}
+
+func (h *Handler) authorise(c *call) error {
+	d, err := h.cfg.Authorizer.Check(c.ctx, c.caller.ObjectID, c.action, false, c.scope)
+	if err != nil {
+		return err
+	}
+	web.EventFrom(c.ctx).SetOperation(c.action)
+	web.EventFrom(c.ctx).SetResource(c.scope.String())
+	if !d.Allowed {
+		return forbidden(c.caller, c.action, c.scope)
+	}
+	return nil
+}
+
+// preconditions judges If-Match and If-None-Match (RFC 9110 section 13.1).
+func preconditions(r *http.Request, old *Envelope) error {
+	failed := func(format string, args ...any) error {
+		return apierr.New(apierr.PreconditionFailed, "PreconditionFailed", format, args...)
+	}
+	if m := r.Header.Get("If-Match"); m != "" {
+		if old == nil {
+			return failed("The condition 'If-Match: %s' is not met: the resource does not exist.", m)
+		}
+		if !etagMatches(m, old.ETag()) {
+			return failed("The condition 'If-Match: %s' is not met: the resource's etag is %s.", m, old.ETag())
+		}
+	}
+	if m := r.Header.Get("If-None-Match"); m != "" && old != nil && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if etagMatches(m, old.ETag()) {
+			return failed("The condition 'If-None-Match: %s' is not met: the resource exists with the etag %s.", m, old.ETag())
+		}
+	}
+	return nil
+}
+
+func etagMatches(list, tag string) bool {
+	for m := range strings.SplitSeq(list, ",") {
+		m = strings.TrimSpace(m)
+		if m == "*" || m == tag || m == strings.Trim(tag, `"`) {
+			return true
+		}
+	}
+	return false
+}
+
+// readBody decodes the request's JSON object.
+func readBody(c *call) error {
+	if ct := c.r.Header.Get("Content-Type"); ct != "" {
+		if mt, _, err := mime.ParseMediaType(ct); err != nil || mt != "application/json" && !strings.HasSuffix(mt, "+json") {
+			return apierr.New(apierr.UnsupportedMedia, "UnsupportedMediaType",
+				"The content media type '%s' is not supported. Only 'application/json' is supported.", ct)
+		}
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, maxBody))
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return apierr.New(apierr.TooLarge, "RequestContentTooLarge", "The request content is larger than %d bytes.", maxBody)
+		}
+		return apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content could not be read: %v.", err)
+	}
+	c.body = b
+	return nil
+}
+
+func (h *Handler) endpoint(c *call, ep *Endpoint, params map[string]string) error {
+	if err := h.version(c, ep.Path, ep.APIVersions); err != nil {
+		return err
+	}
+	scope := rid.ID{}
+	if s := params["subscriptionId"]; s != "" {
+		id, err := rid.Parse("/subscriptions/" + s)
+		if err != nil {
+			return apierr.New(apierr.BadRequest, "InvalidSubscriptionId", "The subscription id '%s' is malformed.", s)
+		}
+		if g := params["resourceGroupName"]; g != "" {
+			if id, err = rid.Parse(id.String() + "/resourceGroups/" + g); err != nil {
+				return apierr.New(apierr.BadRequest, "InvalidResourceGroup", "The resource group name '%s' is malformed.", g)
+			}
+		}
+		if _, err := h.res.Get(c.ctx, id); errors.Is(err, store.ErrNotFound) {
+			if err := h.scopeExists(c.ctx, id); err != nil {
+				return err
+			}
+			if id.ResourceGroup() != "" {
+				return apierr.New(apierr.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", id.ResourceGroup())
+			}
+			return apierr.New(apierr.NotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", s)
+		} else if err != nil {
+			return err
+		}
+		scope = id
+	}
+	c.action, c.scope = ep.Action, scope
+	if ep.Action != "" {
+		if err := h.authorise(c); err != nil {
+			return err
+		}
+	}
+	if ep.resources {
+		return h.resources(c, scope)
+	}
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+		if err := readBody(c); err != nil {
+			return err
+		}
+	}
+	res, err := ep.Handle(c.ctx, &Request{HTTP: c.r, Params: params, Body: c.body, APIVersion: c.version, BaseURL: BaseURL(c.ctx)})
+	if err != nil {
+		return err
+	}
+	h.respond(c, res)
+	return nil
+}
+
+func (h *Handler) respond(c *call, res *Response) {
+	for k, vs := range res.Header {
+		c.w.Header()[k] = vs
+	}
+	status := res.Status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	if res.Body == nil {
+		c.w.WriteHeader(status)
+		return
+	}
+	writeJSON(c.w, status, res.Body)
+}
+
+// refuse records who was refused what and answers.
+func (h *Handler) refuse(c *call, hops *trace.Log, err error) {
+	e := apierr.From(err)
+	ev := web.EventFrom(c.ctx)
+	ev.Fail(err)
+	if k := e.Kind; h.cfg.Recorder != nil && (k == apierr.Unauthorized || k == apierr.Forbidden) {
+		t := trace.Trace{
+			ID: web.RequestID(c.ctx), Correlation: web.CorrelationID(c.ctx), Time: time.Now().UTC(),
+			Surface: "management", What: c.action + " on " + c.scope.String(), Outcome: e.Error(), Hops: hops.Hops(),
+		}
+		if c.caller != nil {
+			t.Who = c.caller.Display() + " (" + c.caller.ObjectID + ")"
+		}
+		h.cfg.Recorder.Record(t)
+	}
+	writeError(c.w, c.r, err)
+}
+
+// activity reports writes, deletes and actions, refused ones included.
+func (h *Handler) activity(c *call, err error) {
+	if h.cfg.Activity == nil || c.caller == nil || c.action == "" || strings.HasSuffix(c.action, "/read") {
+		return
+	}
+	ev := Event{
+		Time: time.Now().UTC(), Correlation: web.CorrelationID(c.ctx), Request: web.RequestID(c.ctx), Caller: c.caller,
+		Action: c.action, Scope: c.scope, Method: c.r.Method, ClientIP: arrival.From(c.ctx).Client.String(), Status: http.StatusOK,
+	}
+	if err != nil {
+		e := apierr.From(err)
+		ev.Status, ev.Code = e.Kind.Status(), e.Code
+	}
+	h.cfg.Activity(context.WithoutCancel(c.ctx), ev)
+}
+
+func errMethod(r *http.Request) error {
+	return apierr.New(apierr.MethodNotAllowed, "MethodNotAllowed", "The HTTP method '%s' is not supported at '%s'.", r.Method, r.URL.Path)
+}
+
+func errNotFoundPath(r *http.Request) error {
+	return apierr.New(apierr.NotFound, "NotFound", "There is nothing at '%s %s'.", r.Method, r.URL.Path)
+}
+
+func errResourceNotFound(id rid.ID) error {
+	if id.Namespace() == "" {
+		if id.ResourceGroup() != "" {
+			return apierr.New(apierr.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", id.Name())
+		}
+		return apierr.New(apierr.NotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", id.Name())
+	}
+	return apierr.New(apierr.NotFound, "ResourceNotFound",
+		"The Resource '%s/%s' under resource group '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",
+		id.Type(), strings.Join(id.Names(), "/"), id.ResourceGroup())
+}
