@@ -48,13 +48,16 @@ type Event struct {
 	Method      string
 }
 
+// Recorder keeps refusals for explain.
+type Recorder interface{ Record(trace.Trace) }
+
 // Config is what the management plane is made of.
 type Config struct {
 	Store      store.Store
 	Ops        *ops.Manager
 	Verifier   Verifier
 	Authorizer Authorizer
-	Recorder   *trace.Recorder
+	Recorder   Recorder // nil: refusals are not recorded
 	Log        *slog.Logger
 	Providers  []Provider
 	TenantID   string

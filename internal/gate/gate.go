@@ -1,0 +1,370 @@
+// Package gate is the pipeline of the data planes. A plane is a table of
+// operations; each request passes network, token, api-version, policy and
+// limits in this order before its handler runs, and a handler cannot skip a
+// step.
+package gate
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arrival"
+	"lazurite.dev/internal/rbac"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/token"
+	"lazurite.dev/internal/trace"
+	"lazurite.dev/internal/web"
+)
+
+// Verifier checks an access token of ours.
+type Verifier interface {
+	Verify(ctx context.Context, raw string, audiences ...string) (*token.Claims, error)
+}
+
+// Authorizer asks the policy engine.
+type Authorizer interface {
+	Check(ctx context.Context, oid, action string, data bool, scope rid.ID) (rbac.Decision, error)
+}
+
+// Recorder keeps refusals for explain.
+type Recorder interface{ Record(trace.Trace) }
+
+// Config is what every plane shares.
+type Config struct {
+	Verifier   Verifier
+	Authorizer Authorizer
+	Recorder   Recorder // nil: refusals are not recorded
+}
+
+// Plane is one data plane.
+type Plane struct {
+	Name       string   // "keyvault": surface's name in logs, traces and metrics
+	Audiences  []string // resources whose tokens are taken
+	Operations []Operation
+
+	// Resolve finds the resource behind a host name; its refusal is the answer.
+	Resolve func(ctx context.Context, host string) (*Target, error)
+	// Version checks the api-version and gives the one that is served.
+	Version func(c *Call) error
+	// Challenge adds the headers of a 401.
+	Challenge func(h http.Header, t *Target)
+	// WriteError puts a refusal into the plane's words.
+	WriteError func(w http.ResponseWriter, c *Call, e *apierr.Error)
+	// Headers adds what every answer of the plane carries.
+	Headers func(h http.Header, c *Call)
+	// RefuseNetwork, RefuseRole word the two refusals; the call says of whom.
+	RefuseNetwork func(c *Call, why Blocked) *apierr.Error
+	RefuseRole    func(c *Call, action string, scope rid.ID, d rbac.Decision) *apierr.Error
+}
+
+// Operation is one thing that a plane can do.
+type Operation struct {
+	Method string
+	Path   string             // "/secrets/{name}/{version}"; segments match without case, {x} matches one segment
+	Action string             // RBAC data action: "Microsoft.KeyVault/vaults/secrets/getSecret/action"
+	Scope  func(*Call) string // path below the resource at which Action is asked for: "/secrets/NAME"; nil: the resource
+	Body   int64              // largest body in bytes; 0 is 1 MiB
+	Handle func(*Call) (any, error)
+
+	// Permission is the word of another policy model (Key Vault's access
+	// policies: "secrets/get"); Target.Authorize judges it.
+	Permission string
+}
+
+// Target is the resource that a host name stands for.
+type Target struct {
+	ID       rid.ID
+	Location string
+	Network  Network
+	Data     any // the plane's own
+
+	// Authorize replaces RBAC for this resource when not nil.
+	Authorize func(c *Call, op *Operation) error
+}
+
+// Network is a resource's firewall.
+type Network struct {
+	Public       bool // publicNetworkAccess is not Disabled
+	DefaultAllow bool // networkAcls.defaultAction
+	IPRules      []netip.Prefix
+	Trusted      bool     // networkAcls.bypass lets trusted services in
+	Endpoints    []string // approved private endpoints, lower-case resource ids
+}
+
+// Blocked says which of the network gates refused.
+type Blocked int
+
+// The network gates.
+const (
+	BlockedConnection Blocked = iota + 1 // public access is disabled and the arrival is public
+	BlockedFirewall                      // no rule lets the client's address in
+)
+
+// Call is one request.
+type Call struct {
+	Context    context.Context
+	Request    *http.Request
+	Target     *Target
+	Caller     *token.Claims
+	Params     map[string]string // of the operation's path
+	APIVersion string
+	Operation  *Operation
+
+	w    http.ResponseWriter
+	body int64
+}
+
+// Reply is for handlers whose answer is not 200 with a JSON body.
+type Reply struct {
+	Status int
+	Header http.Header
+	Body   any // JSON; nil: none
+}
+
+// Decode reads the JSON body into v.
+func (c *Call) Decode(v any) error {
+	if err := web.ReadJSON(c.Request, c.body, v); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Handler serves a plane.
+type Handler struct {
+	cfg   Config
+	plane Plane
+	segs  [][]string
+}
+
+// New makes the handler of a plane.
+func New(cfg Config, p Plane) *Handler {
+	h := &Handler{cfg: cfg, plane: p}
+	for _, op := range p.Operations {
+		h.segs = append(h.segs, strings.Split(strings.Trim(op.Path, "/"), "/"))
+	}
+	return h
+}
+
+// ServeHTTP runs the pipeline.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	ctx, hops := trace.With(r.Context())
+	c := &Call{Context: ctx, Request: r, w: w}
+	out, err := h.serve(c)
+	if h.plane.Headers != nil {
+		h.plane.Headers(w.Header(), c)
+	}
+	if err != nil {
+		h.refuse(c, hops, err)
+		return
+	}
+	switch v := out.(type) {
+	case nil:
+		w.WriteHeader(http.StatusOK)
+	case *Reply:
+		h.reply(w, v)
+	default:
+		web.WriteJSON(w, http.StatusOK, v)
+	}
+}
+
+func (h *Handler) reply(w http.ResponseWriter, v *Reply) {
+	for k, vs := range v.Header {
+		w.Header()[k] = vs
+	}
+	if v.Body == nil {
+		w.WriteHeader(v.Status)
+		return
+	}
+	web.WriteJSON(w, v.Status, v.Body)
+}
+
+func (h *Handler) serve(c *Call) (any, error) {
+	t, err := h.plane.Resolve(c.Context, c.Request.Host)
+	if err != nil {
+		return nil, err
+	}
+	c.Target = t
+	web.EventFrom(c.Context).SetResource(t.ID.String())
+	blocked := h.network(c)
+	raw, hasToken := bearer(c.Request)
+	if blocked != 0 {
+		if hasToken { // the text names the caller, when there is one
+			c.Caller, _ = h.cfg.Verifier.Verify(c.Context, raw, h.plane.Audiences...)
+		}
+		return nil, h.plane.RefuseNetwork(c, blocked)
+	}
+	if !hasToken {
+		return nil, apierr.New(apierr.Unauthorized, "missing", "Request is missing a Bearer or PoP token.")
+	}
+	if c.Caller, err = h.cfg.Verifier.Verify(c.Context, raw, h.plane.Audiences...); err != nil {
+		return nil, err
+	}
+	web.EventFrom(c.Context).SetPrincipal(c.Caller.ObjectID)
+	op, err := h.operation(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.plane.Version(c); err != nil {
+		return nil, err
+	}
+	if err := h.authorise(c, op); err != nil {
+		return nil, err
+	}
+	c.body = op.Body
+	if c.body == 0 {
+		c.body = 1 << 20
+	}
+	return op.Handle(c)
+}
+
+func bearer(r *http.Request) (string, bool) {
+	scheme, raw, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	raw = strings.TrimSpace(raw)
+	return raw, strings.EqualFold(scheme, "Bearer") && raw != ""
+}
+
+// network judges how the request came in; 0 lets it pass.
+func (h *Handler) network(c *Call) Blocked {
+	a, n := arrival.From(c.Context), c.Target.Network
+	hop := trace.Hop{Step: "network", Subject: c.Target.ID.String(), Received: a.Client.String()}
+	b := judge(a, n)
+	switch b {
+	case BlockedConnection:
+		hop.Found = "public network access is disabled, and the request came over no approved private endpoint"
+		hop.Fix = "az resource update --ids " + c.Target.ID.String() + " --set properties.publicNetworkAccess=Enabled"
+	case BlockedFirewall:
+		hop.Found = "the default action is Deny, and no rule has the client's address"
+		hop.Fix = "az keyvault network-rule add --name " + c.Target.ID.Name() + " --ip-address " + a.Client.String()
+	default:
+		hop.OK, hop.Found = true, "the address is let in"
+	}
+	trace.Add(c.Context, hop)
+	return b
+}
+
+func judge(a arrival.Arrival, n Network) Blocked {
+	switch {
+	case a.Kind == arrival.PrivateEndpoint:
+		for _, e := range n.Endpoints {
+			if strings.EqualFold(e, a.Endpoint) {
+				return 0
+			}
+		}
+		return BlockedConnection
+	case a.Kind == arrival.TrustedService && n.Trusted:
+		return 0
+	case !n.Public:
+		return BlockedConnection
+	case n.DefaultAllow:
+		return 0
+	}
+	for _, p := range n.IPRules {
+		if p.Contains(a.Client.Unmap()) {
+			return 0
+		}
+	}
+	return BlockedFirewall
+}
+
+// operation finds what method and path ask for.
+func (h *Handler) operation(c *Call) (*Operation, error) {
+	method := c.Request.Method
+	if o := c.Request.Header.Get("X-HTTP-METHOD"); o != "" && method == http.MethodPost {
+		method = strings.ToUpper(o)
+	}
+	path := strings.Trim(c.Request.URL.Path, "/")
+	segs := strings.Split(path, "/")
+	other := false
+	for i := range h.segs {
+		params, ok := match(h.segs[i], segs)
+		if !ok {
+			continue
+		}
+		if h.plane.Operations[i].Method != method {
+			other = true
+			continue
+		}
+		c.Params, c.Operation = params, &h.plane.Operations[i]
+		web.EventFrom(c.Context).SetOperation(c.Operation.Action)
+		return c.Operation, nil
+	}
+	if other {
+		return nil, apierr.New(apierr.MethodNotAllowed, "MethodNotAllowed", "The method %s is not supported at /%s.", method, path)
+	}
+	return nil, apierr.New(apierr.NotFound, "NotFound", "There is no operation at /%s.", path)
+}
+
+func match(pattern, segs []string) (map[string]string, bool) {
+	if len(pattern) != len(segs) {
+		return nil, false
+	}
+	for i, p := range pattern {
+		if !strings.HasPrefix(p, "{") && !strings.EqualFold(p, segs[i]) || segs[i] == "" {
+			return nil, false
+		}
+	}
+	var params map[string]string
+	for i, p := range pattern {
+		if strings.HasPrefix(p, "{") {
+			if params == nil {
+				params = make(map[string]string, 2)
+			}
+			params[p[1:len(p)-1]] = segs[i]
+		}
+	}
+	return params, true
+}
+
+func (h *Handler) authorise(c *Call, op *Operation) error {
+	if c.Target.Authorize != nil {
+		return c.Target.Authorize(c, op)
+	}
+	scope := c.Target.ID
+	if op.Scope != nil {
+		s, err := rid.Parse(scope.String() + op.Scope(c))
+		if err != nil {
+			return apierr.New(apierr.BadRequest, "BadParameter", "The name in the path is malformed: %v.", err)
+		}
+		scope = s
+	}
+	d, err := h.cfg.Authorizer.Check(c.Context, c.Caller.ObjectID, op.Action, true, scope)
+	if err != nil {
+		return err
+	}
+	if !d.Allowed {
+		return h.plane.RefuseRole(c, op.Action, scope, d)
+	}
+	return nil
+}
+
+// refuse records the refusal and answers in the plane's words.
+func (h *Handler) refuse(c *Call, hops *trace.Log, err error) {
+	e := apierr.From(err)
+	web.EventFrom(c.Context).Fail(err)
+	_, hasToken := bearer(c.Request)
+	asked := !hasToken && e.Kind == apierr.Unauthorized // the challenge that begins every exchange is no refusal
+	if k := e.Kind; h.cfg.Recorder != nil && !asked && (k == apierr.Unauthorized || k == apierr.Forbidden) {
+		t := trace.Trace{
+			ID: web.RequestID(c.Context), Correlation: web.CorrelationID(c.Context), Time: time.Now().UTC(),
+			Surface: h.plane.Name, What: c.Request.Method + " " + c.Request.URL.Path, Outcome: e.Error(), Hops: hops.Hops(),
+		}
+		if c.Caller != nil {
+			t.Who = c.Caller.Display() + " (" + c.Caller.ObjectID + ")"
+		}
+		if c.Target != nil {
+			t.What += " on " + c.Target.ID.String()
+		}
+		h.cfg.Recorder.Record(t)
+	}
+	if e.Kind == apierr.Unauthorized && c.Target != nil && h.plane.Challenge != nil {
+		h.plane.Challenge(c.w.Header(), c.Target)
+	}
+	if e.RetryAfter > 0 {
+		web.SetRetryAfter(c.w.Header(), e.RetryAfter)
+	}
+	h.plane.WriteError(c.w, c, e)
+}
