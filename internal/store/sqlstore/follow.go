@@ -30,6 +30,11 @@ func (s *Store) Follow(ctx context.Context, prefix string, seq int64, fn func(st
 	if err != nil {
 		return err
 	}
+	if s.dialect.shared {
+		s.wakePoller()
+	} else {
+		s.hub.confirm() // nobody else writes
+	}
 	return s.hub.run(ctx, f, prefix, seq, fn, idle)
 }
 
@@ -96,6 +101,14 @@ func (s *Store) poll() {
 		case <-s.poke:
 		}
 		s.look()
+	}
+}
+
+// wakePoller has the poller look now.
+func (s *Store) wakePoller() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
 	}
 }
 
