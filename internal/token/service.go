@@ -131,6 +131,9 @@ func (s *Service) Issuer(host, version string) string {
 // whose last token is dead. It returns when ctx ends.
 func (s *Service) Run(ctx context.Context) error {
 	if _, err := s.signer(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	changed := make(chan struct{}, 1)
@@ -155,10 +158,7 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		}
 	})
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
-	}
-	return nil
+	return group.Wait()
 }
 
 // follow sends to changed, without waiting, when any replica writes a key.

@@ -3,10 +3,12 @@ package token
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"time"
 
 	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/trace"
 )
 
 // The codes of Verify's refusals, for surfaces to put into their own words.
@@ -26,7 +28,11 @@ const (
 // Unauthorized with one of the Code constants; when the store can't be read
 // it is Unavailable.
 func (s *Service) Verify(ctx context.Context, raw string, audiences ...string) (*Claims, error) {
-	return s.verify(ctx, raw, audiences)
+	c, err := s.verify(ctx, raw, audiences)
+	if log := trace.From(ctx); log != nil {
+		log.Add(s.hop(raw, c, audiences, err))
+	}
+	return c, err
 }
 
 func (s *Service) verify(ctx context.Context, raw string, audiences []string) (*Claims, error) {
@@ -56,6 +62,32 @@ func (s *Service) verify(ctx context.Context, raw string, audiences []string) (*
 	}
 	s.verified.put(sum, c)
 	return s.forAudience(c, audiences)
+}
+
+// hop says for an explanation what Verify found.
+func (s *Service) hop(raw string, c *Claims, audiences []string, err error) trace.Hop {
+	h := trace.Hop{Step: "token", OK: err == nil, Expected: strings.Join(audiences, " or ")}
+	if err == nil {
+		h.Subject, h.Received, h.Found = c.Display(), c.Audience, "a valid token until "+stamp(c.ExpiresAt)
+		return h
+	}
+	e := apierr.From(err)
+	h.Found = e.Message
+	j, perr := parseJWS(raw)
+	if perr != nil {
+		return h
+	}
+	h.Subject = short(j.text("oid"))
+	switch e.Code {
+	case CodeAudience:
+		h.Received = short(j.text("aud"))
+		h.Fix = "az account get-access-token --resource " + strings.Join(audiences, " # or ")
+	case CodeIssuer:
+		h.Expected, h.Received = s.Issuer("", "1.0"), short(j.text("iss"))
+	case CodeExpired, CodeNotYetValid:
+		h.Expected, h.Received = stamp(s.now()), short(fmt.Sprintf("%v to %v", j.claims["nbf"], j.claims["exp"]))
+	}
+	return h
 }
 
 // checked is a token whose signature, issuer and tenant were found good.
