@@ -225,7 +225,9 @@ func (a *Authority) AddCertificate(certPath, keyPath string) error {
 }
 
 // GetCertificate is for tls.Config's field of that name. A client that names
-// no server gets the first given certificate, else one for this machine.
+// no server gets the first given certificate, else one for this machine; for
+// one that names a server which is not ours it is nil without an error, and
+// the client gets the alert unrecognized_name.
 func (a *Authority) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	a.mu.Lock()
 	given := a.given
@@ -239,7 +241,11 @@ func (a *Authority) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate
 	if name == "" {
 		name = "localhost"
 	}
-	return a.Leaf(name)
+	c, err := a.Leaf(name)
+	if errors.Is(err, ErrNotOwned) {
+		return nil, nil
+	}
+	return c, err
 }
 
 // Leaf is a certificate for name, made now or earlier; ErrNotOwned for a name

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,4 +155,14 @@ func writePair(t *testing.T, c *tls.Certificate) (cert, key string) {
 	writePEM(t, cert, "CERTIFICATE", c.Certificate[0])
 	writePEM(t, key, "PRIVATE KEY", der)
 	return cert, key
+}
+
+func TestGetCertificate_ForeignNameIsUnrecognized(t *testing.T) {
+	a := open(t, t.TempDir(), nil)
+	client, server := net.Pipe()
+	go func() { _ = tls.Server(server, &tls.Config{GetCertificate: a.GetCertificate}).Handshake() }()
+	err := tls.Client(client, &tls.Config{ServerName: "example.com", RootCAs: a.Pool()}).Handshake()
+	if err == nil || !strings.Contains(err.Error(), "unrecognized name") {
+		t.Errorf("got %v, want the alert unrecognized_name", err)
+	}
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -75,6 +76,7 @@ func Unread(conn net.Conn, head []byte) net.Conn {
 // splitter sorts connections by their first byte.
 type splitter struct {
 	secure, plain *Conduit
+	wg            sync.WaitGroup
 
 	mu      sync.Mutex // guards the rest
 	waiting map[net.Conn]struct{}
@@ -87,25 +89,29 @@ type splitter struct {
 // were handed on or closed.
 func Split(ln net.Listener, secure, plain *Conduit) error {
 	s := &splitter{secure: secure, plain: plain, waiting: map[net.Conn]struct{}{}}
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer s.close()
+	defer s.wait()
+	return Feed(ln, func(conn net.Conn) { s.wg.Go(func() { s.sort(conn) }) })
+}
+
+// Feed accepts from ln until it is closed, which is no error, and gives each
+// connection to hand.
+func Feed(ln net.Listener, hand func(net.Conn)) error {
 	delay := 5 * time.Millisecond
 	for {
 		conn, err := ln.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
-		if err != nil { // such as no file descriptor left; net/http waits too
-			if ne, ok := errors.AsType[net.Error](err); !ok || !ne.Timeout() && delay > time.Second {
-				return err
+		if err != nil {
+			if delay > 2*time.Second {
+				return fmt.Errorf("accepting connections: %w", err)
 			}
-			time.Sleep(delay)
+			time.Sleep(delay) // such as no file descriptor left: it passes
 			delay *= 2
 			continue
 		}
 		delay = 5 * time.Millisecond
-		wg.Go(func() { s.sort(conn) })
+		hand(conn)
 	}
 }
 
@@ -137,11 +143,13 @@ func (s *splitter) sort(conn net.Conn) {
 	}
 }
 
-func (s *splitter) close() {
+// wait closes connections that have said nothing yet, and lets the others be handed on.
+func (s *splitter) wait() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
 	for c := range s.waiting {
 		_ = c.Close()
 	}
+	s.mu.Unlock()
+	s.wg.Wait()
 }

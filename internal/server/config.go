@@ -1,0 +1,257 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// The values of Config.Names.
+const (
+	NamesAzure = "azure"
+	NamesOwn   = "own"
+)
+
+// DefaultDomain is under which own names are found where no domain is configured.
+const DefaultDomain = "lazurite.test" // .test is nobody's, RFC 6761 section 6.2
+
+// Config is how a server is set up: one YAML file for `laz serve`, flags for
+// `laz up`. Unknown keys are errors. The zero Config works, after Default.
+type Config struct {
+	// Home is the state folder: database, keys, certificates, log, socket. It is
+	// readable by its user alone. Default: $LAZ_HOME, $XDG_STATE_HOME/lazurite,
+	// ~/.local/state/lazurite.
+	Home string `yaml:"home"`
+
+	// Listen is where the front door takes TLS. Default: ":8443".
+	Listen string `yaml:"listen"`
+
+	// Local is where the proxy for this machine, the managed identity endpoint
+	// of `laz run --identity` and /metrics are found: a loopback address. It may
+	// equal Listen: one port for both. Default: none.
+	Local string `yaml:"local"`
+
+	// Names says which names resources show: "azure" (vault.azure.net, …) or
+	// "own" (under Domain). Both are answered. Default: "own".
+	Names string `yaml:"names"`
+
+	// Domain is where own names are: login.DOMAIN, NAME.vault.DOMAIN, ….
+	// Needed when Names is "own". Default: "lazurite.test".
+	Domain string `yaml:"domain"`
+
+	// PublicPort is the port that own names show, where a balancer listens on
+	// another than Listen's. Default: Listen's.
+	PublicPort int `yaml:"publicPort"`
+
+	// Certificates are the operator's own, for the names in them; other owned
+	// names get one from the local authority.
+	Certificates []CertificateFile `yaml:"certificates"`
+
+	// Store says where documents are kept. Default: SQLite inside Home.
+	Store StoreConfig `yaml:"store"`
+
+	// Issuers says which issuers of federated tokens may be asked for their keys.
+	Issuers IssuerConfig `yaml:"issuers"`
+
+	// Offline makes the proxy refuse every name that is not Lazurite's.
+	Offline bool `yaml:"offline"`
+
+	// AzureLike adds Azure's documented delays, throttles and limits.
+	AzureLike bool `yaml:"azureLike"`
+
+	// LogLevel is "debug", "info", "warn" or "error". Default: "info".
+	LogLevel string `yaml:"logLevel"`
+
+	// Log is where the server logs; nil discards.
+	Log *slog.Logger `yaml:"-"`
+}
+
+// CertificateFile is a certificate with its chain, and its key, as PEM files.
+type CertificateFile struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// StoreConfig chooses the database.
+type StoreConfig struct {
+	// PostgresDSNFile is a file, readable by the user alone, with the connection
+	// string of a PostgreSQL database. Default: none, SQLite.
+	PostgresDSNFile string `yaml:"postgresDSNFile"`
+}
+
+// IssuerConfig is the operator's word on external issuers.
+type IssuerConfig struct {
+	// AllowPrivate lets issuers be at loopback, link-local and private addresses.
+	AllowPrivate bool `yaml:"allowPrivate"`
+}
+
+// Load reads the YAML file at path over the defaults and validates the result.
+func Load(path string) (Config, error) {
+	var c Config
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("reading the configuration: %w", err)
+	}
+	if c, err = Parse(raw); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse is Load for a file's content.
+func Parse(raw []byte) (Config, error) {
+	var c Config
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return c, err
+	}
+	if err := dec.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
+		return c, errors.New("more than one YAML document")
+	}
+	if err := c.Default(); err != nil {
+		return c, err
+	}
+	return c, c.Validate()
+}
+
+// Default fills what is unset.
+func (c *Config) Default() error {
+	if c.Home == "" {
+		home, err := DefaultHome(os.Getenv)
+		if err != nil {
+			return err
+		}
+		c.Home = home
+	}
+	set := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	set(&c.Listen, ":8443")
+	set(&c.Names, NamesOwn)
+	set(&c.Domain, DefaultDomain)
+	set(&c.LogLevel, "info")
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// DefaultHome is the state folder that the environment asks for.
+func DefaultHome(getenv func(string) string) (string, error) {
+	if h := getenv("LAZ_HOME"); h != "" {
+		return filepath.Abs(h)
+	}
+	if h := getenv("XDG_STATE_HOME"); filepath.IsAbs(h) { // a relative one is to be ignored, XDG Base Directory Specification
+		return filepath.Join(h, "lazurite"), nil
+	}
+	h := getenv("HOME")
+	if !filepath.IsAbs(h) {
+		return "", errors.New("no home folder: set LAZ_HOME to the folder for Lazurite's state")
+	}
+	return filepath.Join(h, ".local", "state", "lazurite"), nil
+}
+
+// Validate says everything that is wrong with c, after Default.
+func (c *Config) Validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !filepath.IsAbs(c.Home) {
+		wrong("home: %q is not an absolute path", c.Home)
+	}
+	if err := checkAddress(c.Listen); err != nil {
+		wrong("listen: %w", err)
+	}
+	if c.Local != "" {
+		if err := checkAddress(c.Local); err != nil {
+			wrong("local: %w", err)
+		} else if !isLoopback(c.Local) {
+			wrong("local: %q is not a loopback address: whoever reaches it uses this machine's network", c.Local)
+		}
+	}
+	if c.Names != NamesAzure && c.Names != NamesOwn {
+		wrong("names: %q is neither %q nor %q", c.Names, NamesAzure, NamesOwn)
+	}
+	if err := checkDomain(c.Domain); err != nil {
+		wrong("domain: %w", err)
+	}
+	if c.PublicPort < 0 || c.PublicPort > 65535 {
+		wrong("publicPort: %d is not a port", c.PublicPort)
+	}
+	for i, f := range c.Certificates {
+		if f.Cert == "" || f.Key == "" {
+			wrong("certificates[%d]: cert and key are both needed", i)
+		}
+	}
+	if _, err := c.level(); err != nil {
+		wrong("logLevel: %w", err)
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) level() (slog.Level, error) {
+	var l slog.Level
+	switch c.LogLevel {
+	case "debug", "info", "warn", "error":
+		return l, l.UnmarshalText([]byte(c.LogLevel))
+	}
+	return l, fmt.Errorf("%q is none of debug, info, warn, error", c.LogLevel)
+}
+
+// Level is LogLevel for log/slog; info when it is not valid.
+func (c *Config) Level() slog.Level {
+	l, _ := c.level()
+	return l
+}
+
+func checkAddress(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not HOST:PORT", addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q has no port from 0 to 65535", addr)
+	}
+	return nil
+}
+
+func isLoopback(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}
+
+// checkDomain accepts a name of two labels or more whose names can't be Azure's.
+func checkDomain(d string) error {
+	if d != strings.ToLower(d) || strings.HasPrefix(d, ".") || strings.HasSuffix(d, ".") || strings.ContainsAny(d, " /:*\n") || !strings.Contains(d, ".") {
+		return fmt.Errorf("%q is not a domain in lower case, such as cloud.example.org", d)
+	}
+	for _, f := range families() {
+		for _, n := range f.azure {
+			if n = strings.TrimLeft(n, "*."); d == n || strings.HasSuffix(d, "."+n) {
+				return fmt.Errorf("%q lies inside Azure's %s", d, n)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Config) publicPort() string {
+	if c.PublicPort != 0 {
+		return strconv.Itoa(c.PublicPort)
+	}
+	_, port, _ := net.SplitHostPort(c.Listen)
+	return port
+}

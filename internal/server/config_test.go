@@ -1,0 +1,94 @@
+package server_test
+
+import (
+	"strings"
+	"testing"
+
+	"lazurite.dev/internal/server"
+)
+
+func TestParse_Defaults(t *testing.T) {
+	t.Setenv("LAZ_HOME", "/somewhere")
+	c, err := server.Parse(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Home != "/somewhere" || c.Listen != ":8443" || c.Names != "own" || c.Local != "" {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestParse_SaysEverythingThatIsWrong(t *testing.T) {
+	for _, c := range []struct {
+		name, yaml string
+		want       []string
+	}{
+		{"unknown key", "home: /x\nlitsen: :1\n", []string{"line 2", "litsen"}},
+		{"all at once", "home: x\nlisten: nowhere\nlocal: 0.0.0.0:1\nnames: mine\ndomain: example\npublicPort: 70000\nlogLevel: loud\ncertificates: [{cert: a}]\n",
+			[]string{"home:", "listen:", "local:", "names:", "domain:", "publicPort:", "logLevel:", "certificates[0]:"}},
+		{"azure's own domain", "home: /x\ndomain: mine.vault.azure.net\n", []string{"inside Azure's vault.azure.net"}},
+		{"two documents", "home: /x\n---\nhome: /y\n", []string{"more than one"}},
+		{"not yaml", "{", []string{"yaml"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := server.Parse([]byte(c.yaml))
+			for _, w := range c.want {
+				if err == nil || !strings.Contains(err.Error(), w) {
+					t.Errorf("got %v, want %q in it", err, w)
+				}
+			}
+		})
+	}
+}
+
+func TestDefaultHome(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		want string // "" for an error
+	}{
+		{map[string]string{"LAZ_HOME": "/a", "XDG_STATE_HOME": "/b", "HOME": "/c"}, "/a"},
+		{map[string]string{"XDG_STATE_HOME": "/b", "HOME": "/c"}, "/b/lazurite"},
+		{map[string]string{"XDG_STATE_HOME": "b", "HOME": "/c"}, "/c/.local/state/lazurite"},
+		{map[string]string{}, ""},
+	} {
+		got, err := server.DefaultHome(func(k string) string { return c.env[k] })
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%v: got %q, %v; want %q", c.env, got, err, c.want)
+		}
+	}
+}
+
+func TestConfig_Host(t *testing.T) {
+	azure := server.Config{Names: server.NamesAzure}
+	own := server.Config{Names: server.NamesOwn, Domain: "cloud.test", Listen: "0.0.0.0:8443"}
+	balanced := own
+	balanced.PublicPort = 443
+	for _, c := range []struct {
+		cfg            server.Config
+		surface, label string
+		want           string
+	}{
+		{azure, server.KeyVault, "kv1", "kv1.vault.azure.net"},
+		{azure, server.Login, "", "login.microsoftonline.com"},
+		{azure, server.Scoring, "e1.westeurope", "e1.westeurope.inference.ml.azure.com"},
+		{own, server.KeyVault, "kv1", "kv1.vault.cloud.test:8443"},
+		{balanced, server.KeyVault, "kv1", "kv1.vault.cloud.test"},
+		{own, "nothing", "", ""},
+	} {
+		if got := c.cfg.Host(c.surface, c.label); got != c.want {
+			t.Errorf("Host(%s, %s): got %q, want %q", c.surface, c.label, got, c.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"", "home: /x", "certificates: [{cert: a, key: b}]", "a: &a [*a]", "--- \n---"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := server.Parse(raw)
+		if err == nil && c.Validate() != nil {
+			t.Errorf("accepted what is not valid: %q", raw)
+		}
+	})
+}
