@@ -1,0 +1,239 @@
+// Package lazurite holds no code: its test keeps the house rules.
+package lazurite
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+const module = "lazurite.dev"
+
+// floors says how high each package stands; imports go strictly down, or
+// from a listed sub-package to its parent. A package that is missing here
+// fails the test: it needs a floor before it needs code.
+var floors = map[string]int{
+	"internal/apierr": 0, "internal/rid": 0,
+
+	"internal/store": 1, "internal/rbac": 1, "internal/seal": 1, "internal/web": 1, "internal/arrival": 1,
+	"internal/trace": 1, "internal/ca": 1, "internal/proxy": 1, "internal/odata": 1,
+
+	"internal/token": 2, "internal/directory": 2, "internal/trace/refusals": 2, "internal/ops": 2, "internal/cluster": 2,
+
+	"internal/arm": 3, "internal/gate": 3,
+
+	"internal/providers/resources": 4, "internal/providers/authorization": 4, "internal/providers/managedidentity": 4,
+	"internal/providers/keyvault": 4, "internal/providers/containerservice": 4, "internal/providers/insights": 4,
+	"internal/entra": 4, "internal/graph": 4, "internal/imds": 4, "internal/explain": 4,
+
+	"internal/server": 5,
+	"internal/cli":    5, // the client tower: see clientTower
+	"internal/daemon": 6,
+	"laztest":         6, "cmd/laz": 7,
+}
+
+// under are packages that belong to a parent: they may import it, stand on its
+// floor, and nobody else needs to list them.
+var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storetest(/.*)?|internal/arm/armtest|internal/providers/[a-z]+/.+|internal/cli/.+|internal/entra/.+)$`)
+
+// sameFloor are the pairs that may see each other although they stand on one floor, and why.
+var sameFloor = map[string]string{
+	"internal/seal>internal/store":      "data keys are documents",
+	"internal/proxy>internal/web":       "the proxy hands owned names to the front door",
+	"internal/proxy>internal/arrival":   "it marks the client's address",
+	"internal/web>internal/arrival":     "the log event names the client",
+	"internal/token>internal/directory": "federated credentials belong to directory objects",
+}
+
+func TestFloors(t *testing.T) {
+	for dir, files := range packages(t) {
+		if dir == "." || strings.HasPrefix(dir, "examples/") {
+			continue
+		}
+		from, ok := floor(dir)
+		if !ok {
+			t.Errorf("%s has no floor: add it to the table", dir)
+			continue
+		}
+		for _, f := range files {
+			if strings.HasSuffix(f.name, "_test.go") {
+				continue
+			}
+			for _, imp := range f.ast.Imports {
+				path, _ := strconv.Unquote(imp.Path.Value)
+				to, ours := strings.CutPrefix(path, module+"/")
+				if !ours || to == dir || strings.HasPrefix(dir, to+"/") || sameParent(dir, to) {
+					continue
+				}
+				if dir == "internal/cli" && !slices.Contains([]string{"internal/apierr", "internal/rid"}, to) && !strings.HasPrefix(to, "internal/cli/") {
+					t.Errorf("%s imports %s: the client tower knows only words", f.name, to)
+				}
+				n, ok := floor(to)
+				if !ok || n >= from && sameFloor[dir+">"+to] == "" {
+					t.Errorf("%s (floor %d) imports %s (floor %d)", f.name, from, to, n)
+				}
+			}
+		}
+	}
+}
+
+func sameParent(a, b string) bool {
+	return under.MatchString(a) && under.MatchString(b) && filepath.Dir(a) == filepath.Dir(b)
+}
+
+func floor(dir string) (int, bool) {
+	if n, ok := floors[dir]; ok {
+		return n, true
+	}
+	for d := dir; under.MatchString(d); {
+		d = filepath.Dir(d)
+		if n, ok := floors[d]; ok {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+func TestPackageComments(t *testing.T) {
+	for dir, files := range packages(t) {
+		n := 0
+		for _, f := range files {
+			if f.ast.Doc != nil && !strings.HasSuffix(f.name, "_test.go") {
+				n++
+			}
+		}
+		if dir != "." && n != 1 && !onlyTests(files) {
+			t.Errorf("%s has %d package comments, want 1", dir, n)
+		}
+	}
+}
+
+func onlyTests(files []file) bool {
+	return !slices.ContainsFunc(files, func(f file) bool { return !strings.HasSuffix(f.name, "_test.go") })
+}
+
+func TestNoCatchAllPackages(t *testing.T) {
+	banned := []string{"util", "utils", "common", "helpers", "shared", "base", "types", "models", "manager", "misc", "impl", "pkg"}
+	for dir := range packages(t) {
+		if slices.Contains(banned, filepath.Base(dir)) {
+			t.Errorf("%s says nothing of what is in it", dir)
+		}
+	}
+}
+
+// forbidden are things that only some packages may touch, and why.
+var forbidden = []struct {
+	pattern *regexp.Regexp
+	allowed *regexp.Regexp
+	why     string
+}{
+	{regexp.MustCompile(`"database/sql"`), regexp.MustCompile(`^internal/store/sqlstore/`), "SQL is the store's business alone"},
+	{regexp.MustCompile(`\bos\.(Getenv|LookupEnv|Environ)\(`), regexp.MustCompile(`^(internal/(server|cli|daemon)/|cmd/|.*_test\.go$|internal/store/storetest/|bench/|examples/|laztest/)`), "configuration comes from one place"},
+	{regexp.MustCompile(`(?m)^func init\(\)`), regexp.MustCompile(`^$`), "nothing happens before main"},
+	{regexp.MustCompile(`\btime\.Sleep\(`), regexp.MustCompile(`^$`), "poll with a deadline"},
+	{regexp.MustCompile(`\bcontext\.TODO\(`), regexp.MustCompile(`^$`), "every wait has a caller"},
+	{regexp.MustCompile(`\bInsecureSkipVerify\b`), regexp.MustCompile(`^$`), "certificates are always checked"},
+	{regexp.MustCompile(`\bos\.Exit\(`), regexp.MustCompile(`^(cmd/laz/main\.go|.*_test\.go|bench/.*|examples/.*)$`), "only main ends the process"},
+}
+
+func TestForbidden(t *testing.T) {
+	for _, files := range packages(t) {
+		for _, f := range files {
+			if f.name == "arch_test.go" {
+				continue
+			}
+			src, err := os.ReadFile(f.name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range forbidden {
+				if loc := r.pattern.FindIndex(src); loc != nil && !r.allowed.MatchString(f.name) {
+					t.Errorf("%s: %q: %s", f.name, src[loc[0]:loc[1]], r.why)
+				}
+			}
+		}
+	}
+}
+
+func TestDirectDependencies(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(mod)) {
+		if strings.HasPrefix(line, "\t") && !strings.Contains(line, "// indirect") {
+			n++
+		}
+		if strings.HasPrefix(line, "replace") {
+			t.Error("go.mod has a replace")
+		}
+	}
+	if n > 15 {
+		t.Errorf("go.mod has %d direct dependencies, at most 15 are wanted", n)
+	}
+}
+
+// TestDocumentedPathsExist keeps the documents honest: what they call a path is one.
+func TestDocumentedPathsExist(t *testing.T) {
+	path := regexp.MustCompile("`((?:internal|cmd|laztest|examples|bench|e2e|docs|deploy)/[A-Za-z0-9_./-]+)`")
+	for _, doc := range []string{"README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"} {
+		b, err := os.ReadFile(doc)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, m := range path.FindAllStringSubmatch(string(b), -1) {
+			if _, err := os.Stat(m[1]); err != nil && !strings.ContainsFunc(m[1], unicode.IsUpper) { // upper case stands for a name
+				t.Errorf("%s names %s, which is not there", doc, m[1])
+			}
+		}
+	}
+}
+
+type file struct {
+	name string
+	ast  *ast.File
+}
+
+// packages parses every Go file of this module, keyed by folder.
+func packages(t *testing.T) map[string][]file {
+	t.Helper()
+	all := map[string][]file{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); path != "." && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "testdata") {
+				return filepath.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); path != "." && err == nil {
+				return filepath.SkipDir // another module
+			}
+			return nil
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly|parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		all[filepath.ToSlash(filepath.Dir(path))] = append(all[filepath.ToSlash(filepath.Dir(path))], file{filepath.ToSlash(path), f})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
