@@ -8,6 +8,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -323,13 +324,9 @@ func (h *Handler) authorise(c *Call, op *Operation) error {
 	if c.Target.Authorize != nil {
 		return c.Target.Authorize(c, op)
 	}
-	scope := c.Target.ID
-	if op.Scope != nil {
-		s, err := rid.Parse(scope.String() + op.Scope(c))
-		if err != nil {
-			return apierr.New(apierr.BadRequest, "BadParameter", "The name in the path is malformed: %v.", err)
-		}
-		scope = s
+	scope, err := scopeOf(c, op)
+	if err != nil {
+		return err
 	}
 	d, err := h.cfg.Authorizer.Check(c.Context, c.Caller.ObjectID, op.Action, true, scope)
 	if err != nil {
@@ -367,4 +364,44 @@ func (h *Handler) refuse(c *Call, hops *trace.Log, err error) {
 		web.SetRetryAfter(c.w.Header(), e.RetryAfter)
 	}
 	h.plane.WriteError(c.w, c, e)
+}
+
+// Preview is what a request would ask for.
+type Preview struct {
+	Target  *Target
+	Action  string // data action
+	Scope   rid.ID
+	Network trace.Hop // how the network gate would judge the arrival in ctx
+}
+
+// Preview works out, without a caller, what a request would ask for.
+func (h *Handler) Preview(ctx context.Context, method string, u *url.URL) (Preview, error) {
+	ctx, hops := trace.With(ctx)
+	c := &Call{Context: ctx, Request: &http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{}}}
+	t, err := h.plane.Resolve(ctx, u.Host)
+	if err != nil {
+		return Preview{}, err
+	}
+	c.Target = t
+	h.network(c)
+	p := Preview{Target: t, Scope: t.ID, Network: hops.Hops()[0]}
+	op, err := h.operation(c)
+	if err != nil {
+		return p, err
+	}
+	p.Action = op.Action
+	p.Scope, err = scopeOf(c, op)
+	return p, err
+}
+
+// scopeOf is where an operation's action is asked for.
+func scopeOf(c *Call, op *Operation) (rid.ID, error) {
+	if op.Scope == nil {
+		return c.Target.ID, nil
+	}
+	s, err := rid.Parse(c.Target.ID.String() + op.Scope(c))
+	if err != nil {
+		return rid.ID{}, apierr.New(apierr.BadRequest, "BadParameter", "The name in the path is malformed: %v.", err)
+	}
+	return s, nil
 }

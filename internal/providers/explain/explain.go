@@ -1,0 +1,429 @@
+// Package explain answers why: why a request was refused, and whether a
+// workload would get through, hop by hop, before it tries. It is served as
+// endpoints of the management plane under the namespace Lazurite.Explain, so
+// that who may ask is decided as everywhere else.
+package explain
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/gate"
+	"lazurite.dev/internal/rbac"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/trace"
+)
+
+// Refusals are the recorded ones.
+type Refusals interface {
+	Find(ctx context.Context, id string) (trace.Trace, error)
+	Last(ctx context.Context) (trace.Trace, error)
+	List(ctx context.Context, want func(trace.Trace) bool, limit int) ([]trace.Trace, error)
+}
+
+// Policy explains a decision.
+type Policy interface {
+	Explain(ctx context.Context, oid, action string, data bool, scope rid.ID) (rbac.Decision, error)
+}
+
+// Plane works out what a URL of a data plane would ask for.
+type Plane interface {
+	Preview(ctx context.Context, method string, u *url.URL) (gate.Preview, error)
+}
+
+// Config is what explaining needs to see.
+type Config struct {
+	Resources arm.Resources
+	Refusals  Refusals
+	NotFound  error // what Find and Last give when there is nothing
+	Policy    Policy
+	Plane     func(host string) Plane // nil when no data plane owns the host
+	Matches   func(expression string, claims map[string]any) (bool, error)
+}
+
+const namespace = "Lazurite.Explain"
+
+type provider struct{ cfg Config }
+
+// New makes the provider.
+func New(cfg Config) arm.Provider {
+	p := &provider{cfg}
+	base := "/subscriptions/{subscriptionId}/providers/" + namespace
+	versions := []string{"2026-01-01"}
+	return arm.Provider{Namespace: namespace, Endpoints: []arm.Endpoint{
+		{Method: http.MethodGet, Path: base + "/refusals", Action: namespace + "/refusals/read", APIVersions: versions, Handle: p.list},
+		{Method: http.MethodGet, Path: base + "/refusals/{id}", Action: namespace + "/refusals/read", APIVersions: versions, Handle: p.show},
+		{Method: http.MethodPost, Path: base + "/explain", Action: namespace + "/explain/action", APIVersions: versions, Handle: p.ahead},
+	}}
+}
+
+const listed = 100
+
+func (p *provider) list(ctx context.Context, _ *arm.Request) (*arm.Response, error) {
+	list, err := p.cfg.Refusals.List(ctx, func(trace.Trace) bool { return true }, listed)
+	if err != nil {
+		return nil, err
+	}
+	if list == nil {
+		list = []trace.Trace{}
+	}
+	return &arm.Response{Body: map[string]any{"value": list}}, nil
+}
+
+func (p *provider) show(ctx context.Context, r *arm.Request) (*arm.Response, error) {
+	id := r.Params["id"]
+	var t trace.Trace
+	var err error
+	if strings.EqualFold(id, "last") {
+		t, err = p.cfg.Refusals.Last(ctx)
+	} else {
+		t, err = p.cfg.Refusals.Find(ctx, id)
+	}
+	if errors.Is(err, p.cfg.NotFound) {
+		return nil, apierr.New(apierr.NotFound, "RefusalNotFound",
+			"No refusal with the request or correlation id '%s' is on record. The newest 1000 of the last 7 days are kept.", id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &arm.Response{Body: t}, nil
+}
+
+// question is the body of POST …/explain.
+type question struct {
+	Namespace      string `json:"namespace"`
+	ServiceAccount string `json:"serviceAccount"`
+	Cluster        string `json:"cluster"`   // name or resource id; "" is the only one there is
+	Principal      string `json:"principal"` // object id, instead of a service account
+	To             string `json:"to"`        // URL of a data plane, or resource id
+	Method         string `json:"method"`    // of a URL; "" is GET
+	Action         string `json:"action"`    // "" is what To implies
+}
+
+// Answer is what POST …/explain gives.
+type Answer struct {
+	Allowed bool        `json:"allowed"`
+	Who     string      `json:"who"`
+	What    string      `json:"what"`
+	Hops    []trace.Hop `json:"hops"`
+}
+
+// chain walks the hops; the first that fails decides, and the others are still
+// looked at as far as they can be.
+type chain struct {
+	p   *provider
+	ctx context.Context
+	sub rid.ID
+	q   question
+	out Answer
+}
+
+func (p *provider) ahead(ctx context.Context, r *arm.Request) (*arm.Response, error) {
+	c := &chain{p: p, ctx: ctx, sub: rid.MustParse("/subscriptions/" + r.Params["subscriptionId"])}
+	if err := json.Unmarshal(r.Body, &c.q); err != nil {
+		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content was invalid: %v.", err)
+	}
+	if c.q.To == "" || c.q.Principal == "" && (c.q.Namespace == "" || c.q.ServiceAccount == "") {
+		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request needs 'to', and either 'principal' or both 'namespace' and 'serviceAccount'.")
+	}
+	c.out.Allowed = true
+	oid := c.q.Principal
+	c.out.Who = oid
+	if oid == "" {
+		var err error
+		c.out.Who = "system:serviceaccount:" + c.q.Namespace + ":" + c.q.ServiceAccount
+		if oid, err = c.identity(); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.target(oid); err != nil {
+		return nil, err
+	}
+	return &arm.Response{Body: c.out}, nil
+}
+
+func (c *chain) hop(h trace.Hop) {
+	c.out.Hops = append(c.out.Hops, h)
+	c.out.Allowed = c.out.Allowed && h.OK
+}
+
+// identity climbs from service account to principal; "" when the chain breaks.
+func (c *chain) identity() (string, error) {
+	issuer, err := c.cluster()
+	if err != nil || issuer == "" {
+		return "", err
+	}
+	fic, err := c.credential(issuer)
+	if err != nil || fic == nil {
+		return "", err
+	}
+	id, err := c.p.cfg.Resources.Get(c.ctx, fic.RID().Parent())
+	if err != nil {
+		return "", fmt.Errorf("read the identity: %w", err)
+	}
+	oid, _ := id.Properties["principalId"].(string)
+	c.hop(trace.Hop{Step: "identity", Subject: id.ID, OK: oid != "", Found: fmt.Sprintf("client id %v, principal id %s", id.Properties["clientId"], oid)})
+	return oid, nil
+}
+
+const clusterType = "Microsoft.ContainerService/managedClusters"
+
+// cluster finds the cluster and its issuer's URL.
+func (c *chain) cluster() (string, error) {
+	all, err := c.p.cfg.Resources.List(c.ctx, c.sub, clusterType, "", 1000)
+	if err != nil {
+		return "", err
+	}
+	var found []*arm.Envelope
+	var names []string
+	for _, e := range all {
+		names = append(names, e.Name)
+		if c.q.Cluster == "" || strings.EqualFold(e.Name, c.q.Cluster) || strings.EqualFold(e.ID, c.q.Cluster) {
+			found = append(found, e)
+		}
+	}
+	if len(found) != 1 {
+		c.hop(trace.Hop{Step: "cluster", Subject: c.q.Cluster, Found: fmt.Sprintf("%d clusters fit; there are: %s", len(found), orNone(names)), Fix: "name one with --cluster, or make one: az aks create --enable-oidc-issuer --enable-workload-identity"})
+		return "", nil
+	}
+	e := found[0]
+	profile, _ := e.Properties["oidcIssuerProfile"].(map[string]any)
+	issuer, _ := profile["issuerURL"].(string)
+	if on, _ := profile["enabled"].(bool); !on || issuer == "" {
+		c.hop(trace.Hop{Step: "issuer", Subject: e.ID, Found: "the cluster's OIDC issuer is off", Fix: fix("az aks update --name %s --resource-group %s --enable-oidc-issuer", e.Name, e.RID().ResourceGroup())})
+		return "", nil
+	}
+	c.hop(trace.Hop{Step: "issuer", Subject: issuer, OK: true, Found: "the issuer of cluster " + e.Name})
+	return issuer, nil
+}
+
+func orNone(names []string) string {
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func fix(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+
+const ficType = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials"
+
+const audience = "api://AzureADTokenExchange"
+
+// credential finds the federated credential that fits, or the nearest one.
+func (c *chain) credential(issuer string) (*arm.Envelope, error) {
+	all, err := c.p.cfg.Resources.List(c.ctx, c.sub, ficType, "", 1000)
+	if err != nil {
+		return nil, err
+	}
+	subject := c.out.Who
+	best, bestScore := (*arm.Envelope)(nil), 0
+	for _, e := range all {
+		s := c.score(e, issuer, subject)
+		if s == fits {
+			c.hop(trace.Hop{Step: "credential", Subject: e.ID, OK: true, Found: "issuer, subject and audience match"})
+			return e, nil
+		}
+		if s > bestScore {
+			best, bestScore = e, s
+		}
+	}
+	create := fix("az identity federated-credential create --name %s --identity-name IDENTITY --resource-group GROUP --issuer %s --subject %s --audience %s",
+		c.q.ServiceAccount, issuer, subject, audience)
+	if best == nil {
+		c.hop(trace.Hop{Step: "credential", Subject: subject, Found: fmt.Sprintf("none of %d federated credentials trusts this service account", len(all)), Fix: create})
+		return nil, nil
+	}
+	c.differ(best, issuer, subject)
+	return nil, nil
+}
+
+const fits = 1 << 10
+
+// score says how near a credential comes: fits, or a rank, 0 for a stranger.
+func (c *chain) score(e *arm.Envelope, issuer, subject string) int {
+	iss, sub, aud := ficOf(e)
+	sameSub := sub == subject
+	if expr := expression(e); expr != "" && c.p.cfg.Matches != nil {
+		ok, err := c.p.cfg.Matches(expr, map[string]any{"sub": subject, "iss": issuer, "aud": audience})
+		sameSub = ok && err == nil
+	}
+	switch {
+	case iss == issuer && sameSub && aud == audience:
+		return fits
+	case iss == issuer && sameSub:
+		return 6
+	case iss == issuer && strings.EqualFold(sub, subject):
+		return 5
+	case sameSub && near(iss, issuer):
+		return 4
+	case sameSub:
+		return 3
+	case iss == issuer:
+		return 2
+	}
+	return 0
+}
+
+func near(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(a, "/"), strings.TrimSuffix(b, "/"))
+}
+
+func ficOf(e *arm.Envelope) (issuer, subject, aud string) {
+	issuer, _ = e.Properties["issuer"].(string)
+	subject, _ = e.Properties["subject"].(string)
+	if list, _ := e.Properties["audiences"].([]any); len(list) > 0 {
+		aud, _ = list[0].(string)
+	}
+	return issuer, subject, aud
+}
+
+func expression(e *arm.Envelope) string {
+	m, _ := e.Properties["claimsMatchingExpression"].(map[string]any)
+	s, _ := m["value"].(string)
+	return s
+}
+
+// differ names what differs between the nearest credential and the token.
+func (c *chain) differ(e *arm.Envelope, issuer, subject string) {
+	iss, sub, aud := ficOf(e)
+	update := fix("az identity federated-credential update --name %s --identity-name %s --resource-group %s",
+		e.Name, e.RID().Parent().Name(), e.RID().ResourceGroup())
+	h := trace.Hop{Step: "credential", Subject: e.ID}
+	switch {
+	case iss != issuer && near(iss, issuer) && !strings.EqualFold(iss, issuer):
+		h.Found, h.Expected, h.Received, h.Fix = "the issuer differs only in a slash at its end", iss, issuer, update+" --issuer "+issuer
+	case iss != issuer && strings.EqualFold(iss, issuer):
+		h.Found, h.Expected, h.Received, h.Fix = "the issuer differs only in letter case", iss, issuer, update+" --issuer "+issuer
+	case iss != issuer:
+		h.Found, h.Expected, h.Received, h.Fix = "the issuer differs", iss, issuer, update+" --issuer "+issuer
+	case expression(e) != "":
+		h.Found, h.Expected, h.Received, h.Fix = "the claims matching expression does not match the subject", expression(e), subject, update+" --claims-matching-expression-value \"claims['sub'] eq '"+subject+"'\""
+	case sub != subject && strings.EqualFold(sub, subject):
+		h.Found, h.Expected, h.Received, h.Fix = "the subject differs only in letter case", sub, subject, update+" --subject "+subject
+	case sub != subject:
+		h.Found, h.Expected, h.Received, h.Fix = "the subject differs", sub, subject, update+" --subject "+subject
+	default:
+		h.Found, h.Expected, h.Received, h.Fix = "the audience differs", aud, audience, update+" --audiences "+audience
+	}
+	c.hop(h)
+}
+
+// target looks at the other end: resource, network, role.
+func (c *chain) target(oid string) error {
+	action, data, scope := c.q.Action, true, rid.ID{}
+	if strings.HasPrefix(c.q.To, "/") {
+		id, err := rid.Parse(c.q.To)
+		if err != nil {
+			return apierr.New(apierr.BadRequest, "InvalidResourceId", "'%s' is no resource id: %v.", c.q.To, err)
+		}
+		if _, err := c.p.cfg.Resources.Get(c.ctx, id); errors.Is(err, store.ErrNotFound) {
+			c.hop(trace.Hop{Step: "target", Subject: c.q.To, Found: "there is no such resource"})
+			return nil
+		} else if err != nil {
+			return err
+		}
+		scope = id
+		if action == "" {
+			action, data = implied(id)
+		} else {
+			data = isData(action)
+		}
+	} else {
+		pv, ok, err := c.url()
+		if err != nil || !ok {
+			return err
+		}
+		scope = pv.Scope
+		if action == "" {
+			action = pv.Action
+		}
+	}
+	c.out.What = action + " on " + scope.String()
+	if oid == "" {
+		return nil
+	}
+	return c.role(oid, action, data, scope)
+}
+
+// url asks the data plane behind a URL.
+func (c *chain) url() (gate.Preview, bool, error) {
+	u, err := url.Parse(c.q.To)
+	if err != nil || u.Host == "" || u.Scheme != "https" {
+		return gate.Preview{}, false, apierr.New(apierr.BadRequest, "InvalidRequestContent", "'to' is neither a resource id nor an https URL: '%s'.", c.q.To)
+	}
+	plane := c.p.cfg.Plane(u.Host)
+	if plane == nil {
+		c.hop(trace.Hop{Step: "target", Subject: u.Host, Found: "no data plane of this system has that name"})
+		return gate.Preview{}, false, nil
+	}
+	method := c.q.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	pv, err := plane.Preview(c.ctx, strings.ToUpper(method), u)
+	if e, ok := errors.AsType[*apierr.Error](err); ok {
+		c.hop(trace.Hop{Step: "target", Subject: c.q.To, Found: e.Message})
+		return pv, false, nil
+	}
+	if err != nil {
+		return pv, false, err
+	}
+	c.hop(trace.Hop{Step: "target", Subject: pv.Target.ID.String(), OK: true, Found: "stands behind " + u.Host})
+	c.hop(pv.Network)
+	return pv, true, nil
+}
+
+// implied is what a workload usually wants of a resource.
+func implied(id rid.ID) (action string, data bool) {
+	switch strings.ToLower(id.Type()) {
+	case "microsoft.keyvault/vaults", "microsoft.keyvault/vaults/secrets":
+		return "Microsoft.KeyVault/vaults/secrets/getSecret/action", true
+	default:
+		return id.Type() + "/read", false
+	}
+}
+
+// isData tells data actions of the planes that this system has.
+func isData(action string) bool {
+	a := strings.ToLower(action)
+	for _, p := range []string{"microsoft.keyvault/vaults/secrets/", "microsoft.keyvault/vaults/keys/", "microsoft.keyvault/vaults/certificate"} {
+		if strings.HasPrefix(a, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *chain) role(oid, action string, data bool, scope rid.ID) error {
+	d, err := c.p.cfg.Policy.Explain(c.ctx, oid, action, data, scope)
+	if err != nil {
+		return err
+	}
+	h := trace.Hop{Step: "role", Subject: oid, OK: d.Allowed, Found: d.Reason}
+	if !d.Allowed {
+		for _, n := range d.Near {
+			h.Found += "; " + n.Text
+		}
+		h.Fix = fix("az role assignment create --assignee-object-id %s --assignee-principal-type ServicePrincipal --role %q --scope %s", oid, roleFor(action), scope)
+	}
+	c.hop(h)
+	return nil
+}
+
+// roleFor is the least built-in role that is meant for an action.
+func roleFor(action string) string {
+	r, ok := rbac.LeastRole(action)
+	if !ok {
+		return "ROLE"
+	}
+	return r
+}
