@@ -60,6 +60,11 @@ type Config struct {
 	// Store says where documents are kept. Default: SQLite inside Home.
 	Store StoreConfig `yaml:"store"`
 
+	// RootKeyFile holds the key that wraps the keys of everything sealed at rest.
+	// All replicas of one database need the same file; it is made at first start,
+	// readable by its user alone. Default: inside Home.
+	RootKeyFile string `yaml:"rootKeyFile"`
+
 	// Issuers says which issuers of federated tokens may be asked for their keys.
 	Issuers IssuerConfig `yaml:"issuers"`
 
@@ -143,6 +148,7 @@ func (c *Config) Default() error {
 	set(&c.Names, NamesOwn)
 	set(&c.Domain, DefaultDomain)
 	set(&c.LogLevel, "info")
+	set(&c.RootKeyFile, filepath.Join(Home(c.Home).Keys(), "root.json"))
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -170,6 +176,9 @@ func (c *Config) Validate() error {
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if !filepath.IsAbs(c.Home) {
 		wrong("home: %q is not an absolute path", c.Home)
+	}
+	if !filepath.IsAbs(c.RootKeyFile) {
+		wrong("rootKeyFile: %q is not an absolute path", c.RootKeyFile)
 	}
 	if err := checkAddress(c.Listen); err != nil {
 		wrong("listen: %w", err)

@@ -114,9 +114,26 @@ func (s *Server) open(ctx context.Context) error {
 
 func openStore(ctx context.Context, cfg *Config, home Home) (store.Store, error) {
 	if cfg.Store.PostgresDSNFile != "" {
-		return nil, errors.New("this build has no PostgreSQL")
+		dsn, err := privateFile(cfg.Store.PostgresDSNFile)
+		if err != nil {
+			return nil, err
+		}
+		return sqlstore.OpenPostgres(ctx, dsn)
 	}
 	return sqlstore.OpenSQLite(ctx, dbPath(home))
+}
+
+// privateFile reads a secret from a file that nobody but its user may read.
+func privateFile(path string) (string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s can be read by others (mode %04o): chmod 600 it", path, info.Mode().Perm())
+	}
+	b, err := os.ReadFile(path)
+	return strings.TrimSpace(string(b)), err
 }
 
 func dbPath(home Home) string { return filepath.Join(home.Data(), "lazurite.db") }
