@@ -1,0 +1,11 @@
+package cli
+
+// nouns are the top-level words, in the order of help.
+func nouns() []noun {
+	return []noun{
+		accountNoun(), loginNoun(), logoutNoun(),
+		groupNoun(), resourceNoun(), tagNoun(), providerNoun(),
+		configNoun(), configureNoun(), cloudNoun(),
+		restNoun(), versionNoun(), completionNoun(),
+	}
+}

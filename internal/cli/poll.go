@@ -1,0 +1,158 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+)
+
+// Long operations (Azure REST guidelines, "Long-running operations"): the
+// answer names where to ask in Azure-AsyncOperation, Location or
+// Operation-Location; else the resource's provisioningState tells.
+
+// finish waits until the operation that first began has ended and gives the
+// resource, or the action's result.
+func (m *management) finish(ctx context.Context, method, path, version string, first *answer) (*answer, error) {
+	where, async := first.header.Get("Azure-AsyncOperation"), true
+	if where == "" {
+		where = first.header.Get("Operation-Location")
+	}
+	if where == "" {
+		where, async = first.header.Get("Location"), false
+	}
+	body, err := decode(first.body)
+	if err != nil {
+		body = nil
+	}
+	state := textAt(body, "properties", "provisioningState")
+	pending := first.status == http.StatusAccepted || first.status == http.StatusCreated ||
+		first.status == http.StatusOK && (async && first.header.Get("Azure-AsyncOperation") != "" || state != "" && !terminal(state))
+	if !pending || where == "" && (state == "" || terminal(state)) {
+		return first, stateError(state, body)
+	}
+	p := &progress{s: m.s}
+	defer p.end()
+	switch {
+	case where == "":
+		return m.pollState(ctx, path, version, first, p)
+	case async:
+		return m.pollOperation(ctx, method, path, version, where, first, p)
+	default:
+		return m.pollLocation(ctx, method, path, version, where, first, p)
+	}
+}
+
+func terminal(state string) bool {
+	switch strings.ToLower(state) {
+	case "succeeded", "completed", "failed", "canceled", "cancelled":
+		return true
+	}
+	return false
+}
+
+// stateError is the error of an operation that ended badly; v is the body
+// that says so.
+func stateError(state string, v any) error {
+	switch strings.ToLower(state) {
+	case "failed", "canceled", "cancelled":
+	default:
+		return nil
+	}
+	code, msg := textAt(v, "error", "code"), textAt(v, "error", "message")
+	return &remoteError{status: http.StatusOK, err: apierr.Error{
+		Kind:    apierr.Internal,
+		Code:    firstNonEmpty(code, capital(state)),
+		Message: firstNonEmpty(msg, "The operation ended as "+state+"."),
+	}}
+}
+
+// poll asks where until done says that the answer is the last one.
+func (m *management) poll(ctx context.Context, where, version string, first *answer, p *progress, done func(*answer, any) bool) (*answer, any, error) {
+	delay := retryAfter(first, time.Second/4)
+	for {
+		p.tick()
+		if err := pause(ctx, delay); err != nil {
+			return nil, nil, err
+		}
+		a, err := m.do(ctx, http.MethodGet, where, version, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		v, err := decode(a.body)
+		if err != nil {
+			return nil, nil, err
+		}
+		if done(a, v) {
+			return a, v, nil
+		}
+		delay = retryAfter(a, min(delay*2, 5*time.Second))
+	}
+}
+
+func (m *management) pollOperation(ctx context.Context, method, path, version, where string, first *answer, p *progress) (*answer, error) {
+	_, v, err := m.poll(ctx, where, "", first, p, func(_ *answer, v any) bool { return terminal(textAt(v, "status")) })
+	if err != nil {
+		return nil, err
+	}
+	if err := stateError(textAt(v, "status"), v); err != nil {
+		return nil, err
+	}
+	switch method {
+	case http.MethodPut, http.MethodPatch:
+		return m.do(ctx, http.MethodGet, path, version, nil)
+	case http.MethodPost:
+		if l := first.header.Get("Location"); l != "" {
+			return m.do(ctx, http.MethodGet, l, "", nil)
+		}
+	}
+	return &answer{status: http.StatusOK, header: first.header}, nil
+}
+
+func (m *management) pollLocation(ctx context.Context, method, path, version, where string, first *answer, p *progress) (*answer, error) {
+	a, _, err := m.poll(ctx, where, "", first, p, func(a *answer, _ any) bool { return a.status != http.StatusAccepted })
+	if method == http.MethodDelete && isStatus(err, http.StatusNotFound) {
+		return first, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if method == http.MethodPut || method == http.MethodPatch {
+		return m.do(ctx, http.MethodGet, path, version, nil)
+	}
+	return a, nil
+}
+
+func (m *management) pollState(ctx context.Context, path, version string, first *answer, p *progress) (*answer, error) {
+	a, v, err := m.poll(ctx, path, version, first, p, func(_ *answer, v any) bool {
+		s := textAt(v, "properties", "provisioningState")
+		return s == "" || terminal(s)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, stateError(textAt(v, "properties", "provisioningState"), v)
+}
+
+// progress turns a wheel on stderr while one waits, on a terminal only.
+type progress struct {
+	s *session
+	n int
+}
+
+func (p *progress) tick() {
+	if p.s.quiet || p.s.debug || !p.s.env.IsTerminal(p.s.env.Stderr) {
+		return
+	}
+	fmt.Fprintf(p.s.env.Stderr, "\r %c Running ..", `|/-\`[p.n%4])
+	p.n++
+}
+
+func (p *progress) end() {
+	if p.n > 0 {
+		fmt.Fprint(p.s.env.Stderr, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// azNouns are the top-level words of az (2.80, with ml), so that what exists
+// there and not here is told apart from a slip of the finger.
+const azNouns = `account acr ad advisor afd aks ams apim appconfig appservice aro artifacts backup batch bicep billing
+bot cache capacity cdn cloud cognitiveservices compute-fleet compute-recommender config configure connection consumption
+container containerapp cosmosdb data-boundary databoxedge deployment deployment-scripts dls dms disk disk-access
+disk-encryption-set eventgrid eventhubs extension feature feedback find functionapp group hdinsight identity image
+interactive iot keyvault kusto lab lock logicapp login logout managed-cassandra managedapp managedservices maps mariadb ml
+monitor mysql netappfiles network policy postgres ppg private-link provider redis relay resource resourcemanagement rest
+restore-point role search security self-test servicebus sf sig signalr snapshot sql sshkey stack stack-hci staticwebapp
+storage survey synapse tag term ts upgrade version vm vmss webapp webpubsub`
+
+// azVerbs are commands of az under our nouns that aren't built.
+const azVerbs = `account create-guid, account lock, account management-group, aks addon, aks app, aks approuting, aks browse,
+aks check-acr, aks command, aks connection, aks disable-addons, aks enable-addons, aks get-upgrades, aks get-versions,
+aks install-cli, aks kollect, aks kanalyze, aks machine, aks maintenanceconfiguration, aks mesh, aks nodepool,
+aks operation-abort, aks pod-identity, aks scale, aks snapshot, aks start, aks stop, aks trustedaccess,
+aks update-credentials, aks upgrade, aks use-dev-spaces, group export, group lock, keyvault backup, keyvault region,
+keyvault restore, keyvault role, keyvault security-domain, keyvault setting, keyvault storage, keyvault update-hsm,
+keyvault private-endpoint-connection, keyvault private-link-resource, keyvault key get-policy-template,
+monitor alert, monitor metrics, monitor diagnostic-settings, monitor log-analytics, monitor action-group,
+provider operation, provider permission, resource invoke-action, resource link, resource lock, resource move,
+resource patch, role deny-assignment, config param-persist, ad ds`
+
+// unknownNoun is the error for a first word that names nothing here.
+func unknownNoun(word string) error {
+	var ours []string
+	for _, n := range nouns() {
+		ours = append(ours, n.name)
+	}
+	near := nearest(word, ours)
+	if slices.Contains(strings.Fields(azNouns), word) {
+		return &failure{status: exitUsage,
+			msg:  fmt.Sprintf("'%s' exists in az and not here.", word),
+			hint: didYouMean(near)}
+	}
+	return &failure{status: exitUsage,
+		msg:  fmt.Sprintf("'%s' is misspelled or not recognized by the system.", word),
+		hint: didYouMean(near)}
+}
+
+// unknownVerb is the error for a word that names nothing under an existing group.
+func unknownVerb(cmds []*command, words []string, used int) error {
+	prefix := strings.Join(words[:used], " ") + " "
+	var ours []string
+	for _, c := range cmds {
+		if rest, ok := strings.CutPrefix(c.path, prefix); ok {
+			next, _, _ := strings.Cut(rest, " ")
+			if !slices.Contains(ours, next) {
+				ours = append(ours, next)
+			}
+		}
+	}
+	near := nearest(words[used], ours)
+	if near != "" {
+		near = prefix + near
+	}
+	known := strings.Split(strings.ReplaceAll(azVerbs, "\n", " "), ", ")
+	if slices.Contains(known, prefix+words[used]) {
+		return &failure{status: exitUsage,
+			msg:  fmt.Sprintf("'%s' exists in az and not here.", prefix+words[used]),
+			hint: didYouMean(near)}
+	}
+	return &failure{status: exitUsage,
+		msg:  fmt.Sprintf("'%s' is misspelled or not recognized by the system.", words[used]),
+		hint: didYouMean(near)}
+}
+
+func didYouMean(near string) string {
+	if near == "" {
+		return "See the commands that exist with --help."
+	}
+	return "Did you mean '" + near + "'? See the commands that exist with --help."
+}
+
+// nearest is the candidate with the fewest edits, "" when there is none.
+func nearest(word string, candidates []string) string {
+	best, cost := "", 1<<30
+	for _, c := range candidates {
+		d := distance(word, c)
+		if strings.HasPrefix(c, word) || strings.HasPrefix(word, c) {
+			d = 1
+		}
+		if d < cost {
+			best, cost = c, d
+		}
+	}
+	return best
+}
+
+// distance is the Levenshtein distance of a and b, which are cut at 64 bytes.
+func distance(a, b string) int {
+	a, b = a[:min(len(a), 64)], b[:min(len(b), 64)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diag
+			if a[i] != b[j] {
+				cost = 1 + min(diag, row[j], row[j+1])
+			}
+			diag, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
