@@ -17,7 +17,7 @@ const maxAdminBody = 64 << 10
 
 // Status is what `laz status` shows.
 type Status struct {
-	State
+	Endpoint
 	Uptime    float64         `json:"uptimeSeconds"`
 	Home      string          `json:"home"`
 	Names     string          `json:"names"`
@@ -93,7 +93,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
 	st := Status{
-		State: s.state(), Uptime: time.Since(s.started).Round(time.Millisecond).Seconds(), Home: s.cfg.Home,
+		Endpoint: s.endpoint(), Uptime: time.Since(s.started).Round(time.Millisecond).Seconds(), Home: s.cfg.Home,
 		Names: s.cfg.Names, Domain: s.cfg.Domain, Offline: s.cfg.Offline, AzureLike: s.cfg.AzureLike,
 		Store: s.storeStatus(), Memory: MemoryStatus{Resident: resident(), Heap: int64(mem.HeapAlloc)},
 		Counts: map[string]int{},
@@ -115,6 +115,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) storeStatus() StoreStatus {
+	if s.cfg.Store.PostgresDSNFile != "" {
+		return StoreStatus{Kind: "postgres"}
+	}
 	st := StoreStatus{Kind: "sqlite", Path: dbPath(s.home)}
 	for _, suffix := range []string{"", "-wal"} {
 		if fi, err := os.Stat(st.Path + suffix); err == nil {

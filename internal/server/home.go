@@ -46,23 +46,72 @@ func (h Home) Log() string { return h.path("log", "laz.log") }
 // Run is the folder of what lives only as long as the server.
 func (h Home) Run() string { return h.path("run") }
 
-// State is the file that says where the running server is.
-func (h Home) State() string { return h.path("run", "state.json") }
+// Endpoint is the file that says where the running server is.
+func (h Home) Endpoint() string { return h.path("run", "endpoint.json") }
 
 // Socket is the admin socket.
 func (h Home) Socket() string { return h.path("run", "laz.sock") }
 
 func (h Home) lockFile() string { return h.path("run", "lock") }
 
+// marker is the file by which a folder is known to be Lazurite's own, so that
+// nobody's documents are taken for state, or purged with it.
+const marker = "lazurite"
+
 // Make creates the folder and those inside it, or takes rights away from
-// others where they have any. A folder of another user is refused.
+// others where they have any. A folder of another user is refused, and one
+// that holds other things.
 func (h Home) Make() error {
-	for _, dir := range []string{string(h), h.CA(), h.Data(), h.Keys(), h.Bin(), h.Azure(), filepath.Dir(h.Log()), h.Run()} {
+	if err := private(string(h)); err != nil {
+		return fmt.Errorf("preparing the state folder: %w", err)
+	}
+	if err := h.mark(); err != nil {
+		return fmt.Errorf("preparing the state folder: %w", err)
+	}
+	for _, dir := range []string{h.CA(), h.Data(), h.Keys(), h.Bin(), h.Azure(), filepath.Dir(h.Log()), h.Run()} {
 		if err := private(dir); err != nil {
 			return fmt.Errorf("preparing the state folder: %w", err)
 		}
 	}
 	return nil
+}
+
+func (h Home) mark() error {
+	if h.Ours() {
+		return nil
+	}
+	there, err := os.ReadDir(string(h))
+	if err != nil {
+		return err
+	}
+	for _, e := range there {
+		if e.Name() != filepath.Base(h.Azure()) && e.Name() != filepath.Base(h.Kubeconfig()) { // which clients may have made
+			return fmt.Errorf("%s holds other things (%s, …): choose an empty folder as LAZ_HOME", string(h), e.Name())
+		}
+	}
+	return os.WriteFile(h.path(marker), []byte("This folder is the state of Lazurite. `laz down --purge` removes it.\n"), 0o600)
+}
+
+// Ours reports whether the folder was made by Make.
+func (h Home) Ours() bool {
+	_, err := os.Stat(h.path(marker))
+	return err == nil
+}
+
+// Purge removes the folder and everything in it. It refuses while a server has
+// it, and when it was not made by Make.
+func (h Home) Purge() error {
+	if !h.Ours() {
+		return fmt.Errorf("%s is no folder of Lazurite's", string(h))
+	}
+	if err := h.Make(); err != nil {
+		return err
+	}
+	lock, err := h.lock()
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(string(h)), lock.Close())
 }
 
 func private(dir string) error {
@@ -148,39 +197,42 @@ func (h Home) Running() (pid int, running bool, err error) {
 	return 0, false, err
 }
 
-// State is what other commands must know of a running server.
-type State struct {
+// Endpoint is what other commands must know of a running server.
+type Endpoint struct {
 	PID     int       `json:"pid"`
 	Version string    `json:"version"`
 	Started time.Time `json:"started"`
-	Listen  string    `json:"listen"` // HOST:PORT as bound
-	Local   string    `json:"local"`  // HOST:PORT as bound, "" when there is none
+	Listen  string    `json:"listen"`          // of the front door, HOST:PORT as bound
+	Local   string    `json:"local,omitempty"` // of the proxy, HOST:PORT as bound; "" when there is none
+	Proxy   string    `json:"proxy,omitempty"` // the proxy's URL
+	CA      string    `json:"ca"`              // file of all roots to trust: the system's and ours
+	OwnCA   string    `json:"ownCA"`           // file of ours alone
 }
 
-// ReadState reads the state of the last server on the folder, which may be
-// gone; os.ErrNotExist when there was none.
-func (h Home) ReadState() (State, error) {
-	var s State
-	raw, err := os.ReadFile(h.State())
+// ReadEndpoint reads where the server on the folder is; os.ErrNotExist when
+// none runs. After a crash it may be the dead one's: Running tells.
+func (h Home) ReadEndpoint() (Endpoint, error) {
+	var e Endpoint
+	raw, err := os.ReadFile(h.Endpoint())
 	if err != nil {
-		return s, err
+		return e, err
 	}
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return s, fmt.Errorf("reading %s: %w", h.State(), err)
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return e, fmt.Errorf("reading %s: %w", h.Endpoint(), err)
 	}
-	return s, nil
+	return e, nil
 }
 
-func (h Home) writeState(s State) error {
-	raw, err := json.MarshalIndent(s, "", "  ")
+func (h Home) writeEndpoint(e Endpoint) error {
+	raw, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return err
 	}
-	tmp := h.State() + ".new"
+	tmp := h.Endpoint() + ".new"
 	if err := os.WriteFile(tmp, append(raw, '\n'), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(tmp, h.State())
+	return os.Rename(tmp, h.Endpoint())
 }
 
 // maxSocketPath is the shortest limit of the systems we run on, less the zero byte.

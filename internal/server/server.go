@@ -221,7 +221,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return ignore(w(work), context.Canceled) })
 	}
 	servers := s.serve(g)
-	if err := s.home.writeState(s.state()); err != nil {
+	if err := s.home.writeEndpoint(s.endpoint()); err != nil {
 		g.Go(func() error { return err })
 	} else {
 		close(s.ready)
@@ -300,7 +300,7 @@ func (s *Server) close() error {
 	}
 	if s.lock != nil {
 		if s.admin != nil {
-			errs = append(errs, ignore(os.Remove(s.home.Socket()), os.ErrNotExist))
+			errs = append(errs, ignore(os.Remove(s.home.Socket()), os.ErrNotExist), ignore(os.Remove(s.home.Endpoint()), os.ErrNotExist))
 		}
 		errs = append(errs, s.lock.Close())
 	}
@@ -314,8 +314,15 @@ func ignore(err, expected error) error {
 	return err
 }
 
-func (s *Server) state() State {
-	return State{PID: os.Getpid(), Version: Version(), Started: s.started, Listen: s.cfg.Listen, Local: s.cfg.Local}
+func (s *Server) endpoint() Endpoint {
+	e := Endpoint{
+		PID: os.Getpid(), Version: Version(), Started: s.started, Listen: s.cfg.Listen, Local: s.cfg.Local,
+		CA: s.ca.BundleFile(), OwnCA: s.ca.CertFile(),
+	}
+	if e.Local != "" {
+		e.Proxy = "http://" + e.Local
+	}
+	return e
 }
 
 // stranger answers for names that are not ours: a balancer's probes, and

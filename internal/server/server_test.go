@@ -209,7 +209,7 @@ func TestHome_IsPrivate(t *testing.T) {
 	}
 	r := start(t, cfg)
 	home := server.Home(r.cfg.Home)
-	for path, want := range map[string]os.FileMode{cfg.Home: 0o700, home.Run(): 0o700, home.Socket(): 0o600, home.State(): 0o600} {
+	for path, want := range map[string]os.FileMode{cfg.Home: 0o700, home.Run(): 0o700, home.Socket(): 0o600, home.Endpoint(): 0o600} {
 		fi, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
@@ -217,6 +217,39 @@ func TestHome_IsPrivate(t *testing.T) {
 		if got := fi.Mode().Perm(); got != want {
 			t.Errorf("%s: got mode %o, want %o", path, got, want)
 		}
+	}
+}
+
+func TestHome_ForeignFoldersAreLeftAlone(t *testing.T) {
+	cfg := config(t)
+	if err := os.MkdirAll(filepath.Join(cfg.Home, "documents"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.New(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "documents") {
+		t.Errorf("New: got %v, want a refusal that names what is there", err)
+	}
+	if err := server.Home(cfg.Home).Purge(); err == nil {
+		t.Error("Purge took a folder that is not ours")
+	}
+	if _, err := os.Stat(filepath.Join(cfg.Home, "documents")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHome_Purge(t *testing.T) {
+	r := start(t, config(t))
+	home := server.Home(r.cfg.Home)
+	if err := home.Purge(); err == nil {
+		t.Error("purged under a running server")
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := home.Purge(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(r.cfg.Home); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want the folder gone", err)
 	}
 }
 
