@@ -5,7 +5,6 @@ package pgtest
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	"github.com/jackc/pgx/v5"
 )
 
 // start runs the one server of this test binary.
@@ -41,16 +40,40 @@ func Start(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := sql.Open("pgx", srv.dsn("postgres"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = db.Close() }()
 	name := "t" + strconv.FormatInt(time.Now().UnixNano(), 36)
-	if _, err := db.ExecContext(t.Context(), "CREATE DATABASE "+name); err != nil {
+	if err := srv.exec(t.Context(), "CREATE DATABASE "+name); err != nil {
 		t.Fatal(err)
 	}
 	return srv.dsn(name)
+}
+
+// Cut breaks all connections to the database of dsn, which Start gave, and
+// refuses new ones until the function that it gives is called.
+func Cut(t testing.TB, dsn string) (mend func()) {
+	t.Helper()
+	srv, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := cfg.Database
+	for _, st := range []string{
+		"ALTER DATABASE " + name + " ALLOW_CONNECTIONS false",
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "'",
+	} {
+		if err := srv.exec(t.Context(), st); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() {
+		t.Helper()
+		if err := srv.exec(t.Context(), "ALTER DATABASE "+name+" ALLOW_CONNECTIONS true"); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // server is a running PostgreSQL that listens on a socket in dir alone.
@@ -61,6 +84,16 @@ type server struct {
 
 func (s *server) dsn(name string) string {
 	return fmt.Sprintf("host=%s user=postgres dbname=%s sslmode=disable", s.dir, name)
+}
+
+// exec runs a statement outside the tests' databases.
+func (s *server) exec(ctx context.Context, statement string) error {
+	conn, err := pgx.Connect(ctx, s.dsn("postgres"))
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, statement)
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // script runs the server until its standard input ends, then removes its
@@ -123,15 +156,11 @@ func initdb(bin, dir string, attr *syscall.SysProcAttr) error {
 
 // ready waits until the server answers.
 func (s *server) ready() error {
-	db, err := sql.Open("pgx", s.dsn("postgres"))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = db.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for {
-		if err = db.PingContext(ctx); err == nil {
+		err := s.exec(ctx, "SELECT 1")
+		if err == nil {
 			return nil
 		}
 		select {
