@@ -32,7 +32,21 @@ func (t *endpoints) find(method, path string) (e *Endpoint, params map[string]st
 	return nil, nil, known
 }
 
+// wholeScope is the first segment of a Path that may stand under any scope.
+const wholeScope = "scope"
+
 func match(pattern, segs []string) (map[string]string, bool) {
+	if pattern[0] == "{"+wholeScope+"...}" {
+		n := len(segs) - len(pattern) + 1
+		if n < 0 {
+			return nil, false
+		}
+		params, ok := match(pattern[1:], segs[n:])
+		if ok {
+			params[wholeScope] = "/" + strings.Join(segs[:n], "/")
+		}
+		return params, ok
+	}
 	if len(pattern) != len(segs) {
 		return nil, false
 	}

@@ -4,42 +4,38 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-
-	"lazurite.dev/internal/rid"
 )
 
-// canonicalID is the id that a new resource shows: fixed words and type as
-// documented, names as the client wrote them.
-func canonicalID(id rid.ID, rt *Route, old *Envelope) string {
-	if old != nil {
-		return old.ID
+// canonicalID is the id that a resource shows: the fixed words and the type as
+// documented, its parents as they were made, its own name as it was first written.
+func canonicalID(c *call) string {
+	if c.old != nil {
+		return c.old.ID
 	}
-	var b strings.Builder
+	id := c.id
 	if id.Namespace() == "" {
-		b.WriteString("/subscriptions/" + id.Subscription())
+		b := "/subscriptions/" + id.Subscription()
 		if id.ResourceGroup() != "" {
-			b.WriteString("/resourceGroups/" + id.ResourceGroup())
+			b += "/resourceGroups/" + id.ResourceGroup()
 		}
-		return b.String()
+		return b
 	}
-	if s := id.Scope(); !s.IsRoot() {
-		b.WriteString(canonicalScope(s))
+	ns, types, _ := strings.Cut(c.route.Type, "/")
+	words := strings.Split(types, "/")
+	if c.parent != nil && len(words) > 1 {
+		return c.parent.ID + "/" + words[len(words)-1] + "/" + id.Name()
 	}
-	ns, types, _ := strings.Cut(rt.Type, "/")
-	b.WriteString("/providers/" + ns)
-	for i, t := range strings.Split(types, "/") {
-		b.WriteString("/" + t + "/" + id.Names()[i])
+	b := ""
+	if c.parent != nil {
+		b = c.parent.ID
+	} else if s := id.Scope(); !s.IsRoot() {
+		b = s.String()
 	}
-	return b.String()
-}
-
-// canonicalScope fixes the words of a plain scope; one that is itself a
-// resource stays as written.
-func canonicalScope(s rid.ID) string {
-	if s.Namespace() != "" {
-		return s.String()
+	b += "/providers/" + ns
+	for i, w := range words {
+		b += "/" + w + "/" + id.Names()[i]
 	}
-	return canonicalID(s, nil, nil)
+	return b
 }
 
 // authorizationURI is where a client gets a token, from the request's own

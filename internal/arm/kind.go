@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"lazurite.dev/internal/apierr"
@@ -85,6 +86,7 @@ type Route struct {
 
 	noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel bool
 
+	names     *names
 	name      func(string) error
 	readOnly  []string
 	writeOnly []string
@@ -108,8 +110,8 @@ type action struct {
 // resources, locations.
 type Endpoint struct {
 	Method      string
-	Path        string // segments match without case; {name} matches one segment
-	Action      string // RBAC action asked for at the subscription or group in the path; "" lets every authenticated caller in
+	Path        string // segments match without case; {name} matches one segment, {scope...} at the beginning any scope
+	Action      string // RBAC action asked for at the subscription, group or scope in the path; "" lets every authenticated caller in
 	APIVersions []string
 	Handle      func(ctx context.Context, r *Request) (*Response, error)
 
@@ -160,28 +162,46 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 	if r.Scopes == 0 {
 		r.Scopes = ResourceGroup
 	}
-	r.prepare = func(ctx context.Context, old, next *Envelope) error {
-		return both(old, next, func(o, n *Resource[P]) error {
-			if k.Default != nil {
-				if err := k.Default(ctx, o, n); err != nil {
-					return err
-				}
+	r.names = namesOf(reflect.TypeFor[P](), k.ReadOnly, k.WriteOnly)
+	r.prepare = func(ctx context.Context, old, next *Envelope) error { return both(old, next, k.check(ctx)) }
+	r.put = func(context.Context, *Envelope, *Envelope) error { return nil }
+	if k.Put != nil {
+		r.put = func(ctx context.Context, old, next *Envelope) error {
+			return both(old, next, func(o, n *Resource[P]) error { return k.Put(ctx, o, n) })
+		}
+	}
+	r.del, r.read = one(k.Delete), one(k.Read)
+	r.list = k.lister()
+	k.virtual(&r)
+	for name, run := range k.Actions {
+		r.actions[strings.ToLower(name)] = action{name, func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error) {
+			res, _, err := view[P](e)
+			if err != nil {
+				return nil, err
 			}
-			if k.Validate != nil {
-				return k.Validate(ctx, o, n)
+			return run(ctx, res, body)
+		}}
+	}
+	return r
+}
+
+// check runs Default, then Validate.
+func (k *Kind[P]) check(ctx context.Context) func(o, n *Resource[P]) error {
+	return func(o, n *Resource[P]) error {
+		if k.Default != nil {
+			if err := k.Default(ctx, o, n); err != nil {
+				return err
 			}
-			return nil
-		})
+		}
+		if k.Validate != nil {
+			return k.Validate(ctx, o, n)
+		}
+		return nil
 	}
-	r.put = func(ctx context.Context, old, next *Envelope) error {
-		return both(old, next, func(o, n *Resource[P]) error { return k.Put(ctx, o, n) })
-	}
-	if k.Put == nil {
-		r.put = func(context.Context, *Envelope, *Envelope) error { return nil }
-	}
-	r.del = one(k.Delete)
-	r.read = one(k.Read)
-	r.list = func(ctx context.Context, filter string) (func(*Envelope) (bool, error), error) {
+}
+
+func (k *Kind[P]) lister() func(context.Context, string) (func(*Envelope) (bool, error), error) {
+	return func(ctx context.Context, filter string) (func(*Envelope) (bool, error), error) {
 		if k.List == nil {
 			return nil, nil
 		}
@@ -197,42 +217,38 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 			return f(res)
 		}, nil
 	}
+}
+
+// virtual sets the hooks for resources that are not stored.
+func (k *Kind[P]) virtual(r *Route) {
+	typ := r.Type
 	if k.Get != nil {
 		r.get = func(ctx context.Context, id rid.ID) (*Envelope, error) {
 			res, err := k.Get(ctx, id)
 			if err != nil || res == nil {
 				return nil, err
 			}
-			return seal(r.Type, res)
+			return seal(typ, res)
 		}
 	}
-	if k.ListAt != nil {
-		r.listAt = func(ctx context.Context, scope rid.ID, filter string) ([]*Envelope, error) {
-			list, err := k.ListAt(ctx, scope, filter)
+	if k.ListAt == nil {
+		return
+	}
+	r.listAt = func(ctx context.Context, scope rid.ID, filter string) ([]*Envelope, error) {
+		list, err := k.ListAt(ctx, scope, filter)
+		if err != nil {
+			return nil, err
+		}
+		out := make([]*Envelope, 0, len(list))
+		for _, res := range list {
+			e, err := seal(typ, res)
 			if err != nil {
 				return nil, err
 			}
-			out := make([]*Envelope, 0, len(list))
-			for _, res := range list {
-				e, err := seal(r.Type, res)
-				if err != nil {
-					return nil, err
-				}
-				out = append(out, e)
-			}
-			return out, nil
+			out = append(out, e)
 		}
+		return out, nil
 	}
-	for name, run := range k.Actions {
-		r.actions[strings.ToLower(name)] = action{name, func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error) {
-			res, _, err := view[P](e)
-			if err != nil {
-				return nil, err
-			}
-			return run(ctx, res, body)
-		}}
-	}
-	return r
 }
 
 // one lifts a hook on a Resource to one on its Envelope, and carries changes back.
@@ -324,3 +340,15 @@ func badProperty(err error) error {
 	}
 	return apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content was invalid and could not be deserialized: %v", err).WithTarget(target)
 }
+
+// CanPut reports whether clients can create resources of the type.
+func (r *Route) CanPut() bool { return !r.noPut }
+
+// CanPatch reports whether the type answers PATCH.
+func (r *Route) CanPatch() bool { return !r.noPatch && !r.noPut }
+
+// LocationOptional reports whether a tracked type's location may be left out.
+func (r *Route) LocationOptional() bool { return r.noLocation }
+
+// ReadOnlyPaths are the properties that clients cannot set.
+func (r *Route) ReadOnlyPaths() []string { return r.readOnly }

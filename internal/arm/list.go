@@ -23,7 +23,7 @@ func (h *Handler) collection(c *call) error {
 	}
 	rt := c.route
 	c.action, c.scope = rt.Type+"/read", c.id.Parent()
-	if err := h.scopeExists(c.ctx, c.id); err != nil {
+	if _, err := h.scopeExists(c.ctx, c.id); err != nil {
 		return err
 	}
 	q := c.r.URL.Query()

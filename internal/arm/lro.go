@@ -38,22 +38,25 @@ type putInput struct {
 // headers of a long operation. Source: ARM RPC, "Asynchronous operations".
 func (h *Handler) startPut(c *call, next *Envelope, status int) error {
 	next.setState(map[bool]string{true: "Creating", false: "Updating"}[c.old == nil])
-	input, err := json.Marshal(putInput{c.old, c.caller})
-	if err != nil {
+	op := ops.Op{ID: ops.NewID(), Runner: runPut, Target: next.ID, Principal: c.caller.ObjectID}
+	next.Private = setPrivate(next.Private, privateOp, op.ID)
+	var err error
+	if op.Input, err = json.Marshal(putInput{c.old, c.caller}); err != nil {
 		return fmt.Errorf("encode operation: %w", err)
 	}
 	if err := h.res.Put(c.ctx, next); err != nil {
 		return conflict(err)
 	}
-	op, err := h.cfg.Ops.Start(c.ctx, ops.Op{Runner: runPut, Target: next.ID, Principal: c.caller.ObjectID, Input: input})
+	started, err := h.cfg.Ops.Start(context.WithoutCancel(c.ctx), op)
 	if err != nil {
 		return errors.Join(err, h.undo(context.WithoutCancel(c.ctx), c.old, next))
 	}
-	wait, cancel := context.WithTimeout(c.ctx, grace)
-	defer cancel()
-	op, err = h.cfg.Ops.Wait(wait, op.ID)
-	if err == nil && op.Status == ops.Failed {
-		return apierr.New(apierr.Conflict, op.Code, "%s", op.Message)
+	op, err = h.wait(c.ctx, started)
+	if err != nil {
+		return err
+	}
+	if op.Status == ops.Failed {
+		return failure(op)
 	}
 	now, err := h.res.Get(c.ctx, next.RID())
 	if err != nil {
@@ -63,6 +66,26 @@ func (h *Handler) startPut(c *call, next *Envelope, status int) error {
 		h.asyncHeaders(c, op, false)
 	}
 	return h.render(c, status, now)
+}
+
+// wait gives the operation a moment to end.
+func (h *Handler) wait(ctx context.Context, op ops.Op) (ops.Op, error) {
+	short, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	now, err := h.cfg.Ops.Wait(short, op.ID)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return op, nil
+	}
+	return now, err
+}
+
+// failure is the refusal of an operation that failed at once.
+func failure(op ops.Op) error {
+	kind := apierr.Conflict
+	if op.Code == apierr.From(errors.New("")).Code {
+		kind = apierr.Internal
+	}
+	return apierr.New(kind, op.Code, "%s", op.Message)
 }
 
 // resumePut is the work of a PUT's operation; idempotent.
@@ -77,23 +100,29 @@ func (h *Handler) resumePut(ctx context.Context, op ops.Op) error {
 		return fmt.Errorf("no type %s in this version", id.Type())
 	}
 	e, err := h.res.Get(ctx, id)
-	if err != nil {
+	if errors.Is(err, store.ErrNotFound) || err == nil && e.Private[privateOp] != op.ID {
+		return nil // finished before a crash, or overtaken
+	} else if err != nil {
 		return err
 	}
-	e.Private = setPrivate(e.Private, privateOp, op.ID)
-	if err := h.res.Put(ctx, e); err != nil {
-		return err
-	}
-	acted := rt.put(WithCaller(ctx, in.Caller), in.Old, e)
+	ctx = WithCaller(ctx, in.Caller)
+	acted := rt.put(ctx, in.Old, e)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	dropPaths(e.Properties, rt.writeOnly)
 	delete(e.Private, privateOp)
 	setDone(rt, e)
 	if acted != nil {
 		e.setState("Failed")
 	}
-	return errors.Join(acted, h.res.Put(ctx, e))
+	err = h.res.Put(ctx, e)
+	if errors.Is(err, store.ErrConflict) {
+		if _, gone := h.res.Get(ctx, id); errors.Is(gone, store.ErrNotFound) { // its group was deleted meanwhile
+			err = errors.Join(apierr.New(apierr.Conflict, "ResourceDeleted", "'%s' was deleted while it was being made.", id).WithCause(err), rt.del(ctx, e))
+		}
+	}
+	return errors.Join(acted, err)
 }
 
 func setPrivate(m map[string]string, k, v string) map[string]string {
@@ -106,8 +135,20 @@ func setPrivate(m map[string]string, k, v string) map[string]string {
 
 func (h *Handler) delete(c *call) error {
 	if c.old == nil {
+		if c.route.Type == rid.TypeResourceGroup {
+			return errResourceNotFound(c.id)
+		}
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
+	}
+	op, err := h.under(c.ctx, c.old)
+	if err != nil {
+		return err
+	}
+	if op != nil && op.Runner == runDelete {
+		return h.accepted(c, *op)
+	} else if op != nil {
+		return errBusy(c.id)
 	}
 	release, err := h.exclusive(c)
 	if err != nil {
@@ -128,32 +169,63 @@ func (h *Handler) delete(c *call) error {
 }
 
 func (h *Handler) startDelete(c *call) error {
-	input, err := json.Marshal(putInput{Caller: c.caller})
-	if err != nil {
+	op := ops.Op{ID: ops.NewID(), Runner: runDelete, Target: c.old.ID, Principal: c.caller.ObjectID}
+	var err error
+	if op.Input, err = json.Marshal(putInput{Caller: c.caller}); err != nil {
 		return fmt.Errorf("encode operation: %w", err)
 	}
 	gone := c.old.clone()
 	gone.setState("Deleting")
+	gone.Private = setPrivate(gone.Private, privateOp, op.ID)
 	if err := h.res.Put(c.ctx, gone); err != nil {
 		return conflict(err)
 	}
-	op, err := h.cfg.Ops.Start(c.ctx, ops.Op{Runner: runDelete, Target: c.old.ID, Principal: c.caller.ObjectID, Input: input})
+	started, err := h.cfg.Ops.Start(context.WithoutCancel(c.ctx), op)
 	if err != nil {
 		return err
 	}
-	wait, cancel := context.WithTimeout(c.ctx, grace)
-	defer cancel()
-	op, err = h.cfg.Ops.Wait(wait, op.ID)
-	switch {
-	case err == nil && op.Status == ops.Failed:
-		return apierr.New(apierr.Conflict, op.Code, "%s", op.Message)
-	case op.Status == ops.InProgress:
-		h.asyncHeaders(c, op, true)
-		c.w.WriteHeader(http.StatusAccepted)
+	if op, err = h.wait(c.ctx, started); err != nil {
+		return err
+	}
+	switch op.Status {
+	case ops.Failed:
+		return failure(op)
+	case ops.InProgress:
+		return h.accepted(c, op)
 	default:
 		c.w.WriteHeader(http.StatusOK)
+		return nil
 	}
+}
+
+// accepted answers 202: the deletion goes on.
+func (h *Handler) accepted(c *call, op ops.Op) error {
+	h.asyncHeaders(c, op, true)
+	c.w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// under is the operation under way on e, nil when there is none.
+func (h *Handler) under(ctx context.Context, e *Envelope) (*ops.Op, error) {
+	id := e.Private[privateOp]
+	if id == "" {
+		return nil, nil
+	}
+	op, err := h.cfg.Ops.Get(ctx, id)
+	switch {
+	case errors.Is(err, store.ErrNotFound): // the process died between intent and operation
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case op.Status != ops.InProgress:
+		return nil, nil
+	}
+	return &op, nil
+}
+
+func errBusy(id rid.ID) error {
+	return apierr.New(apierr.Conflict, "AnotherOperationInProgress",
+		"Another operation on '%s' is in progress. Retry when it has finished.", id)
 }
 
 func (h *Handler) resumeDelete(ctx context.Context, op ops.Op) error {
@@ -166,6 +238,7 @@ func (h *Handler) resumeDelete(ctx context.Context, op ops.Op) error {
 	if err != nil && ctx.Err() == nil {
 		if e, gerr := h.res.Get(ctx, id); gerr == nil { // it stays, and says so
 			e.setState("Failed")
+			delete(e.Private, privateOp)
 			err = errors.Join(err, h.res.Put(ctx, e))
 		}
 	}

@@ -35,6 +35,7 @@ type call struct {
 	verb    string // action's name for POST {id}/{verb}, lower case
 	scope   rid.ID // where it is asked for
 	old     *Envelope
+	parent  *Envelope // stored parent of id, where it is one
 	body    json.RawMessage
 }
 
@@ -186,9 +187,11 @@ func (h *Handler) item(c *call) error {
 	if rt.Type == rid.TypeSubscription && c.r.Method != http.MethodGet {
 		return errMethod(c.r)
 	}
-	if err := h.scopeExists(c.ctx, c.id); err != nil {
+	parent, err := h.scopeExists(c.ctx, c.id)
+	if err != nil {
 		return err
 	}
+	c.parent = parent
 	if err := h.authorise(c); err != nil {
 		return err
 	}
@@ -222,36 +225,32 @@ func (h *Handler) item(c *call) error {
 	}
 }
 
-// scopeExists refuses ids whose subscription, group or parent is not there.
-func (h *Handler) scopeExists(ctx context.Context, id rid.ID) error {
-	if s, ok := id.SubscriptionID(); ok && !s.Equal(id) {
-		if _, err := h.res.Get(ctx, s); errors.Is(err, store.ErrNotFound) {
-			return apierr.New(apierr.NotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", s.Name())
-		} else if err != nil {
-			return err
-		}
-	}
-	if g, ok := id.Group(); ok && !g.Equal(id) {
-		if _, err := h.res.Get(ctx, g); errors.Is(err, store.ErrNotFound) {
-			return apierr.New(apierr.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", g.Name())
-		} else if err != nil {
-			return err
-		}
-	}
+// scopeExists refuses ids whose subscription, group or parent is not there,
+// and gives the stored parent; nil when that is the root or a part of a data
+// plane, which is not stored.
+func (h *Handler) scopeExists(ctx context.Context, id rid.ID) (*Envelope, error) {
 	p := id.Parent()
-	if p.Namespace() == "" {
-		return nil
+	if p.IsRoot() {
+		return nil, nil
 	}
-	if _, err := h.res.Get(ctx, p); errors.Is(err, store.ErrNotFound) {
-		if h.routes[strings.ToLower(p.Type())] == nil { // a data-plane part of a resource, such as a secret
-			return h.scopeExists(ctx, p)
-		}
-		return apierr.New(apierr.NotFound, "ParentResourceNotFound",
-			"Failed to perform the operation on resource(s) of type '%s', because the parent resource '%s' could not be found.", id.Type(), p)
-	} else if err != nil {
-		return err
+	e, err := h.res.Get(ctx, p)
+	if err == nil || !errors.Is(err, store.ErrNotFound) {
+		return e, err
 	}
-	return nil
+	if p.Namespace() == "" && p.ResourceGroup() == "" {
+		return nil, errResourceNotFound(p)
+	}
+	if _, err := h.scopeExists(ctx, p); err != nil {
+		return nil, err
+	}
+	switch {
+	case p.Namespace() == "":
+		return nil, errResourceNotFound(p)
+	case h.routes[strings.ToLower(p.Type())] == nil: // a data-plane part of a resource, such as a secret
+		return nil, nil
+	}
+	return nil, apierr.New(apierr.NotFound, "ParentResourceNotFound",
+		"Failed to perform the operation on resource(s) of type '%s', because the parent resource '%s' could not be found.", id.Type(), p)
 }
 
 // registered refuses writes of a provider that the subscription unregistered.
@@ -335,29 +334,9 @@ func (h *Handler) endpoint(c *call, ep *Endpoint, params map[string]string) erro
 	if err := h.version(c, ep.Path, ep.APIVersions); err != nil {
 		return err
 	}
-	scope := rid.ID{}
-	if s := params["subscriptionId"]; s != "" {
-		id, err := rid.Parse("/subscriptions/" + s)
-		if err != nil {
-			return apierr.New(apierr.BadRequest, "InvalidSubscriptionId", "The subscription id '%s' is malformed.", s)
-		}
-		if g := params["resourceGroupName"]; g != "" {
-			if id, err = rid.Parse(id.String() + "/resourceGroups/" + g); err != nil {
-				return apierr.New(apierr.BadRequest, "InvalidResourceGroup", "The resource group name '%s' is malformed.", g)
-			}
-		}
-		if _, err := h.res.Get(c.ctx, id); errors.Is(err, store.ErrNotFound) {
-			if err := h.scopeExists(c.ctx, id); err != nil {
-				return err
-			}
-			if id.ResourceGroup() != "" {
-				return apierr.New(apierr.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", id.ResourceGroup())
-			}
-			return apierr.New(apierr.NotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", s)
-		} else if err != nil {
-			return err
-		}
-		scope = id
+	scope, err := h.endpointScope(c.ctx, params)
+	if err != nil {
+		return err
 	}
 	c.action, c.scope = ep.Action, scope
 	if ep.Action != "" {
@@ -379,6 +358,32 @@ func (h *Handler) endpoint(c *call, ep *Endpoint, params map[string]string) erro
 	}
 	h.respond(c, res)
 	return nil
+}
+
+// endpointScope is the subscription, group or any scope that the path names;
+// the root when it names none.
+func (h *Handler) endpointScope(ctx context.Context, params map[string]string) (rid.ID, error) {
+	path := params[wholeScope]
+	if s := params["subscriptionId"]; s != "" {
+		path = "/subscriptions/" + s
+		if g := params["resourceGroupName"]; g != "" {
+			path += "/resourceGroups/" + g
+		}
+	}
+	id, err := rid.Parse(path)
+	if err != nil || id.Collection {
+		return id, apierr.New(apierr.BadRequest, "InvalidResourceId", "The scope '%s' is no resource id.", path)
+	}
+	if id.IsRoot() {
+		return id, nil
+	}
+	if _, err := h.res.Get(ctx, id); err == nil || !errors.Is(err, store.ErrNotFound) {
+		return id, err
+	}
+	if _, err := h.scopeExists(ctx, id); err != nil {
+		return id, err
+	}
+	return id, errResourceNotFound(id)
 }
 
 func (h *Handler) respond(c *call, res *Response) {

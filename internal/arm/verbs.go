@@ -21,7 +21,10 @@ func (h *Handler) get(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.r.Method == http.MethodHead && c.route.Type == rid.TypeResourceGroup {
+	if c.r.Method == http.MethodHead { // "check existence": 204 or 404
+		if e.rev != 0 {
+			c.w.Header().Set("ETag", e.ETag())
+		}
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -106,12 +109,12 @@ func (h *Handler) decode(c *call) (*Envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	next := &Envelope{ID: canonicalID(c.id, c.route, c.old), Name: c.id.Name(), Type: c.route.Type, Extra: map[string]json.RawMessage{}}
+	next := &Envelope{ID: canonicalID(c), Name: c.id.Name(), Type: c.route.Type, Extra: map[string]json.RawMessage{}}
 	if c.old != nil {
 		next.ID, next.Name, next.System, next.rev = c.old.ID, c.old.Name, c.old.System, c.old.rev
 		next.Private = c.old.clone().Private
 	}
-	return next, assign(next, m)
+	return next, assign(c.route, next, m)
 }
 
 func bodyObject(c *call) (map[string]json.RawMessage, error) {
@@ -121,6 +124,9 @@ func bodyObject(c *call) (map[string]json.RawMessage, error) {
 	var m map[string]json.RawMessage
 	if err := web.ParseJSON(c.body, &m); err != nil || m == nil {
 		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content was invalid and could not be deserialized: %v", orObject(err))
+	}
+	if err := foldTop(m); err != nil {
+		return nil, err
 	}
 	for k, v := range m {
 		if string(v) == "null" && c.r.Method == http.MethodPut {
@@ -138,17 +144,21 @@ func orObject(err error) any {
 }
 
 // assign takes a PUT's members over into e.
-func assign(e *Envelope, m map[string]json.RawMessage) error {
+func assign(rt *Route, e *Envelope, m map[string]json.RawMessage) error {
 	for k, v := range m {
 		var err error
-		switch strings.ToLower(k) {
-		case "id", "name", "type", "systemdata", "etag":
+		switch k {
+		case "id", "name", "type", "systemData", "etag":
 		case "location":
 			err = json.Unmarshal(v, &e.Location)
 		case "tags":
 			err = json.Unmarshal(v, &e.Tags)
 		case "properties":
-			err = decodeNumber(v, &e.Properties)
+			if err = decodeNumber(v, &e.Properties); err == nil {
+				if err := rt.names.fold(e.Properties, "properties"); err != nil {
+					return err
+				}
+			}
 		default:
 			e.Extra[k] = v
 		}
@@ -174,7 +184,7 @@ func (h *Handler) patch(c *call) error {
 	if next.Extra == nil {
 		next.Extra = map[string]json.RawMessage{}
 	}
-	if err := merge(next, m); err != nil {
+	if err := merge(c.route, next, m); err != nil {
 		return err
 	}
 	return h.write(c, next)
@@ -182,15 +192,18 @@ func (h *Handler) patch(c *call) error {
 
 // merge applies a PATCH: JSON merge patch (RFC 7396), but tags are replaced
 // as a whole, as ARM does.
-func merge(e *Envelope, m map[string]json.RawMessage) error {
+func merge(rt *Route, e *Envelope, m map[string]json.RawMessage) error {
 	for k, v := range m {
-		switch strings.ToLower(k) {
+		switch k {
 		case "tags":
 			e.Tags = nil
 		case "properties":
 			var p map[string]any
 			if err := decodeNumber(v, &p); err != nil {
 				return apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content was invalid: 'properties' must be an object.").WithTarget("properties")
+			}
+			if err := rt.names.fold(p, "properties"); err != nil {
+				return err
 			}
 			if e.Properties == nil {
 				e.Properties = map[string]any{}
@@ -204,7 +217,7 @@ func merge(e *Envelope, m map[string]json.RawMessage) error {
 			delete(e.Extra, k)
 		}
 	}
-	return assign(e, m)
+	return assign(rt, e, m)
 }
 
 func mergePatch(dst, patch map[string]any) {
@@ -224,14 +237,14 @@ func mergePatch(dst, patch map[string]any) {
 
 // write checks next and brings it about: intent, act, result.
 func (h *Handler) write(c *call, next *Envelope) error {
-	if err := h.check(c, next); err != nil {
-		return err
-	}
-	release, err := h.exclusive(c)
+	release, err := h.exclusive(c) // before the checks, which may look at siblings
 	if err != nil {
 		return err
 	}
 	defer release()
+	if err := h.check(c, next); err != nil {
+		return err
+	}
 	stamp(next, c)
 	status := http.StatusOK
 	if c.old == nil {
@@ -303,9 +316,13 @@ func setDone(rt *Route, e *Envelope) {
 // check is default and validate, the pipeline's part first.
 func (h *Handler) check(c *call, next *Envelope) error {
 	rt := c.route
-	if c.old != nil && h.busy(c.old) {
-		return apierr.New(apierr.Conflict, "AnotherOperationInProgress",
-			"Another operation on '%s' is in progress. Retry when it has finished.", c.id)
+	if c.old != nil {
+		if op, err := h.under(c.ctx, c.old); err != nil {
+			return err
+		} else if op != nil {
+			return errBusy(c.id)
+		}
+		delete(next.Private, privateOp)
 	}
 	if c.old == nil {
 		if err := checkName(rt, c.id.Name()); err != nil {
@@ -330,15 +347,6 @@ func (h *Handler) check(c *call, next *Envelope) error {
 		keepPaths(next, c.old, append(slices.Clone(rt.readOnly), "provisioningState"))
 	}
 	return rt.prepare(c.ctx, c.old, next)
-}
-
-// busy reports whether an operation is under way on e.
-func (h *Handler) busy(e *Envelope) bool {
-	switch e.State() {
-	case "Creating", "Updating", "Deleting":
-		return h.routes[strings.ToLower(e.Type)].Async && e.Private[privateOp] != ""
-	}
-	return false
 }
 
 func (h *Handler) location(c *call, next *Envelope) error {
@@ -388,7 +396,12 @@ func checkTags(tags map[string]string) error {
 	if len(tags) > 50 {
 		return apierr.New(apierr.BadRequest, "InvalidTags", "The number of tags is %d; at most 50 are allowed.", len(tags)).WithTarget("tags")
 	}
+	seen := map[string]bool{}
 	for k, v := range tags {
+		if seen[strings.ToLower(k)] {
+			return apierr.New(apierr.BadRequest, "InvalidTags", "The tag name '%s' is there twice, in different letter case.", k).WithTarget("tags")
+		}
+		seen[strings.ToLower(k)] = true
 		if k == "" || len(k) > 512 || len(v) > 256 {
 			return apierr.New(apierr.BadRequest, "InvalidTagName", "The tag '%s' is invalid: names have 1 to 512 characters and values at most 256.", k).WithTarget("tags")
 		}

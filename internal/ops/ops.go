@@ -33,6 +33,7 @@ const (
 	lease   = 15 * time.Second // a replica that is silent for so long has lost its operations
 	refresh = 4 * time.Second
 	keep    = 24 * time.Hour // how long a finished operation can be asked for
+	tidy    = time.Minute    // how often finished ones are looked through
 )
 
 // Op is one operation.
@@ -88,9 +89,15 @@ func (m *Manager) Handle(name string, r Runner) {
 	m.runners[name] = r
 }
 
+// NewID makes the id of an operation, for who must write it down before Start.
+func NewID() string { return uuid.NewString() }
+
 // Start records op and begins it. The record is durable when Start returns.
+// An op without an id gets one.
 func (m *Manager) Start(ctx context.Context, op Op) (Op, error) {
-	op.ID = uuid.NewString()
+	if op.ID == "" {
+		op.ID = NewID()
+	}
 	op.Status = InProgress
 	op.Started = time.Now().UTC()
 	op.Owner, op.Lease = m.self, time.Now().Add(lease).UTC()
@@ -144,9 +151,15 @@ func (m *Manager) Wait(ctx context.Context, id string) (Op, error) {
 func (m *Manager) Run(ctx context.Context) error {
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
+	var tidied time.Time
 	for {
-		if err := m.adopt(ctx); err != nil && ctx.Err() == nil {
-			m.log.Error("look for abandoned operations", "error", err)
+		err := m.adopt(ctx)
+		if err == nil && time.Since(tidied) > tidy {
+			tidied = time.Now()
+			err = m.forget(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			m.log.Error("look after operations", "error", err)
 		}
 		select {
 		case <-tick.C:
@@ -158,49 +171,43 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 }
 
-// adopt begins operations whose lease ran out, and forgets old finished ones.
+// adopt begins operations whose lease ran out.
 func (m *Manager) adopt(ctx context.Context) error {
-	live, err := m.store.List(ctx, store.Query{Prefix: prefix, Kind: kindLive})
-	if err != nil {
-		return err
-	}
-	for _, doc := range live {
+	return store.All(ctx, m.store, store.Query{Prefix: prefix, Kind: kindLive}, func(doc store.Doc) error {
 		op, err := decode(doc)
 		if err != nil {
 			return err
 		}
 		if op.Owner == m.self || !m.sole && time.Now().Before(op.Lease) {
-			continue
+			return nil
 		}
 		op.Owner, op.Lease = m.self, time.Now().Add(lease).UTC()
 		rev, err := m.write(ctx, op, doc.Rev)
 		if errors.Is(err, store.ErrConflict) {
-			continue // another replica was faster
+			return nil // another replica was faster
 		}
 		if err != nil {
 			return err
 		}
 		m.log.Info("operation resumed", "operation", op.ID, "runner", op.Runner, "target", op.Target)
 		m.begin(op, rev)
-	}
-	return m.forget(ctx)
+		return nil
+	})
 }
 
+// forget removes finished operations that nobody asks for any more.
 func (m *Manager) forget(ctx context.Context) error {
-	done, err := m.store.List(ctx, store.Query{Prefix: prefix, Kind: kindDone})
-	if err != nil {
-		return err
-	}
-	for _, doc := range done {
+	return store.All(ctx, m.store, store.Query{Prefix: prefix, Kind: kindDone}, func(doc store.Doc) error {
 		op, err := decode(doc)
 		if err != nil || time.Since(op.Ended) < keep {
-			continue
-		}
-		if err := m.store.Delete(ctx, doc.Key, doc.Rev); err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-	}
-	return nil
+		err = m.store.Delete(ctx, doc.Key, doc.Rev)
+		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
 }
 
 func (m *Manager) begin(op Op, rev int64) {
