@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	pageChanges = 500             // read at a time
-	lookTimeout = 2 * time.Second // for the database to say what is new
+	pageChanges = 500         // read at a time
+	lookTimeout = time.Second // for the database to say what is new
 )
 
 // Follow implements store.Store.

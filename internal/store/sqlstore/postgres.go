@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,10 +18,11 @@ const (
 	// The notification goes out with the commit.
 	lockWrites = `SELECT pg_advisory_xact_lock(5066549580791810), pg_notify('lazurite', '')`
 
-	readConns   = 16
-	writeConns  = 2
-	dialTimeout = 5 * time.Second
-	listenAgain = time.Second // after the connection for notifications broke
+	readConns    = 16
+	writeConns   = 2
+	dialTimeout  = 5 * time.Second
+	stuckTimeout = 10 * time.Second
+	listenAgain  = time.Second // after the connection for notifications broke
 )
 
 func postgres() dialect {
@@ -34,7 +36,8 @@ func postgres() dialect {
 
 // OpenPostgres opens the database that dsn names (a libpq connection string or
 // URL, RFC 3986 form postgres://), making or migrating the tables. Any number
-// of processes may have it open. It refuses a database that is not UTF-8, or
+// of processes may have it open, each with its own sessions: a proxy that shares
+// sessions by transaction won't do. It refuses a database that is not UTF-8, or
 // that acknowledges commits which it could lose. Errors: store.ErrSchema, and
 // those of PostgreSQL; none shows the password.
 func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
@@ -50,6 +53,8 @@ func OpenPostgres(ctx context.Context, dsn string) (*Store, error) {
 	}
 	// Statements must see what was committed before they took the lock.
 	cfg.RuntimeParams["default_transaction_isolation"] = "read committed"
+	// A replica that stops in the middle of a write must not stop the others.
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(stuckTimeout.Milliseconds(), 10)
 	s := &Store{dialect: postgres()}
 	if err := s.openPostgres(ctx, cfg); err != nil {
 		_ = s.shut()

@@ -1,11 +1,11 @@
 package sqlstore_test
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -77,45 +77,40 @@ func TestSQLite_FilesArePrivateAndReopen(t *testing.T) {
 	}
 }
 
-func BenchmarkSQLite_Get(b *testing.B) {
-	s := openSQLite(b, filepath.Join(b.TempDir(), "laz.db"))
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	if _, err := s.Put(ctx, store.Doc{Key: "kv/vault/secrets/name/version", Kind: "secret", Value: make([]byte, 700)}); err != nil {
-		b.Fatal(err)
+func TestClose_BesideWriters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "laz.db")
+	s, err := sqlstore.OpenSQLite(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := s.Get(ctx, "kv/vault/secrets/name/version"); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkSQLite_PutParallel(b *testing.B) {
-	s := openSQLite(b, filepath.Join(b.TempDir(), "laz.db"))
-	b.SetParallelism(64)
-	var ids atomic.Int64
-	b.RunParallel(func(p *testing.PB) {
-		rev := int64(0)
-		key := strconv.FormatInt(ids.Add(1), 10)
-		for p.Next() {
-			var err error
-			if rev, err = s.Put(b.Context(), store.Doc{Key: key, Rev: rev, Value: make([]byte, 700)}); err != nil {
-				b.Error(err)
-				return
+	var wg sync.WaitGroup
+	var acknowledged sync.Map
+	var count atomic.Int64
+	for w := range 600 { // more than the queue holds
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				key := fmt.Sprintf("%d/%d", w, i)
+				if _, err := s.Put(t.Context(), store.Doc{Key: key}); err != nil {
+					if !errors.Is(err, store.ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+				acknowledged.Store(key, true)
+				count.Add(1)
 			}
-		}
-	})
-}
-
-func BenchmarkSQLite_PutSerial(b *testing.B) {
-	s := openSQLite(b, filepath.Join(b.TempDir(), "laz.db"))
-	rev := int64(0)
-	for b.Loop() {
-		var err error
-		if rev, err = s.Put(b.Context(), store.Doc{Key: "a", Rev: rev, Value: make([]byte, 700)}); err != nil {
-			b.Fatal(err)
-		}
+		})
 	}
+	eventually(t, "some writes", func() bool { return count.Load() > 1000 })
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	s = openSQLite(t, path)
+	acknowledged.Range(func(key, _ any) bool {
+		if _, err := s.Get(t.Context(), key.(string)); err != nil {
+			t.Error(err)
+		}
+		return true
+	})
 }

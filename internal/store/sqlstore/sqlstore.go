@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lazurite.dev/internal/store"
@@ -42,8 +43,8 @@ type Store struct {
 
 	writing sync.WaitGroup // the writer
 
-	mu     sync.RWMutex // guards closed; held for reading while sending to ops
-	closed bool
+	mu     sync.RWMutex // held for reading while sending to ops, for writing while closing it
+	closed atomic.Bool  // set under mu
 }
 
 var _ store.Store = (*Store)(nil)
@@ -192,26 +193,19 @@ func (s *Store) Now(ctx context.Context) (int64, error) {
 
 // failed wraps an error of the database.
 func (s *Store) failed(doing string, err error) error {
-	if s.isClosed() {
+	if s.closed.Load() {
 		return fmt.Errorf("%s: %w", doing, store.ErrClosed)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
 
-func (s *Store) isClosed() bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.closed
-}
-
 // Close implements store.Store. Followers end with store.ErrClosed.
 func (s *Store) Close() error {
 	s.mu.Lock()
-	if s.closed {
+	if s.closed.Swap(true) {
 		s.mu.Unlock()
 		return nil
 	}
-	s.closed = true
 	close(s.ops) // the writer finishes what is queued
 	s.mu.Unlock()
 

@@ -91,7 +91,7 @@ func (s *Store) submit(ctx context.Context, o *op) (int64, error) {
 func (s *Store) enqueue(ctx context.Context, o *op) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.closed {
+	if s.closed.Load() {
 		return store.ErrClosed
 	}
 	select {
