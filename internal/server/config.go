@@ -57,6 +57,10 @@ type Config struct {
 	// names get one from the local authority.
 	Certificates []CertificateFile `yaml:"certificates"`
 
+	// RootsFile is a PEM file of the certificates that clients trust besides
+	// ours, for the bundle that they are given. Default: the system's.
+	RootsFile string `yaml:"rootsFile"`
+
 	// Store says where documents are kept. Default: SQLite inside Home.
 	Store StoreConfig `yaml:"store"`
 

@@ -92,7 +92,7 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	// The authority asks hosts only when a client does, and by then they are known.
-	s.ca, err = ca.Open(ca.Config{Dir: s.home.CA(), Owned: func(name string) bool { return s.hosts.Owns(name) }})
+	s.ca, err = ca.Open(ca.Config{Dir: s.home.CA(), Roots: s.cfg.RootsFile, Owned: func(name string) bool { return s.hosts.Owns(name) }})
 	if err != nil {
 		return err
 	}

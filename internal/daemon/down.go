@@ -1,0 +1,109 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"lazurite.dev/internal/server"
+)
+
+const downUsage = `Stop Lazurite on this machine.
+
+    laz down [--purge [--yes]]
+
+    --purge   erase the state folder too: identities, secrets, certificates, all
+    --yes     without asking
+`
+
+// stopTime is how long a server may take to stop: its own limit for requests
+// in progress, and some more.
+const stopTime = 20 * time.Second
+
+func down(ctx context.Context, args []string, env Env) error {
+	fs := flag.NewFlagSet("down", flag.ContinueOnError)
+	purge, yes := fs.Bool("purge", false, ""), fs.Bool("yes", false, "")
+	fs.BoolVar(yes, "y", false, "")
+	rest, err := parse(fs, args, downUsage, env)
+	if err == nil {
+		err = noMore(rest)
+	}
+	if err != nil {
+		return err
+	}
+	h, err := home(env)
+	if err != nil {
+		return err
+	}
+	if *purge && !*yes {
+		if err := confirm(h, env); err != nil {
+			return err
+		}
+	}
+	if err := stop(ctx, h, env); err != nil {
+		return err
+	}
+	if !*purge {
+		return nil
+	}
+	if _, err := os.Stat(string(h)); os.IsNotExist(err) {
+		return nil
+	}
+	if err := h.Purge(); err != nil {
+		return err
+	}
+	fmt.Fprintf(env.Stdout, "Erased %s.\n", string(h))
+	return nil
+}
+
+func stop(ctx context.Context, h server.Home, env Env) error {
+	pid, running, err := h.Running()
+	if err != nil {
+		return err
+	}
+	if !running {
+		fmt.Fprintln(env.Stdout, "Lazurite is not running.")
+		return nil
+	}
+	if pid <= 1 {
+		return fmt.Errorf("a server has %s, and its process id is not known", string(h))
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		return fmt.Errorf("stopping process %d: %w", pid, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTime)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		now, running, err := h.Running()
+		if err != nil {
+			return err
+		}
+		if !running || now != pid {
+			fmt.Fprintf(env.Stdout, "Stopped (pid %d).\n", pid)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("process %d has not stopped after %s", pid, stopTime)
+		case <-tick.C:
+		}
+	}
+}
+
+// confirm asks the person at the terminal.
+func confirm(h server.Home, env Env) error {
+	fmt.Fprintf(env.Stderr, "This erases %s with everything in it, for good. Go on? [y/N] ", string(h))
+	line, _ := bufio.NewReader(env.Stdin).ReadString('\n') // the end of input is a no
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	return fmt.Errorf("nothing was done; --yes erases without asking")
+}

@@ -1,0 +1,344 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"lazurite.dev/internal/server"
+)
+
+const upUsage = `Start Lazurite on this machine.
+
+    laz up [-d] [--offline] [--azure-like] [--port N] [--names azure|own] [--domain D]
+
+    -d            in the background; returns when it is ready
+    --offline     programs under laz's environment reach Lazurite and nothing else
+    --azure-like  with Azure's delays, throttles and limits
+    --port N      of the one address on loopback; 0 chooses a free one
+                  (default: the one of last time, else 4747, else a free one)
+    --names KIND  the names that resources show: azure (default) or own
+    --domain D    where own names are: login.D, NAME.vault.D (default lazurite.test)
+
+State is in $LAZ_HOME, else $XDG_STATE_HOME/lazurite, else ~/.local/state/lazurite.
+
+Example:
+    laz up -d && eval "$(laz env)" && az group list
+`
+
+const defaultPort = 4747
+
+// readyFD is the environment variable that tells a background server where its
+// parent waits: a file descriptor.
+const readyFD = "LAZ_READY_FD"
+
+// report is what a background server tells its parent.
+type report struct {
+	Error    string          `json:"error,omitempty"`
+	Took     time.Duration   `json:"took,omitempty"`
+	Endpoint server.Endpoint `json:"endpoint"`
+	Config   pageConfig      `json:"config"`
+	Welcome  *server.Welcome `json:"welcome,omitempty"`
+}
+
+type upOptions struct {
+	background bool
+	port       int // -1: not said
+	cfg        server.Config
+}
+
+func up(ctx context.Context, args []string, env Env) error {
+	o, err := upFlags(args, env)
+	if err != nil {
+		return err
+	}
+	h := server.Home(o.cfg.Home)
+	if pid, running, err := h.Running(); err == nil && running {
+		return alreadyRunning(&server.RunningError{Home: h, PID: pid})
+	}
+	if o.background {
+		return upBackground(ctx, args, h, env)
+	}
+	tell := func(r report) error {
+		return startPage(env, r, false)
+	}
+	if fd := env.Getenv(readyFD); fd != "" {
+		n, err := strconv.Atoi(fd)
+		if err != nil {
+			return usage("%s: %v", readyFD, err)
+		}
+		syscall.CloseOnExec(n)
+		pipe := os.NewFile(uintptr(n), "ready")
+		defer pipe.Close()
+		tell = func(r report) error {
+			// A parent that went away does not stop the server.
+			_ = json.NewEncoder(pipe).Encode(r)
+			_ = pipe.Close()
+			return nil
+		}
+	}
+	err = upForeground(ctx, o, tell)
+	if err != nil && env.Getenv(readyFD) != "" {
+		_ = tell(report{Error: err.Error()})
+	}
+	return err
+}
+
+func upFlags(args []string, env Env) (upOptions, error) {
+	o := upOptions{}
+	fs := flag.NewFlagSet("up", flag.ContinueOnError)
+	fs.BoolVar(&o.background, "d", false, "")
+	fs.BoolVar(&o.cfg.Offline, "offline", false, "")
+	fs.BoolVar(&o.cfg.AzureLike, "azure-like", false, "")
+	fs.IntVar(&o.port, "port", -1, "")
+	fs.StringVar(&o.cfg.Names, "names", server.NamesAzure, "")
+	fs.StringVar(&o.cfg.Domain, "domain", server.DefaultDomain, "")
+	fs.StringVar(&o.cfg.LogLevel, "log-level", "info", "")
+	rest, err := parse(fs, args, upUsage, env)
+	if err == nil {
+		err = noMore(rest)
+	}
+	if err != nil {
+		return o, err
+	}
+	if o.port < -1 || o.port > 65535 {
+		return o, usage("--port: %d is not a port", o.port)
+	}
+	h, err := home(env)
+	if err != nil {
+		return o, err
+	}
+	o.cfg.Home = string(h)
+	o.cfg.RootsFile = roots(h, env)
+	o.cfg.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(max(o.port, 0)))
+	o.cfg.Local = o.cfg.Listen
+	if err := o.cfg.Default(); err != nil {
+		return o, err
+	}
+	if err := o.cfg.Validate(); err != nil {
+		return o, usage("%v", err)
+	}
+	return o, nil
+}
+
+// roots is the file of roots that the user's own environment names, not what
+// `laz env` made of it.
+func roots(h server.Home, env Env) string {
+	for _, f := range []string{env.Getenv(kept + "SSL_CERT_FILE"), env.Getenv("SSL_CERT_FILE")} {
+		if f == "" || strings.HasPrefix(f, h.CA()+"/") {
+			continue
+		}
+		if _, err := os.Stat(f); err == nil {
+			return f
+		}
+	}
+	return ""
+}
+
+// alreadyRunning adds what to do.
+func alreadyRunning(err error) error {
+	if e, ok := errors.AsType[*server.RunningError](err); ok {
+		return fmt.Errorf("%w; to see it: laz status; to stop it: laz down", e)
+	}
+	return err
+}
+
+// upForeground runs the server until ctx ends; tell is called when it is ready.
+func upForeground(ctx context.Context, o upOptions, tell func(report) error) error {
+	began := time.Now()
+	h := server.Home(o.cfg.Home)
+	if err := h.Make(); err != nil {
+		return err
+	}
+	log, err := openLog(h.Log())
+	if err != nil {
+		return fmt.Errorf("opening the log: %w", err)
+	}
+	defer log.Close()
+	o.cfg.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: o.cfg.Level()}))
+	srv, err := newServer(ctx, o, h)
+	if err != nil {
+		o.cfg.Log.Error("not started", slog.String("error", err.Error()))
+		return alreadyRunning(err)
+	}
+	if err := link(h); err != nil {
+		o.cfg.Log.Warn("no links to the program", slog.String("error", err.Error()))
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Run(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-srv.Ready():
+	}
+	err = writePort(h, srv.Config().Local)
+	if err == nil {
+		e, _ := h.ReadEndpoint() // it was written before Ready
+		err = tell(report{Took: time.Since(began), Endpoint: e, Config: pageOf(srv.Config()), Welcome: srv.Welcome()})
+	}
+	if err != nil {
+		stop()
+	}
+	return errors.Join(err, <-ended)
+}
+
+// newServer tries the port of last time, or the default one, before a free one;
+// a port that was asked for is the only one.
+func newServer(ctx context.Context, o upOptions, h server.Home) (*server.Server, error) {
+	if o.port >= 0 {
+		return server.New(ctx, o.cfg)
+	}
+	cfg := o.cfg
+	cfg.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(readPort(h)))
+	cfg.Local = cfg.Listen
+	srv, err := server.New(ctx, cfg)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return server.New(ctx, o.cfg)
+	}
+	return srv, err
+}
+
+func portFile(h server.Home) string { return filepath.Join(string(h), "port") }
+
+func readPort(h server.Home) int {
+	raw, err := os.ReadFile(portFile(h))
+	if err != nil {
+		return defaultPort
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 16)
+	if err != nil || n == 0 {
+		return defaultPort
+	}
+	return int(n)
+}
+
+// writePort keeps the port, so that shells which have it in their environment
+// stay good over a restart.
+func writePort(h server.Home, addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(portFile(h), []byte(port+"\n"), 0o600)
+}
+
+// link puts this program into the folder for the PATH, as laz and as az.
+func link(h server.Home) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if self, err = filepath.EvalSymlinks(self); err != nil {
+		return err
+	}
+	for _, name := range []string{"laz", "az"} {
+		path := filepath.Join(h.Bin(), name)
+		if old, err := os.Readlink(path); err == nil && old == self {
+			continue
+		}
+		tmp := path + ".new"
+		if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if err := os.Symlink(self, tmp); err != nil {
+			return err
+		}
+		if err := os.Rename(tmp, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upBackground starts this program again, without a terminal, and waits for
+// its report.
+func upBackground(ctx context.Context, args []string, h server.Home, env Env) error {
+	if err := h.Make(); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	out, err := os.OpenFile(h.Log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("opening the log: %w", err)
+	}
+	defer out.Close()
+	before, err := out.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := exec.Command(self, append([]string{"up"}, without(args)...)...) //nolint:noctx // it outlives us
+	cmd.Env = append(env.Environ(), readyFD+"=3")
+	cmd.Dir = string(h)
+	cmd.Stdout, cmd.Stderr = out, out // what a crash prints
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	_ = w.Close() // the child has its own
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	defer stop()
+	var rep report
+	if err := json.NewDecoder(r).Decode(&rep); err != nil {
+		_ = cmd.Wait() // its exit status says less than its last words
+		return fmt.Errorf("the server ended before it was ready%s", lastWords(h.Log(), before))
+	}
+	if rep.Error != "" {
+		_ = cmd.Wait()
+		return errors.New(rep.Error)
+	}
+	return errors.Join(startPage(env, rep, true), cmd.Process.Release())
+}
+
+// without is args without -d.
+func without(args []string) []string {
+	var out []string
+	for _, a := range args {
+		if f := strings.TrimLeft(a, "-"); f == "d" || strings.HasPrefix(f, "d=") {
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// lastWords is what was written to the file at path after offset from, at most
+// the last lines of it.
+func lastWords(path string, from int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.NewSectionReader(f, from, 64<<10))
+	if err != nil || len(raw) == 0 {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	if len(lines) > 20 {
+		lines = lines[:20] // a panic says what happened first
+	}
+	return ":\n" + strings.Join(lines, "\n")
+}
