@@ -49,7 +49,15 @@ type Kind[P any] struct {
 	// definitions); nil, nil when there is none. ListAt replaces the listing.
 	Get    func(ctx context.Context, id rid.ID) (*Resource[P], error)
 	ListAt func(ctx context.Context, scope rid.ID, filter string) ([]*Resource[P], error)
+
+	// Ask answers requests to the collection of a type that has no resources,
+	// at any scope (permissions, checkAccess), by HTTP method: GET asks for
+	// {type}/read, POST for {type}/action.
+	Ask map[string]Question
 }
+
+// Question answers a request to a collection in place of the pipeline's list.
+type Question func(ctx context.Context, scope rid.ID, body json.RawMessage) (any, error)
 
 // Action answers POST {id}/{name}. Its RBAC action is {type}/{name}/action.
 type Action[P any] func(ctx context.Context, r *Resource[P], body json.RawMessage) (any, error)
@@ -99,6 +107,7 @@ type Route struct {
 	get       func(ctx context.Context, id rid.ID) (*Envelope, error)
 	listAt    func(ctx context.Context, scope rid.ID, filter string) ([]*Envelope, error)
 	actions   map[string]action // keyed in lower case
+	ask       map[string]Question
 }
 
 type action struct {
@@ -157,7 +166,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 		Type: namespace + "/" + k.Type, APIVersions: k.APIVersions, Scopes: k.Scopes, Tracked: k.Tracked, Async: k.Async,
 		noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
 		noState: k.NoState, asyncDel: k.AsyncDel, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil,
-		actions: map[string]action{},
+		actions: map[string]action{}, ask: k.Ask,
 	}
 	if r.Scopes == 0 {
 		r.Scopes = ResourceGroup

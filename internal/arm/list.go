@@ -18,6 +18,9 @@ const pageSize = 1000
 
 // collection serves GET on a type without a name.
 func (h *Handler) collection(c *call) error {
+	if len(c.route.ask) > 0 {
+		return h.question(c)
+	}
 	if c.r.Method != http.MethodGet {
 		return errMethod(c.r)
 	}
@@ -48,6 +51,33 @@ func (h *Handler) collection(c *call) error {
 		}
 	}
 	return h.page(c, &pager{scope: c.scope, typ: rt.Type, keep: keep, route: rt}, nil)
+}
+
+// question serves a type that has answers in place of resources.
+func (h *Handler) question(c *call) error {
+	ask := c.route.ask[c.r.Method]
+	if ask == nil {
+		return errMethod(c.r)
+	}
+	c.action, c.scope = c.route.Type+"/read", c.id.Parent()
+	if c.r.Method == http.MethodPost {
+		c.action = c.route.Type + "/action"
+	}
+	if err := h.scopeExists(c.ctx, c.id); err != nil {
+		return err
+	}
+	if err := h.authorise(c); err != nil {
+		return err
+	}
+	if err := readBody(c); err != nil {
+		return err
+	}
+	out, err := ask(c.ctx, c.scope, c.body)
+	if err != nil {
+		return err
+	}
+	writeJSON(c.w, http.StatusOK, out)
+	return nil
 }
 
 // pager walks stored resources in the order of their ids.

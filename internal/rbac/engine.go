@@ -328,6 +328,41 @@ func lowerSet(list []string) map[string]struct{} {
 	return m
 }
 
+// Definitions gives all roles, in no order.
+func (e *Engine) Definitions() []Definition {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	out := make([]Definition, 0, len(e.roles))
+	for _, r := range e.roles {
+		if r.def != nil {
+			out = append(out, *r.def)
+		}
+	}
+	return out
+}
+
+// Assignments gives the ids of what a principal holds at exactly this scope.
+func (e *Engine) Assignments(principal, scope string) []string {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return ids(e.byPrincipal[strings.ToLower(principal)][scopeKey(scope)])
+}
+
+// AssignmentsAt gives the ids of all assignments at exactly this scope.
+func (e *Engine) AssignmentsAt(scope string) []string {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return ids(e.byScope[scopeKey(scope)])
+}
+
+func ids(list []*entry) []string {
+	out := make([]string, 0, len(list))
+	for _, n := range list {
+		out = append(out, n.id)
+	}
+	return out
+}
+
 // Len is the number of assignments.
 func (e *Engine) Len() int {
 	e.mu.RLock()

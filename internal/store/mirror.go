@@ -21,6 +21,7 @@ const retryMirror = 250 * time.Millisecond
 type Mirror[T any] struct {
 	s        Store
 	prefix   string
+	kinds    []string // none: all
 	decode   func(Doc) (T, error)
 	maxStale time.Duration
 
@@ -47,10 +48,10 @@ type mirrored[T any] struct {
 // write to s, and its value is shared by all readers. A document that it
 // refuses makes NewMirror fail, or Fresh once the mirror runs. maxStale is how
 // long the mirror counts as fresh without a confirmation of the database
-// (which come every 250 ms).
-func NewMirror[T any](ctx context.Context, s Store, prefix string, decode func(Doc) (T, error), maxStale time.Duration) (*Mirror[T], error) {
+// (which come every 250 ms). With kinds, documents of other kinds are left out.
+func NewMirror[T any](ctx context.Context, s Store, prefix string, decode func(Doc) (T, error), maxStale time.Duration, kinds ...string) (*Mirror[T], error) {
 	m := &Mirror[T]{
-		s: s, prefix: prefix, decode: decode, maxStale: maxStale,
+		s: s, prefix: prefix, kinds: kinds, decode: decode, maxStale: maxStale,
 		begin: time.Now().Add(-time.Second), done: make(chan struct{}),
 		docs: map[string]mirrored[T]{}, bad: map[string]error{},
 	}
@@ -169,7 +170,7 @@ func (m *Mirror[T]) load(ctx context.Context) (int64, error) {
 	}
 	docs, bad := map[string]mirrored[T]{}, map[string]error{}
 	var changes []Change
-	err = All(ctx, m.s, Query{Prefix: m.prefix}, func(d Doc) error {
+	err = m.all(ctx, func(d Doc) error {
 		v, err := m.decode(d)
 		if err != nil {
 			bad[d.Key] = err
@@ -202,8 +203,24 @@ func (m *Mirror[T]) load(ctx context.Context) (int64, error) {
 	return seq, nil
 }
 
+// all calls fn with every document that the mirror holds.
+func (m *Mirror[T]) all(ctx context.Context, fn func(Doc) error) error {
+	if len(m.kinds) == 0 {
+		return All(ctx, m.s, Query{Prefix: m.prefix}, fn)
+	}
+	for _, k := range m.kinds {
+		if err := All(ctx, m.s, Query{Prefix: m.prefix, Kind: k}, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // apply takes over one change, unless load saw it already.
 func (m *Mirror[T]) apply(c Change) error {
+	if len(m.kinds) > 0 && !slices.Contains(m.kinds, c.Doc.Kind) {
+		return nil
+	}
 	key := c.Doc.Key
 	old, had := m.docs[key] // written by this goroutine alone
 	if had && c.Seq <= old.rev {

@@ -78,6 +78,17 @@ func (l *Log) Add(h Hop) {
 	}
 }
 
+// Wants reports whether another hop would be kept: what costs more than a
+// moment to find out need not be found out otherwise.
+func (l *Log) Wants() bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.hops) < maxHops
+}
+
 // Hops is a copy of what was collected so far.
 func (l *Log) Hops() []Hop {
 	if l == nil {

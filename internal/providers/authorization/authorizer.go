@@ -1,0 +1,244 @@
+// Package authorization is Microsoft.Authorization: role definitions, role
+// assignments, deny assignments, and the answers to "may they?" that every
+// plane asks for ([Authorizer]).
+//
+// Assignments and custom roles are resources like all others, saved by the
+// pipeline. A mirror of them feeds the policy engine: what this replica wrote
+// holds for its next request, what another wrote within a second; when the
+// database cannot confirm that the mirror is complete, nothing is allowed.
+// Source: Azure REST reference, "Authorization".
+package authorization
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/directory"
+	"lazurite.dev/internal/rbac"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/trace"
+)
+
+const namespace = "Microsoft.Authorization"
+
+// The kinds of stored documents that the policy is made of.
+const (
+	kindAssignment = "microsoft.authorization/roleassignments"
+	kindDefinition = "microsoft.authorization/roledefinitions"
+	kindDeny       = "microsoft.authorization/denyassignments"
+)
+
+// maxStale is how old the policy may be before everything is refused.
+const maxStale = time.Second
+
+// Authorizer answers whether a principal may do something. It satisfies
+// arm.Authorizer and gate.Authorizer.
+type Authorizer struct {
+	engine *rbac.Engine
+	mirror *store.Mirror[*item]
+	dir    *directory.Directory
+	res    arm.Resources
+
+	mu    sync.Mutex // guards going
+	going map[string]time.Time
+}
+
+// item is a stored resource as the policy needs it.
+type item struct {
+	id         rid.ID
+	kind       string
+	system     arm.SystemData
+	assignment Assignment
+	definition Definition
+	deny       Deny
+}
+
+// Open reads the policy from st and follows its changes until Close.
+func Open(ctx context.Context, st store.Store, dir *directory.Directory) (*Authorizer, error) {
+	a := &Authorizer{engine: rbac.New(), dir: dir, res: arm.Resources{Store: st}, going: map[string]time.Time{}}
+	var err error
+	a.mirror, err = store.NewMirror(ctx, st, arm.KeyPrefix+"/", decode, maxStale, kindAssignment, kindDefinition, kindDeny)
+	if err != nil {
+		return nil, fmt.Errorf("opening the policy: %w", err)
+	}
+	a.mirror.OnChange(func(c store.Change) {
+		it, ok := a.mirror.Get(c.Doc.Key)
+		a.apply(c.Doc.Key, it, ok)
+	})
+	a.mirror.Range(func(key string, it *item) bool {
+		a.apply(key, it, true)
+		return true
+	})
+	return a, nil
+}
+
+// Close stops following changes; everything is refused from then on.
+func (a *Authorizer) Close() { a.mirror.Close() }
+
+func decode(doc store.Doc) (*item, error) {
+	var w struct {
+		ID         string          `json:"id"`
+		Properties json.RawMessage `json:"properties"`
+		System     arm.SystemData  `json:"systemData"`
+	}
+	if err := json.Unmarshal(doc.Value, &w); err != nil {
+		return nil, err
+	}
+	id, err := rid.Parse(w.ID)
+	if err != nil {
+		return nil, err
+	}
+	it := &item{id: id, kind: doc.Kind, system: w.System}
+	switch doc.Kind {
+	case kindAssignment:
+		err = json.Unmarshal(w.Properties, &it.assignment)
+	case kindDefinition:
+		err = json.Unmarshal(w.Properties, &it.definition)
+	default:
+		err = json.Unmarshal(w.Properties, &it.deny)
+	}
+	return it, err
+}
+
+// apply brings a change into the engine. What the engine does not take is
+// taken out of it: nothing is granted that is not understood.
+func (a *Authorizer) apply(key string, it *item, exists bool) {
+	id := strings.TrimPrefix(key, arm.KeyPrefix)
+	if !exists {
+		a.engine.RemoveAssignment(id)
+		a.engine.RemoveDeny(id)
+		if strings.Contains(id, "/"+kindDefinition+"/") {
+			a.engine.RemoveDefinition(id)
+		}
+		a.mu.Lock()
+		delete(a.going, id)
+		a.mu.Unlock()
+		return
+	}
+	switch it.kind {
+	case kindAssignment:
+		p := it.assignment
+		_ = a.engine.SetAssignment(id, rbac.Assignment{ // refused means removed
+			Principal: p.PrincipalID, Role: p.RoleDefinitionID, Scope: it.id.Scope().String(), Condition: text(p.Condition),
+		})
+	case kindDefinition:
+		d := it.definition.role(it.id.Name())
+		if a.engine.SetDefinition(d) != nil {
+			a.engine.RemoveDefinition(d.ID)
+		}
+	case kindDeny:
+		if a.engine.SetDeny(id, it.deny.rule(it.id)) != nil {
+			// It cannot be read, so what it takes away is unknown: take all.
+			_ = a.engine.SetDeny(id, rbac.Deny{Name: it.deny.Name, Scope: it.id.Scope().String(), Principals: []string{rbac.Everyone},
+				Permissions: []rbac.Permission{{Actions: []string{"*"}, DataActions: []string{"*"}}}})
+		}
+	}
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// Engine is the policy engine itself, for explanations.
+func (a *Authorizer) Engine() *rbac.Engine { return a.engine }
+
+// Fresh is nil while the policy is known to hold every change older than a
+// second; else an *apierr.Error of kind Unavailable.
+func (a *Authorizer) Fresh() error {
+	err := a.mirror.Fresh()
+	if err == nil {
+		err = a.dir.Fresh()
+	}
+	if err == nil {
+		return nil
+	}
+	e := apierr.New(apierr.Unavailable, "AuthorizationUnavailable",
+		"The policy cannot be confirmed to be up to date because the database does not answer. Nothing is allowed until it does.")
+	e.RetryAfter = time.Second
+	return e.WithCause(err)
+}
+
+// Check answers whether the principal with the object id may do action (a data
+// action, if data) at scope. A refusal is an answer, not an error: what was
+// found is added to the trace of ctx, and is in Reason and Near. The error is
+// that of Fresh.
+func (a *Authorizer) Check(ctx context.Context, oid, action string, data bool, scope rid.ID) (rbac.Decision, error) {
+	if err := a.Fresh(); err != nil {
+		return rbac.Decision{}, err
+	}
+	q := rbac.Request{Principals: a.dir.Principals(oid), Action: action, Data: data, Scope: scope.String()}
+	d := a.engine.Decide(q)
+	log := trace.From(ctx)
+	switch {
+	case d.Allowed:
+		log.Add(trace.Hop{Step: "role", Subject: oid, Found: d.Role, Expected: action, OK: true})
+	case log.Wants():
+		d = a.engine.Explain(q)
+		if q.Principals == nil {
+			d.Reason = "the directory has no such principal"
+		}
+		log.Add(trace.Hop{
+			Step: "role", Subject: oid, Found: d.Reason, Expected: action + " at " + scope.String(), Fix: a.fix(oid, d, q),
+		})
+		for _, n := range d.Near {
+			if n.Text != d.Reason {
+				log.Add(trace.Hop{Step: "role", Subject: n.Principal, Found: n.Text})
+			}
+		}
+	}
+	return d, nil
+}
+
+// fix is the command that would allow what was refused, "" when none would.
+func (a *Authorizer) fix(oid string, d rbac.Decision, q rbac.Request) string {
+	p, err := a.dir.Principal(oid)
+	roles := a.engine.Suggest(q.Action, q.Data, 1)
+	if err != nil || d.Deny != "" || len(roles) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("az role assignment create --assignee-object-id %s --assignee-principal-type %s --role %q --scope %s",
+		p.ObjectID, p.Type, roles[0].Name, q.Scope)
+}
+
+// Assign gives a role to a principal at a scope unless it has it there: for
+// the program's own use, such as the first owner. The caller's right is not
+// asked for. role is a GUID.
+func (a *Authorizer) Assign(ctx context.Context, scope rid.ID, role, principal string) error {
+	name := assignmentName(scope, role, principal)
+	id, err := rid.Parse(strings.TrimSuffix(scope.String(), "/") + "/providers/" + namespace + "/roleAssignments/" + name)
+	if err != nil {
+		return fmt.Errorf("assigning a role: %w", err)
+	}
+	next := &arm.Resource[Assignment]{ID: id, Properties: Assignment{RoleDefinitionID: role, PrincipalID: principal}}
+	if _, ok := a.duplicate(next); ok {
+		return nil
+	}
+	if _, ok := a.mirror.Get(arm.ResourceKey(id)); ok {
+		return nil
+	}
+	if err := a.defaultAssignment(ctx, nil, next); err != nil {
+		return err
+	}
+	if err := a.validateAssignment(ctx, nil, next); err != nil {
+		return err
+	}
+	props := map[string]any{}
+	b, err := json.Marshal(next.Properties)
+	if err == nil {
+		err = json.Unmarshal(b, &props)
+	}
+	if err != nil {
+		return fmt.Errorf("assigning a role: %w", err)
+	}
+	return a.res.Put(ctx, &arm.Envelope{ID: id.String(), Name: name, Type: namespace + "/roleAssignments", Properties: props})
+}
