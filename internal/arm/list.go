@@ -63,7 +63,7 @@ func (h *Handler) question(c *call) error {
 	if c.r.Method == http.MethodPost {
 		c.action = c.route.Type + "/action"
 	}
-	if err := h.scopeExists(c.ctx, c.id); err != nil {
+	if _, err := h.scopeExists(c.ctx, c.id); err != nil {
 		return err
 	}
 	if err := h.authorise(c); err != nil {
