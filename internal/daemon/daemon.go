@@ -116,7 +116,7 @@ func home(env Env) (server.Home, error) {
 
 // errNotRunning is what commands say that need the server.
 func errNotRunning(h server.Home) error {
-	return fmt.Errorf("Lazurite is not running (state folder %s). Start it with: laz up -d", string(h))
+	return exit{exitError, fmt.Sprintf("Lazurite is not running (state folder %s). Start it with: laz up -d", string(h))}
 }
 
 // endpoint is where the running server is.
@@ -130,7 +130,7 @@ func endpoint(h server.Home) (server.Endpoint, error) {
 	}
 	e, err := h.ReadEndpoint()
 	if err != nil {
-		return e, fmt.Errorf("Lazurite is starting or stopping: %w", err)
+		return e, fmt.Errorf("the server is starting or stopping: %w", err)
 	}
 	if e.Proxy == "" {
 		return e, errors.New("this server has no local address: set `local:` in its configuration")

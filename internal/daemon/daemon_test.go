@@ -145,7 +145,7 @@ func TestUpStatusDown(t *testing.T) {
 	l.run("run", "--", "true").want(t, 1, "not running")
 
 	page := l.ok("up", "-d", "--offline", "--port", "0")
-	for _, s := range []string{"Ready", `eval "$(laz env)"`, "laz run -- COMMAND", "laz down", "offline", "laz.log"} {
+	for _, s := range []string{"Ready", `bin/laz env)"`, "laz run -- COMMAND", "laz down", "offline", "laz.log"} {
 		if !strings.Contains(page, s) {
 			t.Errorf("the start page lacks %q:\n%s", s, page)
 		}

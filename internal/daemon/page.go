@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -64,14 +65,16 @@ func startPage(env Env, r report, background bool) error {
 	}
 	line("  %s at %s in %s%s", s.green("Ready"), r.Endpoint.Local, millis(r.Took), s.dim(modes(r.Config)))
 	line("")
+	me := program(r.Config.Home)
 	how := func(command, what string) {
-		line("      %s%s%s", s.bold(command), strings.Repeat(" ", 21-len(command)), what)
+		pad := max(len(me)+len(" run -- COMMAND")+3-len(command), 2)
+		line("      %s%s%s", s.bold(command), strings.Repeat(" ", pad), what)
 	}
-	how(`eval "$(laz env)"`, "az, kubectl and SDKs in this shell reach Lazurite")
-	how("laz run -- COMMAND", "or one command alone")
-	how("laz status", "what runs here")
+	how(fmt.Sprintf(`eval "$(%s env)"`, me), "az, kubectl and SDKs in this shell reach Lazurite")
+	how(me+" run -- COMMAND", "or one command alone")
+	how(me+" status", "what runs here")
 	if background {
-		how("laz down", "stop it")
+		how(me+" down", "stop it")
 	} else {
 		how("Ctrl-C", "stop it")
 	}
@@ -81,6 +84,25 @@ func startPage(env Env, r report, background bool) error {
 	line("")
 	_, err := io.WriteString(env.Stdout, b.String())
 	return err
+}
+
+// program is what to type for this program: its name where the shell finds it
+// by that, else a path that does not move.
+func program(home string) string {
+	self, err := os.Executable()
+	if err != nil {
+		return "laz"
+	}
+	found, err := exec.LookPath("laz")
+	if err != nil {
+		return tilde(filepath.Join(server.Home(home).Bin(), "laz"))
+	}
+	a, errA := os.Stat(self)
+	b, errB := os.Stat(found)
+	if errA != nil || errB != nil || !os.SameFile(a, b) {
+		return tilde(filepath.Join(server.Home(home).Bin(), "laz"))
+	}
+	return "laz"
 }
 
 // modes says what differs from a plain start.

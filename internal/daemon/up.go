@@ -74,6 +74,7 @@ func up(ctx context.Context, args []string, env Env) error {
 	tell := func(r report) error {
 		return startPage(env, r, false)
 	}
+	farewell := env.Stdout
 	if fd := env.Getenv(readyFD); fd != "" {
 		n, err := strconv.Atoi(fd)
 		if err != nil {
@@ -82,6 +83,7 @@ func up(ctx context.Context, args []string, env Env) error {
 		syscall.CloseOnExec(n)
 		pipe := os.NewFile(uintptr(n), "ready")
 		defer pipe.Close()
+		farewell = io.Discard
 		tell = func(r report) error {
 			// A parent that went away does not stop the server.
 			_ = json.NewEncoder(pipe).Encode(r)
@@ -92,6 +94,9 @@ func up(ctx context.Context, args []string, env Env) error {
 	err = upForeground(ctx, o, tell)
 	if err != nil && env.Getenv(readyFD) != "" {
 		_ = tell(report{Error: err.Error()})
+	}
+	if err == nil {
+		fmt.Fprintln(farewell, "\nStopped.")
 	}
 	return err
 }

@@ -226,7 +226,7 @@ func (s *Server) Run(ctx context.Context) error {
 	} else {
 		close(s.ready)
 		s.log.Info("ready", slog.String("version", Version()), slog.String("listen", s.cfg.Listen), slog.String("local", s.cfg.Local),
-			slog.Duration("took", time.Since(s.started)))
+			slog.String("took", time.Since(s.started).String()))
 	}
 	g.Go(func() error {
 		<-gctx.Done()
@@ -234,7 +234,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return s.shutdown(context.WithoutCancel(ctx), servers)
 	})
 	err := g.Wait()
-	s.log.Info("stopped", slog.Duration("after", time.Since(s.started).Round(time.Second)))
+	s.log.Info("stopped", slog.String("after", time.Since(s.started).Round(time.Second).String()))
 	return errors.Join(err, s.close())
 }
 
