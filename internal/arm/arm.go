@@ -117,7 +117,34 @@ type ctxKey int
 const (
 	callerKey ctxKey = iota
 	baseKey
+	policyKey
 )
+
+// Authorise refuses unless the caller of the request may do the action at the
+// scope: for Endpoints whose action depends on the path.
+func Authorise(ctx context.Context, action string, scope rid.ID) error {
+	c := Caller(ctx)
+	policy, ok := ctx.Value(policyKey).(Authorizer)
+	if !ok || c == nil {
+		return fmt.Errorf("ask for %s outside of a request", action)
+	}
+	d, err := policy.Check(ctx, c.ObjectID, action, false, scope)
+	if err != nil {
+		return err
+	}
+	if !d.Allowed {
+		return forbidden(c, action, scope)
+	}
+	return nil
+}
+
+// Forbidden is the refusal of an action to the caller of the request.
+func Forbidden(ctx context.Context, action string, scope rid.ID) error {
+	return forbidden(Caller(ctx), action, scope)
+}
+
+// CheckTags refuses tags that are over ARM's limits.
+func CheckTags(tags map[string]string) error { return checkTags(tags) }
 
 // Caller is who makes the request; nil outside of one.
 func Caller(ctx context.Context) *token.Claims {

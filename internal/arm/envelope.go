@@ -112,6 +112,21 @@ func (e *Envelope) wire(expand []string) map[string]any {
 	return m
 }
 
+// summary is the resource in a list of resources of all types. Source:
+// Resources - List, GenericResourceExpanded.
+func (e *Envelope) summary(expand []string) map[string]any {
+	m := e.wire(expand)
+	for k := range m {
+		switch k {
+		case "id", "name", "type", "location", "tags", "identity", "sku", "kind", "plan", "zones", "managedBy", "extendedLocation",
+			"createdTime", "changedTime", "provisioningState":
+		default:
+			delete(m, k)
+		}
+	}
+	return m
+}
+
 // Resources reads and writes stored resources. Providers use it to look at
 // resources that are not their own, as Azure's do over HTTP.
 type Resources struct{ Store store.Store }

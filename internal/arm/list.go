@@ -106,10 +106,12 @@ func (h *Handler) page(c *call, p *pager, fixed []*Envelope) error {
 	}
 	out := make([]any, 0, len(items))
 	for _, e := range items {
-		e = e.clone()
 		if p.mixed {
-			e.Properties = nil
-		} else if err := p.route.read(c.ctx, e); err != nil {
+			out = append(out, e.summary(p.expand))
+			continue
+		}
+		e = e.clone()
+		if err := p.route.read(c.ctx, e); err != nil {
 			return err
 		}
 		out = append(out, e.wire(p.expand))

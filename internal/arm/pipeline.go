@@ -94,7 +94,7 @@ func (h *Handler) authenticate(c *call) error {
 		return translateAuth(err)
 	}
 	c.caller = claims
-	c.ctx = WithCaller(c.ctx, claims)
+	c.ctx = context.WithValue(WithCaller(c.ctx, claims), policyKey, h.cfg.Authorizer)
 	web.EventFrom(c.ctx).SetPrincipal(claims.ObjectID)
 	return nil
 }
