@@ -53,6 +53,11 @@ type Config struct {
 	// another than Listen's. Default: Listen's.
 	PublicPort int `yaml:"publicPort"`
 
+	// Balancers are addresses and prefixes of TCP balancers in front of Listen. A
+	// connection from there must begin with a PROXY protocol header (version 1
+	// or 2), and the client in it is who network rules see. Default: none.
+	Balancers []string `yaml:"balancers"`
+
 	// Certificates are the operator's own, for the names in them; other owned
 	// names get one from the local authority.
 	Certificates []CertificateFile `yaml:"certificates"`
@@ -203,6 +208,11 @@ func (c *Config) Validate() error {
 	if c.PublicPort < 0 || c.PublicPort > 65535 {
 		wrong("publicPort: %d is not a port", c.PublicPort)
 	}
+	if _, err := c.balancers(); err != nil {
+		wrong("balancers: %w", err)
+	} else if len(c.Balancers) > 0 && c.Local == c.Listen {
+		wrong("balancers: listen and local must be two addresses")
+	}
 	for i, f := range c.Certificates {
 		if f.Cert == "" || f.Key == "" {
 			wrong("certificates[%d]: cert and key are both needed", i)
@@ -267,4 +277,21 @@ func (c *Config) publicPort() string {
 	}
 	_, port, _ := net.SplitHostPort(c.Listen)
 	return port
+}
+
+// balancers parses Balancers.
+func (c *Config) balancers() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, s := range c.Balancers {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, fmt.Errorf("%q is neither an address nor a prefix", s)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }

@@ -259,7 +259,7 @@ func (s *Server) serve(g *errgroup.Group) []*http.Server {
 	case s.cfg.Local == s.cfg.Listen:
 		g.Go(func() error { return web.Split(s.listen, s.secure, s.plain) })
 	default:
-		g.Go(func() error { return web.Feed(s.listen, s.secure.Hand) })
+		g.Go(func() error { return s.acceptBalanced() })
 		if s.local != nil {
 			g.Go(func() error { return web.Feed(s.local, s.plain.Hand) })
 		}

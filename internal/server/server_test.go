@@ -172,6 +172,39 @@ func TestRun_TwoPorts(t *testing.T) {
 	}
 }
 
+func TestRun_BehindABalancer(t *testing.T) {
+	cfg := config(t)
+	cfg.Local, cfg.Listen = "127.0.0.1:0", "localhost:0"
+	cfg.Balancers = []string{"127.0.0.0/8", "::1"}
+	r := start(t, cfg)
+	say := func(header string) error {
+		conn, err := net.Dial("tcp", r.cfg.Listen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := io.WriteString(conn, header); err != nil {
+			t.Fatal(err)
+		}
+		secure := tls.Client(conn, &tls.Config{ServerName: "kv1.vault.azure.net", InsecureSkipVerify: true})
+		if err := secure.Handshake(); err != nil {
+			return err
+		}
+		_, _ = io.WriteString(secure, "GET / HTTP/1.1\r\nHost: kv1.vault.azure.net\r\nConnection: close\r\n\r\n")
+		_, err = io.ReadAll(secure)
+		return err
+	}
+	if err := say("PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n"); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(r.log.String(), `"client":"203.0.113.7"`) {
+		t.Errorf("the client is not the one in the header: %s", r.log)
+	}
+	if err := say(""); err == nil {
+		t.Error("a balancer's connection without a header was taken")
+	}
+}
+
 func TestNew_SecondServerOnTheFolderIsRefused(t *testing.T) {
 	r := start(t, config(t))
 	cfg := config(t)

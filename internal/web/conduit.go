@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -73,24 +74,30 @@ func Unread(conn net.Conn, head []byte) net.Conn {
 	return &peeked{conn, head}
 }
 
-// splitter sorts connections by their first byte.
-type splitter struct {
-	secure, plain *Conduit
-	wg            sync.WaitGroup
-
-	mu      sync.Mutex // guards the rest
-	waiting map[net.Conn]struct{}
-	closed  bool
+// Split accepts from ln until it is closed, and hands connections that begin
+// as TLS does to secure and all others to plain: one port for both. Otherwise
+// it is like Sort.
+func Split(ln net.Listener, secure, plain *Conduit) error {
+	return Sort(ln, func(conn net.Conn) (net.Conn, *Conduit) {
+		var head [1]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return conn, nil // it said nothing
+		}
+		if head[0] == 0x16 { // a TLS handshake record, RFC 8446 section 5.1
+			return Unread(conn, head[:]), secure
+		}
+		return Unread(conn, head[:]), plain
+	})
 }
 
-// Split accepts from ln until it is closed, and hands connections that begin
-// as TLS does to secure and all others to plain: one port for both. It closes
-// neither conduit, and returns nil when ln was closed, after all connections
-// were handed on or closed.
-func Split(ln net.Listener, secure, plain *Conduit) error {
-	s := &splitter{secure: secure, plain: plain, waiting: map[net.Conn]struct{}{}}
+// Sort accepts from ln until it is closed, and hands each connection to the
+// conduit that sort chooses, as the connection that sort returns; nil closes
+// it. sort may read, for ten seconds. Sort closes no conduit, and returns nil
+// when ln was closed, after all connections were handed on or closed.
+func Sort(ln net.Listener, sort func(net.Conn) (net.Conn, *Conduit)) error {
+	s := &sorter{sort: sort, waiting: map[net.Conn]struct{}{}}
 	defer s.wait()
-	return Feed(ln, func(conn net.Conn) { s.wg.Go(func() { s.sort(conn) }) })
+	return Feed(ln, func(conn net.Conn) { s.wg.Go(func() { s.one(conn) }) })
 }
 
 // Feed accepts from ln until it is closed, which is no error, and gives each
@@ -115,7 +122,17 @@ func Feed(ln net.Listener, hand func(net.Conn)) error {
 	}
 }
 
-func (s *splitter) sort(conn net.Conn) {
+// sorter knows the connections that have not been sorted yet.
+type sorter struct {
+	sort func(net.Conn) (net.Conn, *Conduit)
+	wg   sync.WaitGroup
+
+	mu      sync.Mutex // guards the rest
+	waiting map[net.Conn]struct{}
+	closed  bool
+}
+
+func (s *sorter) one(conn net.Conn) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -125,26 +142,22 @@ func (s *splitter) sort(conn net.Conn) {
 	s.waiting[conn] = struct{}{}
 	s.mu.Unlock()
 
-	var head [1]byte
 	_ = conn.SetReadDeadline(time.Now().Add(readHeaderTimeout))
-	_, err := conn.Read(head[:])
+	sorted, to := s.sort(conn)
 	_ = conn.SetReadDeadline(time.Time{})
 
 	s.mu.Lock()
 	delete(s.waiting, conn)
 	s.mu.Unlock()
-	switch {
-	case err != nil:
-		_ = conn.Close() // it said nothing
-	case head[0] == 0x16: // a TLS handshake record, RFC 8446 section 5.1
-		s.secure.Hand(Unread(conn, head[:]))
-	default:
-		s.plain.Hand(Unread(conn, head[:]))
+	if to == nil {
+		_ = conn.Close()
+		return
 	}
+	to.Hand(sorted)
 }
 
 // wait closes connections that have said nothing yet, and lets the others be handed on.
-func (s *splitter) wait() {
+func (s *sorter) wait() {
 	s.mu.Lock()
 	s.closed = true
 	for c := range s.waiting {

@@ -61,7 +61,7 @@ func (f *Front) Serve(s *Surface, w http.ResponseWriter, r *http.Request) {
 	} else {
 		_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})
 	}
-	r.Body = http.MaxBytesReader(rec, r.Body, s.maxBody())
+	r.Body = http.MaxBytesReader(w, r.Body, s.maxBody()) // w itself: it closes the connection of a body too long
 	defer f.finish(rec, r, ev)
 	defer func() {
 		if v := recover(); v != nil {
