@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -20,6 +21,9 @@ type FederatedCredential struct {
 	Subject     string   `json:"subject,omitempty"` // empty with an expression
 	Audiences   []string `json:"audiences"`
 	Description string   `json:"description,omitempty"`
+
+	// Changed is when the credential was last written; SetCredential sets it.
+	Changed time.Time `json:"changed,omitzero"`
 
 	ClaimsMatchingExpression *ClaimsMatchingExpression `json:"claimsMatchingExpression,omitempty"`
 }
@@ -165,6 +169,7 @@ func (d *Directory) SetCredential(ctx context.Context, appID string, c Federated
 	if c.ID == "" {
 		c.ID = uuid.NewString()
 	}
+	c.Changed = time.Now().UTC()
 	rest := slices.DeleteFunc(set.List, same)
 	for _, o := range rest {
 		if o.Issuer == c.Issuer && o.Subject == c.Subject && expression(o) == expression(c) {

@@ -2,6 +2,8 @@ package directory
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/mail"
 	"strings"
@@ -163,6 +165,18 @@ func (d *Directory) SetPassword(ctx context.Context, oid, password string) error
 	}
 	_, err = d.put(ctx, &u, u.Rev)
 	return err
+}
+
+// PasswordStamp changes whenever the user's password is set, and says nothing
+// of it: what was granted for the old one ends with it. ErrNotFound if there is
+// no such user.
+func (d *Directory) PasswordStamp(oid string) (string, error) {
+	u, err := d.storedUser(oid)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte("stamp\x00" + u.Hash))
+	return hex.EncodeToString(sum[:16]), nil
 }
 
 // DeleteUser removes the user, its group memberships and directory roles.

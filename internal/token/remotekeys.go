@@ -184,7 +184,7 @@ func (r *remoteKeys) get(ctx context.Context, address string) ([]byte, error) {
 		return nil, fmt.Errorf("%s answers %s", short(address), resp.Status)
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
-	if errors.Is(err, context.DeadlineExceeded) {
+	if ctx.Err() != nil { // also where the other side ended because we hung up
 		return nil, fmt.Errorf("no end of the answer within %v", r.timeout)
 	}
 	if err != nil {

@@ -52,7 +52,7 @@ const (
 // a slash at the end (also two, as az sends), or an application id. Its
 // Audience is name as it was asked for, since clients may compare it.
 func (s *Service) Resource(name string) (Resource, bool) {
-	r, ok := s.resources[fold(name)]
+	r, ok := s.find(name)
 	if ok {
 		r.Audience = name
 	}
@@ -62,6 +62,17 @@ func (s *Service) Resource(name string) (Resource, bool) {
 // Resources lists the platform's resources.
 func (s *Service) Resources() []Resource {
 	return append(append([]Resource(nil), platform...), s.cfg.Resources...)
+}
+
+// find knows, beside the platform's resources, each storage account by its own
+// name, as Azure does.
+func (s *Service) find(name string) (Resource, bool) {
+	name = fold(name)
+	if strings.HasPrefix(name, "https://") && strings.HasSuffix(name, ".blob.core.windows.net") {
+		name = Storage
+	}
+	r, ok := s.resources[name]
+	return r, ok
 }
 
 // fold is what two forms of one audience have in common.
@@ -83,7 +94,7 @@ func indexResources(more []Resource) map[string]Resource {
 
 // canonical is the audience that stands for all forms of one resource.
 func (s *Service) canonical(audience string) string {
-	if r, ok := s.resources[fold(audience)]; ok {
+	if r, ok := s.find(audience); ok {
 		return fold(r.Audience)
 	}
 	return audience

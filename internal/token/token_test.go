@@ -264,7 +264,8 @@ func TestVerify_Refuses(t *testing.T) {
 		{"foreign issuer", resign(t, good, key, with("iss", "https://evil/")), token.CodeIssuer},
 		{"foreign tenant", resign(t, good, key, with("tid", "x")), token.CodeIssuer},
 		{"v1 that says v2", resign(t, good, key, with("ver", "2.0")), token.CodeMalformed},
-		{"id token", mustSign(t, s, map[string]any{"iss": s.Issuer("", "2.0"), "tid": tenant, "aud": "a", "exp": now + 60, "nbf": now, "iat": now, "oid": "o"}), token.CodeMalformed},
+		{"id token", mustSign(t, s, map[string]any{"iss": s.Issuer("", "2.0"), "tid": tenant, "aud": token.Vault, "exp": now + 60, "nbf": now, "iat": now, "oid": "o", "ver": "2.0"}), token.CodeMalformed},
+		{"no version", mustSign(t, s, map[string]any{"iss": s.Issuer("", "2.0"), "tid": tenant, "aud": "a", "exp": now + 60, "nbf": now, "iat": now, "oid": "o"}), token.CodeMalformed},
 	} {
 		_, err := s.Verify(t.Context(), tc.raw, token.Vault)
 		if code(err) != tc.code || !apierr.Is(err, apierr.Unauthorized) {

@@ -152,6 +152,9 @@ func (s *Service) checkClaims(j *jws) (*checked, error) {
 	if version == "2.0" {
 		c.AppID, c.UPN = j.text("azp"), j.text("preferred_username")
 	}
+	if c.AppID == "" { // id tokens look alike else
+		return nil, refuse(CodeMalformed, "The token isn't an access token: it names no client.")
+	}
 	if scp := j.text("scp"); scp != "" {
 		c.Scopes = strings.Fields(scp)
 	}
