@@ -227,3 +227,23 @@ func (m *management) findByName(ctx context.Context, typ, name string) (string, 
 	}
 	return "", notFoundf("The Resource '%s/%s' was not found within subscription '%s'.", typ, name, m.acct.ID)
 }
+
+// manage makes a command's run function of one that needs the resource manager.
+func manage(f func(ctx context.Context, c *call, m *management) (any, error)) func(context.Context, *call) (any, error) {
+	return func(ctx context.Context, c *call) (any, error) {
+		m, err := c.arm()
+		if err != nil {
+			return nil, err
+		}
+		return f(ctx, c, m)
+	}
+}
+
+// listPath is where a type is listed: in the group that was given, else in
+// the subscription.
+func (m *management) listPath(group, typ string) string {
+	if group != "" {
+		return m.groupPath(group) + "/providers/" + typ
+	}
+	return m.subPath + "/providers/" + typ
+}

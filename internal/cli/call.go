@@ -189,14 +189,6 @@ func (c *call) flag(name string) bool {
 	return c.args.set[name]
 }
 
-// tri is a boolean option's value, nil when it wasn't given.
-func (c *call) tri(name string) any {
-	if !c.given(name) && c.text(name) == "" {
-		return nil
-	}
-	return c.flag(name)
-}
-
 func (c *call) many(name string) []string { return c.args.values[name] }
 
 func (c *call) number(name string) int {

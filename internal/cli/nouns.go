@@ -5,6 +5,7 @@ func nouns() []noun {
 	return []noun{
 		accountNoun(), loginNoun(), logoutNoun(),
 		groupNoun(), resourceNoun(), tagNoun(), providerNoun(),
+		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(),
 		configNoun(), configureNoun(), cloudNoun(),
 		restNoun(), versionNoun(), completionNoun(),
 	}
