@@ -239,3 +239,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.WriteHeader(status)
 	_, _ = w.Write(b) // the client may be gone
 }
+
+// WriteError answers with err in ARM's words, for what goes wrong before the
+// pipeline has the request.
+func WriteError(w http.ResponseWriter, r *http.Request, err *apierr.Error) { writeError(w, r, err) }

@@ -105,8 +105,9 @@ type StoreConfig struct {
 
 // IssuerConfig is the operator's word on external issuers.
 type IssuerConfig struct {
-	// AllowPrivate lets issuers be at loopback, link-local and private addresses.
-	AllowPrivate bool `yaml:"allowPrivate"`
+	// AllowPrivate lists issuers that may be at loopback, link-local or private
+	// addresses: names, names with a port, prefixes of addresses ("10.1.0.0/16").
+	AllowPrivate []string `yaml:"allowPrivate"`
 }
 
 // Load reads the YAML file at path over the defaults and validates the result.

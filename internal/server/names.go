@@ -3,8 +3,10 @@ package server
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
+	"lazurite.dev/internal/token"
 	"lazurite.dev/internal/web"
 )
 
@@ -69,6 +71,36 @@ func (c *Config) Host(surface, label string) string {
 		return host
 	}
 	return ""
+}
+
+// ownHost is Host under the operator's domain, whichever names resources show.
+func (c *Config) ownHost(surface, label string) string {
+	own := *c
+	own.Names = NamesOwn
+	return own.Host(surface, label)
+}
+
+// ownNames are the resource of a surface's tokens under own names, with and
+// without the port, which some clients leave out.
+func (c *Config) ownNames(surface string) []string {
+	host := strings.TrimPrefix(c.ownHost(surface, ""), ".")
+	list := []string{"https://" + host}
+	if bare, _, err := net.SplitHostPort(host); err == nil {
+		list = append(list, "https://"+bare)
+	}
+	return list
+}
+
+// resources are the platform's, with their names under the operator's domain.
+func (c *Config) resources() []token.Resource {
+	var list []token.Resource
+	for surface, audience := range map[string]string{ARM: token.ARM, KeyVault: token.Vault, Graph: token.Graph} {
+		if r, ok := token.Platform(audience); ok {
+			r.Aliases = append(slices.Clone(r.Aliases), c.ownNames(surface)...)
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // URL is "https://" and Host, without a slash at the end.

@@ -1,6 +1,9 @@
 package token
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Resource is something that a token can be for.
 type Resource struct {
@@ -47,6 +50,16 @@ const (
 	ContainerRegistry = "https://containerregistry.azure.net"
 	KubernetesService = "6dae42f8-4368-4678-94ff-3960e28e3630"
 )
+
+// Platform gives the platform resource with the audience, to which a
+// configuration may add names of its own.
+func Platform(audience string) (Resource, bool) {
+	i := slices.IndexFunc(platform, func(r Resource) bool { return r.Audience == audience })
+	if i < 0 {
+		return Resource{}, false
+	}
+	return platform[i], true
+}
 
 // Resource finds the platform resource that name means: a URI with or without
 // a slash at the end (also two, as az sends), or an application id. Its

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/directory"
+	"lazurite.dev/internal/rbac"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+)
+
+// installKey is where the first start leaves what it decided.
+const installKey = "system/install"
+
+// installation is who and what the first start made.
+type installation struct {
+	Tenant       string    `json:"tenant"`
+	Subscription string    `json:"subscription"`
+	Owner        string    `json:"owner"` // object id
+	OwnerUPN     string    `json:"ownerUPN"`
+	Created      time.Time `json:"created"`
+	Complete     bool      `json:"complete"` // everything that it names is there
+
+	rev int64
+}
+
+const (
+	ownerName        = "Owner"
+	tenantName       = "Lazurite"
+	subscriptionName = "Lazurite"
+	ownerDomain      = "lazurite.onmicrosoft.com"
+)
+
+// install reads what the first start decided or, at the first start, decides
+// it. Of several replicas that start at once one decides for all.
+func install(ctx context.Context, s store.Store) (*installation, error) {
+	for {
+		doc, err := s.Get(ctx, installKey)
+		if err == nil {
+			in := &installation{rev: doc.Rev}
+			if err := json.Unmarshal(doc.Value, in); err != nil {
+				return nil, fmt.Errorf("reading what the first start made: %w", err)
+			}
+			return in, nil
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		in := &installation{
+			Tenant: uuid.NewString(), Subscription: uuid.NewString(), Owner: uuid.NewString(),
+			OwnerUPN: "owner@" + ownerDomain, Created: time.Now().UTC(),
+		}
+		if err := in.save(ctx, s); err == nil {
+			return in, nil
+		} else if !errors.Is(err, store.ErrConflict) {
+			return nil, err
+		}
+	}
+}
+
+func (in *installation) save(ctx context.Context, s store.Store) error {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encoding what the first start made: %w", err)
+	}
+	in.rev, err = s.Put(ctx, store.Doc{Key: installKey, Rev: in.rev, Kind: "system", Value: b})
+	return err
+}
+
+// complete makes tenant, subscription, owner and the owner's roles. It may be
+// cut off anywhere and run again; the password of a run that was cut off is
+// replaced, since nobody saw it.
+func (in *installation) complete(ctx context.Context, s store.Store, d *directory.Directory) (*Welcome, error) {
+	if in.Complete {
+		return nil, nil
+	}
+	password, err := generatePassword()
+	if err != nil {
+		return nil, err
+	}
+	if err := d.SetTenant(ctx, directory.Tenant{DisplayName: tenantName, Domains: []string{ownerDomain}}); err != nil {
+		return nil, fmt.Errorf("making the tenant: %w", err)
+	}
+	if err := in.owner(ctx, d, password); err != nil {
+		return nil, fmt.Errorf("making the owner: %w", err)
+	}
+	if err := in.ownerRole(ctx, arm.Resources{Store: s}); err != nil {
+		return nil, fmt.Errorf("making the owner's role: %w", err)
+	}
+	in.Complete = true
+	if err := in.save(ctx, s); err != nil {
+		return nil, err
+	}
+	return &Welcome{Owner: in.OwnerUPN, Password: password, Tenant: in.Tenant, Subscription: in.Subscription}, nil
+}
+
+func (in *installation) owner(ctx context.Context, d *directory.Directory, password string) error {
+	_, err := d.User(in.Owner)
+	switch {
+	case errors.Is(err, directory.ErrNotFound):
+		_, err = d.CreateUser(ctx, directory.User{ObjectID: in.Owner, UPN: in.OwnerUPN, DisplayName: ownerName, Mail: in.OwnerUPN}, password)
+	case err == nil:
+		err = d.SetPassword(ctx, in.Owner, password)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = d.AssignRole(ctx, in.Owner, directory.GlobalAdministrator)
+	return err
+}
+
+// ownerRole makes the owner Owner of the subscription.
+func (in *installation) ownerRole(ctx context.Context, res arm.Resources) error {
+	sub := rid.MustParse("/subscriptions/" + in.Subscription)
+	name := uuid.NewSHA1(uuid.NameSpaceOID, []byte(in.Subscription+in.Owner)).String()
+	id := sub.String() + "/providers/Microsoft.Authorization/roleAssignments/" + name
+	if _, err := res.Get(ctx, rid.MustParse(id)); !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return res.Put(ctx, &arm.Envelope{
+		ID: id, Name: name, Type: "Microsoft.Authorization/roleAssignments",
+		Properties: map[string]any{
+			"roleDefinitionId": sub.String() + "/providers/Microsoft.Authorization/roleDefinitions/" + rbac.Owner,
+			"principalId":      in.Owner,
+			"principalType":    directory.TypeUser,
+			"scope":            sub.String(),
+		},
+		System: arm.SystemData{CreatedBy: "laz up", CreatedByType: "Application", CreatedAt: in.Created, LastModifiedAt: in.Created},
+	})
+}
+
+// generatePassword makes 130 bits of chance readable.
+func generatePassword() (string, error) {
+	b := make([]byte, 17)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("generating a password: %w", err)
+	}
+	s := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b)
+	var parts []string
+	for i := 0; i+5 <= len(s); i += 5 {
+		parts = append(parts, s[i:i+5])
+	}
+	return strings.ToLower(strings.Join(parts, "-")) + "-Az1", nil
+}
