@@ -107,11 +107,7 @@ func (s *system) directory(ctx context.Context) error {
 		return err
 	}
 	s.ends(s.dir.Close)
-	if err := resources.EnsureSubscription(ctx, s.Store, s.in.Tenant, s.in.Subscription, subscriptionName); err != nil {
-		return err
-	}
-	s.out.Welcome, err = s.in.complete(ctx, s.Store, s.dir)
-	return err
+	return nil
 }
 
 func (s *system) authorization(ctx context.Context) error {
@@ -120,7 +116,11 @@ func (s *system) authorization(ctx context.Context) error {
 		return err
 	}
 	s.ends(s.policy.Close)
-	return nil
+	if err := resources.EnsureSubscription(ctx, s.Store, s.in.Tenant, s.in.Subscription, subscriptionName); err != nil {
+		return err
+	}
+	s.out.Welcome, err = s.in.complete(ctx, s.Store, s.dir, s.policy)
+	return err
 }
 
 func (s *system) entra(ctx context.Context) error {

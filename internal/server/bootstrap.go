@@ -12,8 +12,8 @@ import (
 
 	"github.com/google/uuid"
 
-	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/directory"
+	"lazurite.dev/internal/providers/authorization"
 	"lazurite.dev/internal/rbac"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
@@ -80,7 +80,7 @@ func (in *installation) save(ctx context.Context, s store.Store) error {
 // complete makes tenant, subscription, owner and the owner's roles. It may be
 // cut off anywhere and run again; the password of a run that was cut off is
 // replaced, since nobody saw it.
-func (in *installation) complete(ctx context.Context, s store.Store, d *directory.Directory) (*Welcome, error) {
+func (in *installation) complete(ctx context.Context, s store.Store, d *directory.Directory, p *authorization.Authorizer) (*Welcome, error) {
 	if in.Complete {
 		return nil, nil
 	}
@@ -94,7 +94,7 @@ func (in *installation) complete(ctx context.Context, s store.Store, d *director
 	if err := in.owner(ctx, d, password); err != nil {
 		return nil, fmt.Errorf("making the owner: %w", err)
 	}
-	if err := in.ownerRole(ctx, arm.Resources{Store: s}); err != nil {
+	if err := p.Assign(ctx, rid.MustParse("/subscriptions/"+in.Subscription), rbac.Owner, in.Owner); err != nil {
 		return nil, fmt.Errorf("making the owner's role: %w", err)
 	}
 	in.Complete = true
@@ -117,26 +117,6 @@ func (in *installation) owner(ctx context.Context, d *directory.Directory, passw
 	}
 	_, err = d.AssignRole(ctx, in.Owner, directory.GlobalAdministrator)
 	return err
-}
-
-// ownerRole makes the owner Owner of the subscription.
-func (in *installation) ownerRole(ctx context.Context, res arm.Resources) error {
-	sub := rid.MustParse("/subscriptions/" + in.Subscription)
-	name := uuid.NewSHA1(uuid.NameSpaceOID, []byte(in.Subscription+in.Owner)).String()
-	id := sub.String() + "/providers/Microsoft.Authorization/roleAssignments/" + name
-	if _, err := res.Get(ctx, rid.MustParse(id)); !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	return res.Put(ctx, &arm.Envelope{
-		ID: id, Name: name, Type: "Microsoft.Authorization/roleAssignments",
-		Properties: map[string]any{
-			"roleDefinitionId": sub.String() + "/providers/Microsoft.Authorization/roleDefinitions/" + rbac.Owner,
-			"principalId":      in.Owner,
-			"principalType":    directory.TypeUser,
-			"scope":            sub.String(),
-		},
-		System: arm.SystemData{CreatedBy: "laz up", CreatedByType: "Application", CreatedAt: in.Created, LastModifiedAt: in.Created},
-	})
 }
 
 // generatePassword makes 130 bits of chance readable.

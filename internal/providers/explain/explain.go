@@ -29,9 +29,9 @@ type Refusals interface {
 	List(ctx context.Context, want func(trace.Trace) bool, limit int) ([]trace.Trace, error)
 }
 
-// Policy explains a decision.
+// Policy decides, and leaves in the trace of ctx what it found.
 type Policy interface {
-	Explain(ctx context.Context, oid, action string, data bool, scope rid.ID) (rbac.Decision, error)
+	Check(ctx context.Context, oid, action string, data bool, scope rid.ID) (rbac.Decision, error)
 }
 
 // Plane works out what a URL of a data plane would ask for.
@@ -403,27 +403,16 @@ func isData(action string) bool {
 	return false
 }
 
+// role asks the policy engine, which says itself what it found.
 func (c *chain) role(oid, action string, data bool, scope rid.ID) error {
-	d, err := c.p.cfg.Policy.Explain(c.ctx, oid, action, data, scope)
+	ctx, log := trace.With(c.ctx)
+	d, err := c.p.cfg.Policy.Check(ctx, oid, action, data, scope)
 	if err != nil {
 		return err
 	}
-	h := trace.Hop{Step: "role", Subject: oid, OK: d.Allowed, Found: d.Reason}
-	if !d.Allowed {
-		for _, n := range d.Near {
-			h.Found += "; " + n.Text
-		}
-		h.Fix = fix("az role assignment create --assignee-object-id %s --assignee-principal-type ServicePrincipal --role %q --scope %s", oid, roleFor(action), scope)
+	for _, h := range log.Hops() {
+		c.hop(h)
 	}
-	c.hop(h)
+	c.out.Allowed = c.out.Allowed && d.Allowed
 	return nil
-}
-
-// roleFor is the least built-in role that is meant for an action.
-func roleFor(action string) string {
-	r, ok := rbac.LeastRole(action)
-	if !ok {
-		return "ROLE"
-	}
-	return r
 }
