@@ -6,18 +6,16 @@ import (
 	"lazurite.dev/laztest"
 )
 
-func TestThinPath(t *testing.T) {
+func TestNew_ServesManagement(t *testing.T) {
 	c := laztest.New(t)
-	for _, p := range []string{"/subscriptions?api-version=2022-12-01", "/subscriptions/{sub}/resourcegroups?api-version=2021-04-01"} {
-		code, m := c.ARM(t, "GET", p, "")
-		t.Log(code, m)
+	const group = "/subscriptions/{sub}/resourceGroups/Demo?api-version=2021-04-01"
+	if code, m := c.ARM(t, "PUT", group, `{"location":"East US"}`); code != 201 || m["location"] != "eastus" {
+		t.Fatalf("create: %d %v", code, m)
 	}
-	code, m := c.ARM(t, "PUT", "/subscriptions/{sub}/resourcegroups/Demo?api-version=2021-04-01", `{"location":"East US","tags":{"a":"b"}}`)
-	t.Log(code, m)
-	code, m = c.ARM(t, "GET", "/subscriptions/{sub}/resourceGroups/demo?api-version=2021-04-01", "")
-	t.Log(code, m)
-	code, m = c.ARM(t, "DELETE", "/subscriptions/{sub}/resourceGroups/demo?api-version=2021-04-01", "")
-	t.Log(code, m)
-	code, m = c.ARM(t, "GET", "/subscriptions/{sub}/resourceGroups/demo?api-version=2021-04-01", "")
-	t.Log(code, m)
+	if code, m := c.ARM(t, "GET", group, ""); code != 200 || m["name"] != "Demo" {
+		t.Fatalf("show: %d %v", code, m)
+	}
+	if code, _ := c.Send(t, "", "GET", "https://management.azure.com/subscriptions?api-version=2022-12-01", ""); code != 401 {
+		t.Fatalf("without a token: %d, want 401", code)
+	}
 }
