@@ -1,0 +1,220 @@
+// Package live starts the real laz for the tests of strangers' clients: one
+// server for a package, in a state folder of its own, with nothing but loopback
+// behind its proxy. Tests run again under `laz run`, so that every client in
+// them has the options it has by default.
+package live
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+const inside = "LAZ_E2E_INSIDE" // the test that runs under laz run
+
+// Cloud is a laz that was started for a test.
+type Cloud struct {
+	Bin  string            // the laz binary
+	Dir  string            // scratch space; removed at the end
+	Vars map[string]string // what the setup found, handed to tests under laz run
+	env  []string
+}
+
+// Start builds laz, unless LAZ_BINARY names one, and starts it.
+func Start() (*Cloud, error) {
+	dir, err := os.MkdirTemp("", "laz-e2e-")
+	if err != nil {
+		return nil, err
+	}
+	c := &Cloud{Dir: dir, Vars: map[string]string{}}
+	if c.Bin, err = Binary(dir); err != nil {
+		return c, err
+	}
+	if err := os.Mkdir(c.path("home"), 0o700); err != nil {
+		return c, err
+	}
+	c.env = append(Clean(os.Environ()), "HOME="+c.path("home"), "LAZ_HOME="+c.path("laz"))
+	if _, err := c.Laz("up", "-d", "--offline", "--port", "0"); err != nil {
+		return c, fmt.Errorf("starting: %w", err)
+	}
+	return c, nil
+}
+
+// Binary is a laz built from the checkout that these tests belong to.
+func Binary(dir string) (string, error) {
+	if b := os.Getenv("LAZ_BINARY"); b != "" {
+		return filepath.Abs(b)
+	}
+	_, here, _, _ := runtime.Caller(0)
+	bin := filepath.Join(dir, "laz")
+	cmd := exec.Command("go", "build", "-o", bin, "./cmd/laz")
+	cmd.Dir = filepath.Join(filepath.Dir(here), "..", "..")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building laz: %w\n%s", err, out)
+	}
+	return bin, nil
+}
+
+// Clean is env without what would reach a client and is not Lazurite's doing.
+func Clean(env []string) []string {
+	var out []string
+	for _, kv := range env {
+		name, _, _ := strings.Cut(kv, "=")
+		upper := strings.ToUpper(name)
+		switch {
+		case strings.HasPrefix(upper, "AZURE_"), strings.HasPrefix(upper, "LAZ_"), strings.HasPrefix(upper, "MSI_"), strings.HasPrefix(upper, "IDENTITY_"),
+			strings.HasSuffix(upper, "_PROXY"), strings.HasPrefix(upper, "XDG_"), upper == "KUBECONFIG",
+			strings.HasSuffix(upper, "CA_BUNDLE"), upper == "SSL_CERT_FILE", upper == "SSL_CERT_DIR", upper == "NODE_EXTRA_CA_CERTS", upper == "HOME":
+		default:
+			out = append(out, kv)
+		}
+	}
+	return out
+}
+
+func (c *Cloud) path(name string) string { return filepath.Join(c.Dir, name) }
+
+// Home is the state folder.
+func (c *Cloud) Home() string { return c.path("laz") }
+
+// Stop stops the server and removes its folder.
+func (c *Cloud) Stop() error {
+	var err error
+	if c.Bin != "" && c.env != nil {
+		_, err = c.Laz("down")
+	}
+	return errors.Join(err, os.RemoveAll(c.Dir))
+}
+
+// CommandError is a command that did not end with 0.
+type CommandError struct {
+	Args   []string
+	Code   int
+	Stdout string
+	Stderr string
+}
+
+func (e *CommandError) Error() string {
+	return fmt.Sprintf("%s: exit %d\n%s%s", strings.Join(e.Args, " "), e.Code, e.Stdout, e.Stderr)
+}
+
+// Command is bin with args in the cloud's environment.
+func (c *Cloud) Command(ctx context.Context, bin string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Env = c.env
+	cmd.WaitDelay = 5 * time.Second // a server in the background may hold the pipes
+	return cmd
+}
+
+// Exec runs cmd for its standard output. The error is a *CommandError where
+// the command ended with another status than 0.
+func Exec(cmd *exec.Cmd) (string, error) {
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return stdout.String(), &CommandError{cmd.Args, exit.ExitCode(), stdout.String(), stderr.String()}
+	}
+	return stdout.String(), err
+}
+
+// Laz runs laz with args for its standard output.
+func (c *Cloud) Laz(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	return Exec(c.Command(ctx, c.Bin, args...))
+}
+
+// TSV runs laz with args for the one value that a query of them selects.
+func (c *Cloud) TSV(args ...string) (string, error) {
+	out, err := c.Laz(append(args, "--output", "tsv")...)
+	return strings.TrimRight(out, "\n"), err
+}
+
+// Main runs a package's tests against one cloud that setup prepared, and
+// returns the exit status. Tests that run under laz run find what setup put
+// into Vars.
+func Main(m *testing.M, c *Cloud, setup func(*Cloud) error) int {
+	if Inside() {
+		if err := json.Unmarshal([]byte(os.Getenv("LAZ_E2E_VARS")), &c.Vars); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+		c.Bin = os.Getenv("LAZ_E2E_BIN")
+		c.env = os.Environ()
+		return m.Run()
+	}
+	started, err := Start()
+	if started != nil {
+		defer func() {
+			if err := started.Stop(); err != nil {
+				fmt.Fprintln(os.Stderr, "e2e: stopping:", err)
+			}
+		}()
+	}
+	if err == nil {
+		*c = *started
+		err = setup(c)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// Inside says whether this process runs under laz run.
+func Inside() bool { return os.Getenv(inside) != "" }
+
+// Under runs the calling test once more under `laz run` with args, and says
+// whether this is that run: the test goes on where it is true and returns
+// where it is not.
+func (c *Cloud) Under(t *testing.T, args ...string) bool {
+	t.Helper()
+	if os.Getenv(inside) == t.Name() {
+		return true
+	}
+	vars, err := json.Marshal(c.Vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args = append(append([]string{"run"}, args...), "--", self, "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=3m")
+	cmd := c.Command(t.Context(), c.Bin, args...)
+	cmd.Env = append(cmd.Env, inside+"="+t.Name(), "LAZ_E2E_VARS="+string(vars), "LAZ_E2E_BIN="+c.Bin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("under laz %s: %v\n%s", strings.Join(args[:len(args)-4], " "), err, out)
+	}
+	if !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+		t.Fatalf("the test did not run under laz run:\n%s", out)
+	}
+	return false
+}
+
+// Until calls f every 20 ms until it is true, and says whether it was within limit.
+func Until(limit time.Duration, f func() bool) bool {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); ; <-tick.C {
+		if f() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
