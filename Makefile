@@ -1,0 +1,44 @@
+# Everything that is done here. `make` says what there is.
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+MODULES = . examples/keyvault-reader e2e
+FUZZTIME ?= 1m
+
+.PHONY: help build demo test unit e2e e2e-deps check bench fuzz clean
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+build: ## bin/laz
+	@$(GO) build -trimpath -o bin/laz ./cmd/laz
+
+demo: build ## the first path, end to end, in a cloud of its own
+	@cd examples/keyvault-reader && $(GO) build -trimpath -o ../../bin/keyvault-reader .
+	@examples/demo/demo.sh
+
+test: e2e-deps unit e2e ## everything that must pass
+
+unit:
+	$(GO) vet ./...
+	$(GO) test -race ./...
+
+e2e: build e2e-deps ## strangers' clients against the built laz
+	cd e2e && $(GO) vet ./... && LAZ_BINARY=$(CURDIR)/bin/laz $(GO) test -count=1 -p 1 ./...
+	cd examples/keyvault-reader && $(GO) vet ./...
+
+e2e-deps: ## what the tests need: PostgreSQL, Debian's az and Python SDKs, npm packages
+	@e2e/deps.sh
+
+check: ## formatting, vet, staticcheck, build of every module
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@set -e; for m in $(MODULES); do echo "check $$m"; (cd $$m && $(GO) build ./... && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); done
+
+bench: build ## figures beside their limits, measured in the same run
+	@$(GO) run ./bench -laz bin/laz
+
+fuzz: ## every fuzz target for a minute (FUZZTIME)
+	@set -e; for f in $$(grep -rl --include='*_test.go' '^func Fuzz' internal); do \
+	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do echo "fuzz $$(dirname $$f) $$t"; \
+	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); done; done
+
+clean: ## remove what was built
+	rm -rf bin .cache e2e/js/node_modules

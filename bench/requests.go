@@ -1,0 +1,321 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"lazurite.dev/internal/server"
+)
+
+// world is what the requests are about.
+type world struct {
+	tenant, subscription, client, vault, issuer string
+}
+
+// build makes document 003's world and gives the identity its role.
+func (c *cloud) build(ctx context.Context) (w world, err error) {
+	var principal, vaultID, owner string
+	var lines = []struct {
+		into *string
+		args []string
+	}{
+		{&w.subscription, []string{"account", "show", "--query", "id"}},
+		{&w.tenant, []string{"account", "show", "--query", "tenantId"}},
+		{&owner, []string{"account", "show", "--query", "user.name"}},
+		{nil, []string{"group", "create", "-n", "bench", "-l", "eastus"}},
+		{&w.issuer, []string{"aks", "create", "-g", "bench", "-n", "c", "--enable-oidc-issuer", "--enable-workload-identity", "--generate-ssh-keys", "--query", "oidcIssuerProfile.issuerUrl"}},
+		{&w.client, []string{"identity", "create", "-g", "bench", "-n", "i", "--query", "clientId"}},
+		{&principal, []string{"identity", "show", "-g", "bench", "-n", "i", "--query", "principalId"}},
+		{nil, []string{"identity", "federated-credential", "create", "-g", "bench", "--identity-name", "i", "-n", "fed", "--issuer", "$issuer",
+			"--subject", "system:serviceaccount:default:bench", "--audiences", "api://AzureADTokenExchange"}},
+		{&vaultID, []string{"keyvault", "create", "-g", "bench", "-n", "bench-vault", "-l", "eastus", "--enable-rbac-authorization", "--query", "id"}},
+		{&w.vault, []string{"keyvault", "show", "-n", "bench-vault", "--query", "properties.vaultUri"}},
+		{nil, []string{"role", "assignment", "create", "--assignee", "$owner", "--role", "Key Vault Secrets Officer", "--scope", "$vault"}},
+		{nil, []string{"keyvault", "secret", "set", "--vault-name", "bench-vault", "-n", "s", "--value", strings.Repeat("x", 64)}},
+		{nil, []string{"role", "assignment", "create", "--assignee-object-id", "$principal", "--assignee-principal-type", "ServicePrincipal",
+			"--role", "Key Vault Secrets User", "--scope", "$vault"}},
+	}
+	for _, l := range lines {
+		args := append([]string(nil), l.args...)
+		for i, a := range args {
+			args[i] = map[string]string{"$issuer": w.issuer, "$owner": owner, "$vault": vaultID, "$principal": principal}[a]
+			if args[i] == "" {
+				args[i] = a
+			}
+		}
+		out, err := c.exec(ctx, append(args, "--output", "tsv")...)
+		if err != nil {
+			return w, err
+		}
+		if l.into != nil {
+			*l.into = out
+		}
+	}
+	return w, nil
+}
+
+// requests measures what the server spends on a token and on a secret.
+func (s *suite) requests(ctx context.Context) (err error) {
+	c := s.cloud("requests")
+	p, err := c.up(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	w, err := c.build(ctx)
+	if err != nil {
+		return err
+	}
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	token, err := s.exchanges(ctx, c, p, w, client)
+	if err != nil {
+		return err
+	}
+	if err := s.secrets(ctx, p, w, client, token); err != nil {
+		return err
+	}
+	return s.groupShow(ctx, c)
+}
+
+// client reaches the cloud as programs under laz run do: through its proxy, with its roots.
+func (c *cloud) client() (*http.Client, error) {
+	e, err := c.home.ReadEndpoint()
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := url.Parse(e.Proxy)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	raw, err := os.ReadFile(e.OwnCA)
+	if err != nil {
+		return nil, err
+	}
+	roots.AppendCertsFromPEM(raw)
+	return &http.Client{Timeout: time.Minute, Transport: &http.Transport{
+		Proxy: http.ProxyURL(proxy), TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, ForceAttemptHTTP2: true,
+	}}, nil
+}
+
+// admin asks the admin socket for a service account's token.
+func (c *cloud) assertion(ctx context.Context, seconds int) (string, error) {
+	path, done, err := c.home.SocketPath()
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}
+	defer t.CloseIdleConnections()
+	ask, err := json.Marshal(server.TokenRequest{Namespace: "default", Name: "bench", Cluster: "c", ExpirationSeconds: seconds})
+	if err != nil {
+		return "", err
+	}
+	var a server.TokenAnswer
+	err = send(ctx, &http.Client{Transport: t}, "http://laz/v1/serviceaccount-token", "", bytes.NewReader(ask), &a)
+	return a.Token, err
+}
+
+// send does a request and decodes its answer; a body makes it a POST.
+func send(ctx context.Context, client *http.Client, to, bearer string, body io.Reader, into any) error {
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	r, err := http.NewRequestWithContext(ctx, method, to, body)
+	if err != nil {
+		return err
+	}
+	if bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if _, form := body.(*strings.Reader); form {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	} else if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %s: %.300s", method, r.URL.Host+r.URL.Path, resp.Status, raw)
+	}
+	return json.Unmarshal(raw, into)
+}
+
+// cost is what the server spends on each of n requests, after some that aren't counted.
+func cost(pid, n int, request func(i int) error) (time.Duration, error) {
+	warm := n/5 + 1
+	var before time.Duration
+	for i := range warm + n {
+		if i == warm {
+			var err error
+			if before, err = cpu(pid); err != nil {
+				return 0, err
+			}
+		}
+		if err := request(i); err != nil {
+			return 0, err
+		}
+	}
+	after, err := cpu(pid)
+	return (after - before) / time.Duration(n), err
+}
+
+// exchanges measures the federated exchange: assertions never seen before, and one again and again.
+func (s *suite) exchanges(ctx context.Context, c *cloud, p *process, w world, client *http.Client) (token string, err error) {
+	n := s.n(500)
+	assertions := make([]string, n+n/5+1)
+	for i := range assertions {
+		if assertions[i], err = c.assertion(ctx, 3600+i); err != nil {
+			return "", err
+		}
+	}
+	to := "https://login.microsoftonline.com/" + w.tenant + "/oauth2/v2.0/token"
+	exchange := func(assertion string) error {
+		form := url.Values{
+			"client_id": {w.client}, "grant_type": {"client_credentials"}, "scope": {"https://vault.azure.net/.default"},
+			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion},
+		}
+		var a struct {
+			AccessToken string `json:"access_token"`
+		}
+		err := send(ctx, client, to, "", strings.NewReader(form.Encode()), &a)
+		token = a.AccessToken
+		return err
+	}
+	limit, err := verifyAndSign(n)
+	if err != nil {
+		return "", err
+	}
+	fresh, err := cost(p.pid, n, func(i int) error { return exchange(assertions[i]) })
+	if err != nil {
+		return "", err
+	}
+	again, err := cost(p.pid, 4*n, func(int) error { return exchange(assertions[0]) })
+	if err != nil {
+		return "", err
+	}
+	what := "one RSA-2048 verify + sign " + us(limit)
+	s.add(figure{"federated exchange, CPU, new assertions", us(fresh), what, float64(fresh) / float64(limit), "within 10 % of the limit", fresh <= limit*11/10})
+	s.add(figure{"federated exchange, CPU, the same again", us(again), what, float64(again) / float64(limit), "< 200 µs", again < 200*time.Microsecond})
+	return token, nil
+}
+
+// verifyAndSign is the CPU of one RSA-2048 verification and one signature of crypto/rsa.
+func verifyAndSign(n int) (time.Duration, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return 0, err
+	}
+	digest := sha256.Sum256([]byte("bench"))
+	before := ownCPU()
+	for range n {
+		sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
+		if err != nil {
+			return 0, err
+		}
+		if err := rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], sig); err != nil {
+			return 0, err
+		}
+	}
+	return (ownCPU() - before) / time.Duration(n), nil
+}
+
+// secrets measures reading a secret: token, policy, decryption, log.
+func (s *suite) secrets(ctx context.Context, p *process, w world, client *http.Client, token string) (err error) {
+	n := s.n(6000)
+	bare, err := startBare(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bare.stop()) }()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(bare.ca)
+	for _, version := range []string{"HTTP/2", "HTTP/1.1"} {
+		two := version == "HTTP/2"
+		mine := client.Transport.(*http.Transport).Clone()
+		mine.ForceAttemptHTTP2 = two
+		toBare := &http.Transport{
+			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: bareName}, ForceAttemptHTTP2: two,
+		}
+		if !two {
+			mine.TLSClientConfig.NextProtos, mine.TLSNextProto = []string{"http/1.1"}, map[string]func(string, *tls.Conn) http.RoundTripper{}
+			toBare.TLSClientConfig.NextProtos, toBare.TLSNextProto = mine.TLSClientConfig.NextProtos, mine.TLSNextProto
+		}
+		var v struct{ Value string }
+		limit, err := cost(bare.pid, n, func(int) error {
+			return send(ctx, &http.Client{Transport: toBare}, "https://"+bare.addr+"/", token, nil, &v)
+		})
+		if err != nil {
+			return err
+		}
+		got, err := cost(p.pid, n, func(int) error {
+			return send(ctx, &http.Client{Transport: mine}, w.vault+"secrets/s?api-version=7.4", token, nil, &v)
+		})
+		if err != nil {
+			return err
+		}
+		mine.CloseIdleConnections()
+		toBare.CloseIdleConnections()
+		s.add(figure{"secret read, CPU, " + version, us(got), "Go's server, a fixed answer " + us(limit), float64(got) / float64(limit), "< 150 µs", got < 150*time.Microsecond})
+	}
+	return nil
+}
+
+// groupShow measures `az group show` as a whole process, beside one that only prints.
+func (s *suite) groupShow(ctx context.Context, c *cloud) error {
+	times := func(args ...string) (wall, used time.Duration, err error) {
+		var walls, useds []time.Duration
+		for range s.n(60) {
+			cmd := exec.CommandContext(ctx, c.laz, args...)
+			cmd.Env = c.env
+			began := time.Now()
+			if err := cmd.Run(); err != nil {
+				return 0, 0, fmt.Errorf("laz %s: %w", strings.Join(args, " "), err)
+			}
+			walls = append(walls, time.Since(began))
+			useds = append(useds, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+		}
+		return median(walls), median(useds), nil
+	}
+	limit, limitCPU, err := times("version")
+	if err != nil {
+		return err
+	}
+	wall, used, err := times("group", "show", "-n", "bench")
+	if err != nil {
+		return err
+	}
+	s.add(figure{"az group show, whole process", ms(wall), "the process alone (laz version) " + ms(limit), float64(wall) / float64(limit), "< 20 ms", wall < 20*time.Millisecond})
+	s.add(figure{"az group show, CPU", ms(used), "the process alone " + ms(limitCPU), float64(used) / float64(limitCPU), "", true})
+	return nil
+}
