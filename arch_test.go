@@ -38,7 +38,7 @@ var floors = map[string]int{
 	"internal/server": 5,
 	"internal/cli":    5, // the client tower: see clientTower
 	"internal/daemon": 6,
-	"laztest":         6, "cmd/laz": 7,
+	"laztest":         6, "cmd/laz": 7, "bench": 7,
 }
 
 // under are packages that belong to a parent: they may import it, stand on its
