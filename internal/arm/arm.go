@@ -57,7 +57,8 @@ type Config struct {
 	Ops        *ops.Manager
 	Verifier   Verifier
 	Authorizer Authorizer
-	Recorder   Recorder // nil: refusals are not recorded
+	Principals Principals // nil: no resource has an identity of its own
+	Recorder   Recorder   // nil: refusals are not recorded
 	Log        *slog.Logger
 	Providers  []Provider
 	TenantID   string

@@ -39,6 +39,11 @@ type Kind[P any] struct {
 	DeleteBody bool // DELETE answers 200 with the resource (role assignments)
 	NoPut      bool // clients cannot create it
 	NoPatch    bool
+	Identity   bool // may have an identity of its own and be given others; the pipeline makes and removes it
+
+	// Limit refuses requests that come too fast; what is "write", "delete",
+	// "read" or "list".
+	Limit func(what string, id rid.ID) error
 
 	Actions map[string]Action[P] // POST …/{name}, keyed by the name as documented
 
@@ -92,9 +97,10 @@ type Route struct {
 	Tracked     bool
 	Async       bool
 
-	noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel bool
+	identity, noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel bool
 
 	names     *names
+	limit     func(what string, id rid.ID) error
 	name      func(string) error
 	readOnly  []string
 	writeOnly []string
@@ -164,8 +170,8 @@ type Provider struct {
 func Serve[P any](namespace string, k Kind[P]) Route {
 	r := Route{
 		Type: namespace + "/" + k.Type, APIVersions: k.APIVersions, Scopes: k.Scopes, Tracked: k.Tracked, Async: k.Async,
-		noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
-		noState: k.NoState, asyncDel: k.AsyncDel, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil,
+		identity: k.Identity, limit: k.Limit, noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
+		noState: k.NoState, asyncDel: k.AsyncDel, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
 		actions: map[string]action{}, ask: k.Ask,
 	}
 	if r.Scopes == 0 {

@@ -29,6 +29,11 @@ func (h *Handler) collection(c *call) error {
 	if _, err := h.scopeExists(c.ctx, c.id); err != nil {
 		return err
 	}
+	if rt.limit != nil {
+		if err := rt.limit("list", c.scope); err != nil {
+			return err
+		}
+	}
 	q := c.r.URL.Query()
 	filter := q.Get("$filter")
 	if rt.listAt != nil {

@@ -106,7 +106,7 @@ func (h *Handler) resumePut(ctx context.Context, op ops.Op) error {
 		return err
 	}
 	ctx = WithCaller(ctx, in.Caller)
-	acted := rt.put(ctx, in.Old, e)
+	acted := h.act(ctx, rt, in.Old, e)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -119,7 +119,7 @@ func (h *Handler) resumePut(ctx context.Context, op ops.Op) error {
 	err = h.res.Put(ctx, e)
 	if errors.Is(err, store.ErrConflict) {
 		if _, gone := h.res.Get(ctx, id); errors.Is(gone, store.ErrNotFound) { // its group was deleted meanwhile
-			err = errors.Join(apierr.New(apierr.Conflict, "ResourceDeleted", "'%s' was deleted while it was being made.", id).WithCause(err), rt.del(ctx, e))
+			err = errors.Join(apierr.New(apierr.Conflict, "ResourceDeleted", "'%s' was deleted while it was being made.", id).WithCause(err), rt.del(ctx, e), h.forgetIdentity(ctx, rt, e))
 		}
 	}
 	return errors.Join(acted, err)
@@ -286,6 +286,9 @@ func (h *Handler) remove(ctx context.Context, id rid.ID) error {
 func (h *Handler) removeOne(ctx context.Context, e *Envelope) error {
 	if rt := h.routes[strings.ToLower(e.Type)]; rt != nil {
 		if err := rt.del(ctx, e); err != nil {
+			return err
+		}
+		if err := h.forgetIdentity(ctx, rt, e); err != nil {
 			return err
 		}
 	}

@@ -198,6 +198,12 @@ func (h *Handler) item(c *call) error {
 	if err := h.registered(c); err != nil {
 		return err
 	}
+	if rt.limit != nil {
+		verb := c.action[strings.LastIndexByte(c.action, '/')+1:]
+		if err := rt.limit(verb, c.id); err != nil {
+			return err
+		}
+	}
 	old, err := h.res.Get(c.ctx, c.id)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
@@ -219,7 +225,7 @@ func (h *Handler) item(c *call) error {
 	case http.MethodDelete:
 		return h.delete(c)
 	case http.MethodPost:
-		return h.act(c)
+		return h.perform(c)
 	default:
 		return h.get(c)
 	}

@@ -63,7 +63,7 @@ func (h *Handler) render(c *call, status int, e *Envelope) error {
 	return nil
 }
 
-func (h *Handler) act(c *call) error {
+func (h *Handler) perform(c *call) error {
 	if err := readBody(c); err != nil {
 		return err
 	}
@@ -197,6 +197,13 @@ func merge(rt *Route, e *Envelope, m map[string]json.RawMessage) error {
 		switch k {
 		case "tags":
 			e.Tags = nil
+		case "identity":
+			merged, err := mergeIdentity(e.Extra[k], v)
+			if err != nil {
+				return err
+			}
+			m[k] = merged
+			continue
 		case "properties":
 			var p map[string]any
 			if err := decodeNumber(v, &p); err != nil {
@@ -282,7 +289,7 @@ func (h *Handler) putNow(c *call, full, next *Envelope) error {
 		return conflict(err)
 	}
 	ctx := context.WithoutCancel(c.ctx) // the client may hang up; the work is finished
-	if err := rt.put(ctx, c.old, full); err != nil {
+	if err := h.act(ctx, rt, c.old, full); err != nil {
 		return errors.Join(err, h.undo(ctx, c.old, intent))
 	}
 	dropPaths(full.Properties, rt.writeOnly)
@@ -345,6 +352,9 @@ func (h *Handler) check(c *call, next *Envelope) error {
 	dropPaths(next.Properties, []string{"provisioningState"})
 	if c.old != nil {
 		keepPaths(next, c.old, append(slices.Clone(rt.readOnly), "provisioningState"))
+	}
+	if err := h.identity(c, next); err != nil {
+		return err
 	}
 	return rt.prepare(c.ctx, c.old, next)
 }
