@@ -77,6 +77,7 @@ type Handler struct {
 	res       Resources
 	routes    map[string]*Route // by lower-case type
 	endpoints endpoints
+	turns     turns
 	newer     atomic.Int64 // requests with an api-version newer than the newest known
 }
 

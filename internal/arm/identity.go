@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
@@ -207,14 +208,13 @@ func (h *Handler) act(ctx context.Context, rt *Route, old, next *Envelope) error
 			ResourceID: next.ID, Name: next.Name, TenantID: h.cfg.TenantID, System: true,
 			PrincipalID: next.Private[privatePrincipal], ClientID: next.Private[privateClient],
 		})
-		if err != nil {
+		if errors.Is(err, store.ErrConflict) || errors.Is(err, directory.ErrTaken) { // another replica writes the same resource
+			return conflict(fmt.Errorf("%w: %w", store.ErrConflict, err))
+		} else if err != nil {
 			return err
 		}
 	}
 	if err := rt.put(ctx, old, next); err != nil {
-		if old == nil && id.system() {
-			err = errors.Join(err, h.forgetIdentity(ctx, rt, next))
-		}
 		return err
 	}
 	if !id.system() && next.Private[privatePrincipal] != "" {

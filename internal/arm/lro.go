@@ -49,7 +49,7 @@ func (h *Handler) startPut(c *call, next *Envelope, status int) error {
 	}
 	started, err := h.cfg.Ops.Start(context.WithoutCancel(c.ctx), op)
 	if err != nil {
-		return errors.Join(err, h.undo(context.WithoutCancel(c.ctx), c.old, next))
+		return errors.Join(err, h.undo(context.WithoutCancel(c.ctx), c.route, c.old, next))
 	}
 	op, err = h.wait(c.ctx, started)
 	if err != nil {

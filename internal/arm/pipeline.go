@@ -204,6 +204,13 @@ func (h *Handler) item(c *call) error {
 			return err
 		}
 	}
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead && c.r.Method != http.MethodPost {
+		done, err := h.turns.take(c.ctx, c.id.Key())
+		if err != nil {
+			return apierr.New(apierr.Unavailable, "ServerTimeout", "Other writers of '%s' took too long.", c.id).WithCause(err)
+		}
+		defer done()
+	}
 	old, err := h.res.Get(c.ctx, c.id)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err

@@ -290,7 +290,7 @@ func (h *Handler) putNow(c *call, full, next *Envelope) error {
 	}
 	ctx := context.WithoutCancel(c.ctx) // the client may hang up; the work is finished
 	if err := h.act(ctx, rt, c.old, full); err != nil {
-		return errors.Join(err, h.undo(ctx, c.old, intent))
+		return errors.Join(err, h.undo(ctx, rt, c.old, intent))
 	}
 	dropPaths(full.Properties, rt.writeOnly)
 	next.Properties, next.Private, next.Extra, next.Tags, next.Location = full.Properties, full.Private, full.Extra, full.Tags, full.Location
@@ -302,14 +302,22 @@ func (h *Handler) putNow(c *call, full, next *Envelope) error {
 	return nil
 }
 
-// undo puts back what was there before an intent that could not be acted on.
-func (h *Handler) undo(ctx context.Context, old, intent *Envelope) error {
+// undo puts back what was there before an intent that could not be acted on,
+// unless somebody else has written since.
+func (h *Handler) undo(ctx context.Context, rt *Route, old, intent *Envelope) error {
 	if old == nil {
-		return h.res.Delete(ctx, intent.RID())
+		err := h.cfg.Store.Delete(ctx, docKey(intent.RID()), intent.rev)
+		if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		return errors.Join(err, h.forgetIdentity(ctx, rt, intent))
 	}
 	back := old.clone()
 	back.rev = intent.rev
-	return h.res.Put(ctx, back)
+	if err := h.res.Put(ctx, back); !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	return nil
 }
 
 func setDone(rt *Route, e *Envelope) {

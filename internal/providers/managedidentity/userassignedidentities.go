@@ -10,6 +10,7 @@ import (
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/directory"
+	"lazurite.dev/internal/store"
 )
 
 type identity struct {
@@ -53,10 +54,14 @@ func (s *service) defaultIdentity(_ context.Context, old, next *arm.Resource[ide
 }
 
 func (s *service) putIdentity(ctx context.Context, _, next *arm.Resource[identity]) error {
-	return s.cfg.Directory.EnsureManagedIdentity(ctx, directory.ManagedIdentity{
+	err := s.cfg.Directory.EnsureManagedIdentity(ctx, directory.ManagedIdentity{
 		ResourceID: next.ID.String(), Name: next.ID.Name(), TenantID: next.Properties.TenantID,
 		ClientID: next.Properties.ClientID, PrincipalID: next.Properties.PrincipalID,
 	})
+	if errors.Is(err, directory.ErrTaken) || errors.Is(err, store.ErrConflict) {
+		return apierr.New(apierr.Conflict, "Conflict", "The identity '%s' is being written by another request. Retry.", next.ID.Name()).WithCause(err)
+	}
+	return err
 }
 
 func (s *service) deleteIdentity(ctx context.Context, old *arm.Resource[identity]) error {
