@@ -44,6 +44,9 @@ func (c *collection[B, X]) backup(ctx context.Context, o *Objects, v *Vault, nam
 		return nil, c.kind.notFound(name)
 	}
 	b := backup[B, X]{Name: h.Name, Extra: h.Extra}
+	if c.strip != nil {
+		c.strip(&b.Extra)
+	}
 	all, err := c.versionsOf(ctx, v, h, Page{Limit: maxBackupVersions}, func(_ *head[B, X], ver *version[B]) any { return *ver })
 	if err != nil {
 		return nil, err

@@ -26,6 +26,7 @@ type collection[B, X any] struct {
 	now    func() time.Time
 	kind   kind
 	sealed func(*B) []*[]byte // the values of a body that are sealed, nil ones included
+	strip  func(*X)           // takes out what a backup does not carry; may be nil
 }
 
 // version is one version of an object.
@@ -179,9 +180,9 @@ func (c *collection[B, X]) change(ctx context.Context, v *Vault, name string, fn
 	return out, err
 }
 
-// add makes ver the current version of the name, which it creates where it is
-// free. prepare may refuse, or change head and version, once the head is known.
-func (c *collection[B, X]) add(ctx context.Context, v *Vault, name string, ver *version[B], prepare func(*head[B, X]) error) (*head[B, X], error) {
+// edit applies fn to the head of a name and saves it; the head is new where the
+// name is free.
+func (c *collection[B, X]) edit(ctx context.Context, v *Vault, name string, fn func(*head[B, X]) error) (*head[B, X], error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
@@ -198,6 +199,19 @@ func (c *collection[B, X]) add(ctx context.Context, v *Vault, name string, ver *
 		case h.Deleted != nil:
 			return c.kind.isDeleted(name)
 		}
+		if err := fn(h); err != nil {
+			return err
+		}
+		out = h
+		return c.save(ctx, v, h)
+	})
+	return out, err
+}
+
+// add makes ver the current version of the name, which it creates where it is
+// free. prepare may refuse, or change head and version, once the head is known.
+func (c *collection[B, X]) add(ctx context.Context, v *Vault, name string, ver *version[B], prepare func(*head[B, X]) error) (*head[B, X], error) {
+	return c.edit(ctx, v, name, func(h *head[B, X]) error {
 		if prepare != nil {
 			if err := prepare(h); err != nil {
 				return err
@@ -209,10 +223,9 @@ func (c *collection[B, X]) add(ctx context.Context, v *Vault, name string, ver *
 			}
 			ver.Prev = h.Current.Version
 		}
-		h.Current, out = ver, h
-		return c.save(ctx, v, h)
+		h.Current = ver
+		return nil
 	})
-	return out, err
 }
 
 // archive copies the head's current version to a document of its own.

@@ -93,7 +93,7 @@ func New(c Config) *Objects {
 		docs: c.Store, seal: c.Sealer, now: c.Now,
 		secrets: collection[secretBody, noExtra]{docs: c.Store, now: c.Now, kind: secretKind, sealed: secretSealed},
 		keys:    collection[keyBody, keyExtra]{docs: c.Store, now: c.Now, kind: keyKind, sealed: keySealed},
-		certs:   collection[certBody, certExtra]{docs: c.Store, now: c.Now, kind: certKind, sealed: certSealed},
+		certs:   collection[certBody, certExtra]{docs: c.Store, now: c.Now, kind: certKind, sealed: certSealed, strip: func(x *certExtra) { x.Pending = nil }},
 	}
 }
 
