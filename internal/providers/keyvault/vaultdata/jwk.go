@@ -5,7 +5,7 @@ import (
 	"crypto/rsa"
 	"math/big"
 
-	"lazurite.dev/internal/providers/keyvault/vaultdata/secp256k1"
+	"lazurite.dev/internal/providers/keyvault/secp256k1"
 )
 
 // JWK is a JSON Web Key in requests (Import Key). Byte fields are base64url.

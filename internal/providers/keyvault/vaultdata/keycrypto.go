@@ -18,7 +18,7 @@ import (
 	"strings"
 
 	"lazurite.dev/internal/apierr"
-	"lazurite.dev/internal/providers/keyvault/vaultdata/secp256k1"
+	"lazurite.dev/internal/providers/keyvault/secp256k1"
 )
 
 // cryptoIn are the inputs of encrypt, decrypt, wrapKey and unwrapKey.
@@ -144,6 +144,7 @@ func (m *material) rsaEncrypt(in cryptoIn) (cryptoOut, error) {
 	pub := &m.rsa.PublicKey
 	switch in.alg {
 	case "RSA1_5":
+		//lint:ignore SA1019 Key Vault offers RSA1_5, and callers choose it by name
 		out, err = rsa.EncryptPKCS1v15(rand.Reader, pub, in.value)
 	case "RSA-OAEP":
 		out, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, pub, in.value, nil)
@@ -161,6 +162,7 @@ func (m *material) rsaDecrypt(op string, in cryptoIn) (cryptoOut, error) {
 	var err error
 	switch in.alg {
 	case "RSA1_5":
+		//lint:ignore SA1019 Key Vault offers RSA1_5, and callers choose it by name
 		out, err = rsa.DecryptPKCS1v15(nil, m.rsa, in.value)
 	case "RSA-OAEP":
 		out, err = rsa.DecryptOAEP(sha1.New(), nil, m.rsa, in.value, nil)

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"lazurite.dev/internal/apierr"
-	"lazurite.dev/internal/providers/keyvault/vaultdata/secp256k1"
+	"lazurite.dev/internal/providers/keyvault/secp256k1"
 )
 
 // Key types as requests and answers name them.

@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"testing"
 
-	"lazurite.dev/internal/providers/keyvault/vaultdata/secp256k1"
+	"lazurite.dev/internal/providers/keyvault/secp256k1"
 )
 
 func unhex(t *testing.T, s string) []byte {
