@@ -278,7 +278,7 @@ func (h *Handler) operation(c *Call) (*Operation, error) {
 		method = strings.ToUpper(o)
 	}
 	path := strings.Trim(c.Request.URL.Path, "/")
-	segs := strings.Split(path, "/")
+	segs := strings.FieldsFunc(path, func(r rune) bool { return r == '/' }) // Go's clients leave an absent version's slash in
 	other := false
 	for i := range h.segs {
 		params, ok := match(h.segs[i], segs)
