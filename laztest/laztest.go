@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -204,4 +205,21 @@ func (c *Cloud) Environ() []string {
 		"SSL_CERT_FILE=" + bundle, "REQUESTS_CA_BUNDLE=" + bundle, "CURL_CA_BUNDLE=" + bundle, "NODE_EXTRA_CA_CERTS=" + c.CA,
 		fmt.Sprintf("AZURE_CONFIG_DIR=%s", filepath.Join(c.Home, "azure")),
 	}
+}
+
+// OwnerID is the owner's object id, as its token says.
+func (c *Cloud) OwnerID(t testing.TB) string {
+	t.Helper()
+	parts := strings.Split(c.OwnerToken(t, "https://management.azure.com"), ".")
+	b, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims struct {
+		ObjectID string `json:"oid"`
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &claims)
+	}
+	if err != nil {
+		t.Fatalf("the owner's token: %v", err)
+	}
+	return claims.ObjectID
 }

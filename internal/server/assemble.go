@@ -4,19 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/entra"
+	"lazurite.dev/internal/gate"
 	"lazurite.dev/internal/ops"
 	"lazurite.dev/internal/providers/authorization"
 	"lazurite.dev/internal/providers/explain"
 	"lazurite.dev/internal/providers/insights"
+	"lazurite.dev/internal/providers/keyvault"
+	"lazurite.dev/internal/providers/keyvault/vaultdata"
 	"lazurite.dev/internal/providers/resources"
+	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/seal"
+	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/token"
 	"lazurite.dev/internal/trace/refusals"
 	"lazurite.dev/internal/web"
@@ -39,12 +46,14 @@ type system struct {
 	tokens   *token.Service
 	login    *entra.Service
 	ops      *ops.Manager
+	vaults   arm.Provider
+	planes   map[string]http.Handler // data planes by surface
 	out      *Assembly
 }
 
 // assemble builds the system on b.
 func assemble(ctx context.Context, b *Base) (*Assembly, error) {
-	s := &system{Base: b, out: &Assembly{Surfaces: map[string]web.Surface{}}}
+	s := &system{Base: b, planes: map[string]http.Handler{}, out: &Assembly{Surfaces: map[string]web.Surface{}}}
 	steps := []struct {
 		name string
 		do   func(context.Context) error
@@ -53,6 +62,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the directory", s.directory},
 		{"policy", s.authorization},
 		{"the token service", s.entra},
+		{"Key Vault", s.keyVault},
 		{"management", s.management},
 		{"the owner's sign-in", s.signIn},
 	}
@@ -61,6 +71,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 			return nil, errors.Join(fmt.Errorf("starting %s: %w", step.name, err), s.close())
 		}
 	}
+	s.out.Counts = s.counts
 	return s.out, nil
 }
 
@@ -147,7 +158,7 @@ func (s *system) entra(ctx context.Context) error {
 	if s.login, err = entra.New(cfg); err != nil {
 		return err
 	}
-	s.out.Surfaces[Login] = web.Surface{Handler: s.login, MaxBody: 128 << 10}
+	s.out.Surfaces[Login] = web.Surface{Handler: s.login, IDs: web.TokenService, MaxBody: 128 << 10}
 	return nil
 }
 
@@ -155,7 +166,7 @@ func (s *system) management(context.Context) error {
 	s.ops = ops.New(s.Store, s.Config.Log, s.Config.Store.PostgresDSNFile == "")
 	activity := insights.New(s.Store, s.Config.Log)
 	s.worker(activity.Run)
-	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain()}
+	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults}
 	providers = append(providers, resources.New(resources.Config{
 		Store: s.Store, TenantID: s.in.Tenant, TenantName: tenantName, Domain: ownerDomain, Providers: providers,
 	}))
@@ -178,8 +189,75 @@ func (s *system) management(context.Context) error {
 func (s *system) explain() arm.Provider {
 	return explain.New(explain.Config{
 		Resources: arm.Resources{Store: s.Store}, Refusals: s.refusals, NotFound: refusals.ErrNotFound, Policy: s.policy,
-		Plane: func(string) explain.Plane { return nil },
+		Plane: s.plane,
 	})
+}
+
+// plane finds the data plane that has a host name.
+func (s *system) plane(host string) explain.Plane {
+	p, _ := s.planes[s.Config.surface(host)].(explain.Plane)
+	return p
+}
+
+// gate is what every data plane shares.
+func (s *system) gate() gate.Config {
+	return gate.Config{Verifier: s.tokens, Authorizer: s.policy, Recorder: s.refusals}
+}
+
+func (s *system) keyVault(context.Context) error {
+	objects := vaultdata.New(vaultdata.Config{Store: s.Store, Sealer: s.keyring})
+	names := &keyvault.Registry{Store: s.Store}
+	s.vaults = keyvault.New(keyvault.Config{
+		Store: s.Store, Authorizer: s.policy, TenantID: s.in.Tenant,
+		URI: func(name string) string { return s.Config.URL(KeyVault, strings.ToLower(name)) },
+		Destroy: func(ctx context.Context, uid string) error {
+			return errors.Join(objects.Destroy(ctx, uid), s.keyring.Destroy(ctx, vaultdata.SealScope(uid)))
+		},
+		Rewrap: func(ctx context.Context, uid string) error { return s.keyring.Rewrap(ctx, vaultdata.SealScope(uid)) },
+		Rotate: func(ctx context.Context, uid string) error { return s.keyring.Rotate(ctx, vaultdata.SealScope(uid)) },
+	})
+	azure, own := *s.Config, *s.Config
+	azure.Names, own.Names = NamesAzure, NamesOwn
+	var families []vaultdata.Family
+	for _, c := range []Config{azure, own} {
+		host := strings.TrimPrefix(c.Host(KeyVault, ""), ".")
+		bare, _, err := net.SplitHostPort(host)
+		if err != nil {
+			bare = host
+		}
+		families = append(families, vaultdata.Family{Suffix: "." + bare, Authority: c.URL(Login, ""), Resource: "https://" + host})
+	}
+	s.planes[KeyVault] = vaultdata.NewPlane(vaultdata.PlaneConfig{
+		Gate: s.gate(), Names: names, Objects: objects, Groups: s.dir.Principals, Families: families,
+	})
+	s.out.Surfaces[KeyVault] = web.Surface{Handler: s.planes[KeyVault], IDs: web.KeyVault, MaxBody: 1 << 20}
+	return nil
+}
+
+// counted are the kinds of documents that `laz status` counts.
+func counted() map[string]string {
+	return map[string]string{
+		"resource groups":       strings.ToLower(rid.TypeResourceGroup),
+		"key vaults":            "microsoft.keyvault/vaults",
+		"identities":            "microsoft.managedidentity/userassignedidentities",
+		"federated credentials": "microsoft.managedidentity/userassignedidentities/federatedidentitycredentials",
+		"clusters":              "microsoft.containerservice/managedclusters",
+		"role assignments":      "microsoft.authorization/roleassignments",
+	}
+}
+
+// counts says how many resources there are of the kinds that people ask
+// about; of each at most 1000 are looked at.
+func (s *system) counts(ctx context.Context) (map[string]int, error) {
+	m := map[string]int{}
+	for name, kind := range counted() {
+		docs, err := s.Store.List(ctx, store.Query{Prefix: arm.KeyPrefix + "/", Kind: kind, Limit: 1000})
+		if err != nil {
+			return nil, err
+		}
+		m[name] = len(docs)
+	}
+	return m, nil
 }
 
 // signIn writes the files by which the local az is the owner.

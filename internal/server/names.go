@@ -116,6 +116,19 @@ func fill(pattern, label string) string {
 	return pattern
 }
 
+// surface is the one that has a host name, "" when none has.
+func (c *Config) surface(host string) string {
+	h, err := c.hosts(nil)
+	if err != nil {
+		return ""
+	}
+	m, ok := h.Find(host)
+	if !ok {
+		return ""
+	}
+	return m.Surface.Name
+}
+
 // hosts gives every owned name to its surface; those that no surface serves
 // answer that.
 func (c *Config) hosts(surfaces map[string]web.Surface) (*web.Hosts, error) {
