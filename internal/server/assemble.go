@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/entra"
 	"lazurite.dev/internal/gate"
@@ -20,6 +21,7 @@ import (
 	"lazurite.dev/internal/providers/insights"
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/keyvault/vaultdata"
+	"lazurite.dev/internal/providers/managedidentity"
 	"lazurite.dev/internal/providers/resources"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/seal"
@@ -45,6 +47,7 @@ type system struct {
 	policy   *authorization.Authorizer
 	tokens   *token.Service
 	login    *entra.Service
+	issuers  *cluster.Issuers
 	ops      *ops.Manager
 	vaults   arm.Provider
 	planes   map[string]http.Handler // data planes by surface
@@ -61,6 +64,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the keys that seal", s.seals},
 		{"the directory", s.directory},
 		{"policy", s.authorization},
+		{"the clusters' issuers", s.clusterIssuers},
 		{"the token service", s.entra},
 		{"Key Vault", s.keyVault},
 		{"management", s.management},
@@ -134,6 +138,15 @@ func (s *system) authorization(ctx context.Context) error {
 	return err
 }
 
+func (s *system) clusterIssuers(context.Context) error {
+	s.issuers = cluster.New(cluster.Config{
+		Store: s.Store, Seal: s.keyring, Tenant: s.in.Tenant,
+		URL: func(region string) string { return s.Config.URL(OIDC, region) },
+	})
+	s.out.Surfaces[OIDC] = web.Surface{Handler: s.issuers}
+	return nil
+}
+
 func (s *system) entra(ctx context.Context) error {
 	var err error
 	hosts := []string{token.PublicAuthority, s.Config.ownHost(Login, "")}
@@ -147,7 +160,9 @@ func (s *system) entra(ctx context.Context) error {
 		return err
 	}
 	s.worker(s.tokens.Run)
-	federation, err := token.NewFederation(token.FederationConfig{Own: s.tokens, AllowPrivateIssuers: s.Config.Issuers.AllowPrivate})
+	federation, err := token.NewFederation(token.FederationConfig{
+		Own: s.tokens, Issuers: []token.IssuerKeys{s.issuers}, AllowPrivateIssuers: s.Config.Issuers.AllowPrivate,
+	})
 	if err != nil {
 		return err
 	}
@@ -166,7 +181,9 @@ func (s *system) management(context.Context) error {
 	s.ops = ops.New(s.Store, s.Config.Log, s.Config.Store.PostgresDSNFile == "")
 	activity := insights.New(s.Store, s.Config.Log)
 	s.worker(activity.Run)
-	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults}
+	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, managedidentity.New(managedidentity.Config{
+		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
+	})}
 	providers = append(providers, resources.New(resources.Config{
 		Store: s.Store, TenantID: s.in.Tenant, TenantName: tenantName, Domain: ownerDomain, Providers: providers,
 	}))
