@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -97,11 +98,14 @@ func (s *session) expandHome(path string) string {
 // execute runs the command, once for each of --ids, and prints its value.
 func (c *call) execute(ctx context.Context) int {
 	v, err := c.value(ctx)
-	if err != nil {
+	if err != nil && !errors.Is(err, errVerdict) {
 		return fail(c.env, err)
 	}
-	if err := c.print(v); err != nil {
-		return fail(c.env, err)
+	if e := c.print(v); e != nil {
+		return fail(c.env, e)
+	}
+	if err != nil {
+		return exitError
 	}
 	return exitOK
 }

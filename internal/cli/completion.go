@@ -14,10 +14,8 @@ func completionNoun() noun {
 			cmds = append(cmds, &command{
 				path: "completion " + shell, short: "Print the completion script for " + shell + ".",
 				example: completionExample(shell), bare: true,
-				run: func(_ context.Context, c *call) (any, error) {
-					_, err := fmt.Fprint(c.env.Stdout, completionScript(shell))
-					return nil, err
-				},
+				run:  func(context.Context, *call) (any, error) { return completionScript(shell), nil },
+				text: func(v any) string { return scalar(v, "", "", "") },
 			})
 		}
 		return cmds

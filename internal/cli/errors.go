@@ -20,6 +20,10 @@ type failure struct {
 
 func (f *failure) Error() string { return f.msg }
 
+// errVerdict comes beside a value that says no: it is printed, and the exit
+// status is 1.
+var errVerdict = errors.New("no")
+
 func usagef(format string, args ...any) error {
 	return &failure{status: exitUsage, msg: fmt.Sprintf(format, args...)}
 }

@@ -5,8 +5,8 @@ func nouns() []noun {
 	return []noun{
 		accountNoun(), loginNoun(), logoutNoun(),
 		groupNoun(), resourceNoun(), tagNoun(), providerNoun(),
-		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(),
+		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), aksNoun(), monitorNoun(),
 		configNoun(), configureNoun(), cloudNoun(),
-		restNoun(), versionNoun(), completionNoun(),
+		restNoun(), versionNoun(), completionNoun(), explainNoun(),
 	}
 }

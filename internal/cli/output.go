@@ -35,7 +35,13 @@ func (c *call) print(v any) error {
 		return nil
 	}
 	var b bytes.Buffer
-	switch c.format {
+	format := c.format
+	if c.cmd.text != nil && c.query == nil && !c.given("output") && !(c.cmd.azJSON && c.env.isAz()) {
+		format = "text"
+	}
+	switch format {
+	case "text":
+		b.WriteString(c.cmd.text(v))
 	case "tsv":
 		writeTSV(&b, v)
 	case "table":

@@ -21,7 +21,7 @@ storage survey synapse tag term ts upgrade version vm vmss webapp webpubsub`
 const azVerbs = `account create-guid, account lock, account management-group, aks addon, aks app, aks approuting, aks browse,
 aks check-acr, aks command, aks connection, aks disable-addons, aks enable-addons, aks get-upgrades, aks get-versions,
 aks install-cli, aks kollect, aks kanalyze, aks machine, aks maintenanceconfiguration, aks mesh, aks nodepool,
-aks operation-abort, aks pod-identity, aks scale, aks snapshot, aks start, aks stop, aks trustedaccess,
+aks operation-abort, aks pod-identity, aks scale, aks snapshot, aks trustedaccess,
 aks update-credentials, aks upgrade, aks use-dev-spaces, group export, group lock, keyvault backup, keyvault region,
 keyvault restore, keyvault role, keyvault security-domain, keyvault setting, keyvault storage, keyvault update-hsm,
 keyvault private-endpoint-connection, keyvault private-link-resource, keyvault key get-policy-template,

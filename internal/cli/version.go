@@ -14,18 +14,19 @@ func versionNoun() noun {
 		return []*command{{
 			path: "version", short: "Show the version of the program and of the az that it speaks as.",
 			example: "version --output json", bare: true,
-			run: runVersion,
+			run: runVersion, text: versionText, azJSON: true,
 		}}
 	}}
 }
 
 func runVersion(_ context.Context, c *call) (any, error) {
-	if !c.env.isAz() && !c.given("output") && !c.given("query") {
-		_, err := fmt.Fprintf(c.env.Stdout, "laz %s (speaks az %s; %s %s/%s)\n", c.env.Version, azVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-		return nil, err
-	}
 	return object{
 		"azure-cli": azVersion, "azure-cli-core": azVersion, "azure-cli-telemetry": "1.1.0",
 		"extensions": object{}, "lazurite": c.env.Version,
 	}, nil
+}
+
+// versionText is what laz prints; az prints JSON.
+func versionText(v any) string {
+	return fmt.Sprintf("laz %s (speaks az %s; %s %s/%s)\n", textAt(v, "lazurite"), azVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

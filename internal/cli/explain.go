@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+const explainVersion = "2026-01-01"
+
+func explainNoun() noun {
+	return noun{name: "explain", short: "Say why a request was refused, or whether one would be.", commands: func() []*command {
+		return []*command{{
+			path:    "explain",
+			short:   "Say why a request was refused, or whether a workload would get through before it tries.",
+			example: "explain --as default/my-service-account --to https://myvault.vault.azure.net/secrets/my-secret",
+			args: []arg{
+				{name: "id", help: "Request or correlation id of a refusal, as errors print it. Without it, the last refusal.", pos: true},
+				opt("as", "Service account that wants to get through: NAMESPACE/NAME."),
+				opt("principal", "User, service principal or managed identity in place of a service account: user principal name, application id or object id."),
+				opt("cluster", "Cluster of the service account: name or id. Without it, the only one."),
+				opt("to", "Where it wants to go: URL of a data plane, or a resource id. The exit status is 1 where it would be refused."),
+				opt("action", "Action or data action, where it doesn't follow from the URL."),
+				opt("method", "HTTP method for the URL.").byDefault("GET"),
+				flagOpt("list", "List the latest refusals."),
+			},
+			table: "[].{Time:time, Surface:surface, Who:who, What:what, Outcome:outcome, Id:correlation}",
+			text:  explainText,
+			run:   manage(runExplain),
+		}}
+	}}
+}
+
+func runExplain(ctx context.Context, c *call, m *management) (any, error) {
+	base := m.subPath + "/providers/Lazurite.Explain"
+	switch {
+	case c.flag("list"):
+		return m.list(ctx, base+"/refusals", explainVersion)
+	case !c.given("to") && (c.given("as") || c.given("principal")):
+		return nil, usagef("the following arguments are required: --to")
+	case c.given("to"):
+		return explainAhead(ctx, c, m, base+"/explain")
+	}
+	id := firstNonEmpty(c.text("id"), "last")
+	return m.get(ctx, base+"/refusals/"+url.PathEscape(id), explainVersion)
+}
+
+func explainAhead(ctx context.Context, c *call, m *management, path string) (any, error) {
+	body := object{"to": c.text("to"), "cluster": c.text("cluster"), "method": strings.ToUpper(c.text("method")), "action": c.text("action")}
+	ns, sa, both := strings.Cut(c.text("as"), "/")
+	switch {
+	case c.given("as") == c.given("principal"):
+		return nil, usagef("usage error: --as NAMESPACE/NAME | --principal NAME")
+	case c.given("as") && (!both || ns == "" || sa == ""):
+		return nil, usagef("argument --as: '%s' is not NAMESPACE/NAME", c.text("as"))
+	case c.given("as"):
+		body["namespace"], body["serviceAccount"] = ns, sa
+	default:
+		g, err := c.graph()
+		if err != nil {
+			return nil, err
+		}
+		p, err := g.resolve(ctx, c.text("principal"))
+		if err != nil {
+			return nil, err
+		}
+		body["principal"] = p.id
+	}
+	v, err := m.post(ctx, path, explainVersion, withoutNil(body))
+	if err == nil && at(v, "allowed") == false {
+		err = errVerdict
+	}
+	return v, err
+}
+
+// explainText shows a decision hop by hop, or a line for each of several.
+func explainText(v any) string {
+	var b strings.Builder
+	if l, ok := v.([]any); ok {
+		for _, t := range l {
+			fmt.Fprintf(&b, "%s  %-12s %s  %s: %s\n", textAt(t, "time"), textAt(t, "surface"), textAt(t, "correlation"), textAt(t, "outcome"), oneLine(textAt(t, "what")))
+		}
+		if len(l) == 0 {
+			b.WriteString("Nothing was refused.\n")
+		}
+		return b.String()
+	}
+	for _, f := range []string{"time", "surface", "who", "what", "outcome", "correlation"} {
+		if s := textAt(v, f); s != "" {
+			fmt.Fprintf(&b, "%-12s %s\n", f, s)
+		}
+	}
+	if a, ok := at(v, "allowed").(bool); ok {
+		fmt.Fprintf(&b, "%-12s %t\n", "allowed", a)
+	}
+	b.WriteByte('\n')
+	for _, h := range items(at(v, "hops")) {
+		writeHop(&b, h)
+	}
+	return b.String()
+}
+
+func writeHop(b *strings.Builder, h any) {
+	mark := "no "
+	if at(h, "ok") == true {
+		mark = "ok "
+	}
+	fmt.Fprintf(b, "%s %-12s %s\n", mark, textAt(h, "step"), firstNonEmpty(textAt(h, "subject"), textAt(h, "found")))
+	if textAt(h, "subject") != "" && textAt(h, "found") != "" {
+		fmt.Fprintf(b, "%17s%s\n", "", textAt(h, "found"))
+	}
+	for _, f := range []string{"expected", "received", "fix"} {
+		if s := textAt(h, f); s != "" {
+			fmt.Fprintf(b, "%17s%-9s %s\n", "", f+":", s)
+		}
+	}
+}
