@@ -66,6 +66,7 @@ func TestUserRealm(t *testing.T) {
 	l := newLab(t, nil)
 	for path, want := range map[string]string{
 		"common/userrealm/ada@contoso.example?api-version=1.0":      "account_type=Managed",
+		"common/UserRealm/ada@contoso.example?api-version=1.0":      "account_type=Managed", // as MSAL for Go asks
 		"common/userrealm/ada%40contoso.example?api-version=1.0":    "account_type=Managed",
 		"common/userrealm/ada@other.example?api-version=1.0":        "account_type=Unknown",
 		"common/userrealm?user=ada@contoso.example&api-version=2.0": "NameSpaceType=Managed",

@@ -112,11 +112,13 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e(w, r, ref)
 }
 
-// route is the endpoint at a path behind the tenant, and the methods it takes.
+// route is the endpoint at a path behind the tenant, compared without case, and
+// the methods it takes.
 func (s *Service) route(path string) (endpoint, []string) {
 	get, post := []string{http.MethodGet, http.MethodHead}, []string{http.MethodPost}
 	both := append(slices.Clone(get), http.MethodPost)
-	switch path {
+	low := strings.ToLower(path)
+	switch low {
 	case "discovery/instance":
 		return s.instanceDiscovery, get
 	case "v2.0/.well-known/openid-configuration":
@@ -144,10 +146,10 @@ func (s *Service) route(path string) (endpoint, []string) {
 	case "oauth2/deviceauth":
 		return func(w http.ResponseWriter, r *http.Request, _ tenantRef) { s.devicePage(w, r) }, both
 	}
-	if user, ok := strings.CutPrefix(path, "userrealm/"); ok {
-		return s.userRealm(user), get
+	if strings.HasPrefix(low, "userrealm/") {
+		return s.userRealm(path[len("userrealm/"):]), get
 	}
-	if path == "userrealm" {
+	if low == "userrealm" {
 		return s.userRealm(""), get
 	}
 	return nil, nil

@@ -1,6 +1,7 @@
 package entra_test
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // x5t
 	"crypto/sha256"
@@ -8,8 +9,10 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"math/big"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -375,4 +378,51 @@ func TestPassword_AnAddressThatGuessesIsThrottled(t *testing.T) {
 	l.wait(5 * time.Minute)
 	status, b = guess()
 	l.refused(status, b, 400, "invalid_grant", "50126")
+}
+
+// The exchange as the server runs it, against the arithmetic that it can't do
+// without.
+func BenchmarkFederatedExchange(b *testing.B) {
+	l := newLab(b, nil)
+	l.identity()
+	ask := func(raw string) {
+		form := values("grant_type", "client_credentials", "client_id", miApp, "scope", vault,
+			"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion", raw)
+		r := httptest.NewRequestWithContext(b.Context(), "POST", "https://"+ours+"/"+tenant+"/oauth2/v2.0/token", strings.NewReader(form.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		l.svc.ServeHTTP(w, r)
+		if w.Code != 200 {
+			b.Fatal(w.Body)
+		}
+	}
+	n := 0
+	b.Run("fresh", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			n++
+			raw := l.pod(func(c map[string]any) { c["jti"] = strconv.Itoa(n) })
+			b.StartTimer()
+			ask(raw)
+		}
+	})
+	b.Run("again", func(b *testing.B) {
+		raw := l.pod(nil)
+		for b.Loop() {
+			ask(raw)
+		}
+	})
+	b.Run("limit", func(b *testing.B) { // one RSA-2048 verify and one sign
+		sum := sha256.Sum256([]byte("x"))
+		sig, err := rsa.SignPKCS1v15(nil, l.cluster.key, crypto.SHA256, sum[:])
+		must(b, err)
+		for b.Loop() {
+			if rsa.VerifyPKCS1v15(&l.cluster.key.PublicKey, crypto.SHA256, sum[:], sig) != nil {
+				b.Fatal("signature")
+			}
+			if _, err := rsa.SignPKCS1v15(nil, l.cluster.key, crypto.SHA256, sum[:]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
