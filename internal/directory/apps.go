@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,23 +20,24 @@ import (
 
 // App is an application's registration: what it is and how it proves itself.
 type App struct {
-	ObjectID        string           `json:"id"`
-	AppID           string           `json:"appId"` // client id
-	DisplayName     string           `json:"displayName"`
-	Audience        string           `json:"signInAudience,omitempty"` // "AzureADMyOrg" and so on
-	IdentifierURIs  []string         `json:"identifierUris,omitempty"`
-	Owners          []string         `json:"owners,omitempty"` // object ids, lower case
-	Tags            []string         `json:"tags,omitempty"`
-	Notes           string           `json:"notes,omitempty"`
-	Secrets         []Secret         `json:"-"` // set by AddSecret and RemoveSecret only
-	Certificates    []Certificate    `json:"certificates,omitempty"`
-	RedirectURIs    RedirectURIs     `json:"redirectUris,omitzero"`
-	FallbackPublic  bool             `json:"isFallbackPublicClient,omitempty"`
-	RequiredAccess  []map[string]any `json:"requiredResourceAccess,omitempty"`
-	GroupMembership string           `json:"groupMembershipClaims,omitempty"`
-	TokenVersion    int              `json:"requestedAccessTokenVersion,omitempty"` // 0 (as 1), 1 or 2
-	Created         time.Time        `json:"created"`
-	Rev             int64            `json:"-"`
+	ObjectID        string                     `json:"id"`
+	AppID           string                     `json:"appId"` // client id
+	DisplayName     string                     `json:"displayName"`
+	Audience        string                     `json:"signInAudience,omitempty"` // "AzureADMyOrg" and so on
+	IdentifierURIs  []string                   `json:"identifierUris,omitempty"`
+	Owners          []string                   `json:"owners,omitempty"` // object ids, lower case
+	Tags            []string                   `json:"tags,omitempty"`
+	Notes           string                     `json:"notes,omitempty"`
+	Secrets         []Secret                   `json:"-"` // set by AddSecret and RemoveSecret only
+	Certificates    []Certificate              `json:"certificates,omitempty"`
+	RedirectURIs    RedirectURIs               `json:"redirectUris,omitzero"`
+	FallbackPublic  bool                       `json:"isFallbackPublicClient,omitempty"`
+	RequiredAccess  []map[string]any           `json:"requiredResourceAccess,omitempty"`
+	GroupMembership string                     `json:"groupMembershipClaims,omitempty"`
+	TokenVersion    int                        `json:"requestedAccessTokenVersion,omitempty"` // 0 (as 1), 1 or 2
+	Extra           map[string]json.RawMessage `json:"extra,omitempty"`                       // properties that mean nothing here, kept as sent
+	Created         time.Time                  `json:"created"`
+	Rev             int64                      `json:"-"`
 }
 
 // RedirectURIs are where answers of the sign-in page may go.

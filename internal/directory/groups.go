@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,14 +15,15 @@ import (
 
 // Group is a security group. Its members hold the roles that it holds.
 type Group struct {
-	ObjectID     string    `json:"id"`
-	DisplayName  string    `json:"displayName"`
-	Description  string    `json:"description,omitempty"`
-	MailNickname string    `json:"mailNickname,omitempty"`
-	Members      []string  `json:"members,omitempty"` // object ids, groups too
-	Owners       []string  `json:"owners,omitempty"`  // object ids
-	Created      time.Time `json:"created"`
-	Rev          int64     `json:"-"`
+	ObjectID     string                     `json:"id"`
+	DisplayName  string                     `json:"displayName"`
+	Description  string                     `json:"description,omitempty"`
+	MailNickname string                     `json:"mailNickname,omitempty"`
+	Members      []string                   `json:"members,omitempty"` // object ids, groups too
+	Owners       []string                   `json:"owners,omitempty"`  // object ids
+	Extra        map[string]json.RawMessage `json:"extra,omitempty"`   // properties that mean nothing here, kept as sent
+	Created      time.Time                  `json:"created"`
+	Rev          int64                      `json:"-"`
 }
 
 func (g *Group) place() (kind, oid string) { return "group", g.ObjectID }
@@ -127,9 +129,13 @@ func (d *Directory) DeleteGroup(ctx context.Context, oid string) error {
 }
 
 // forget takes oid out of all groups, out of the owners of applications, and
-// from directory roles.
+// from directory roles. The last Global Administrator stays: ErrInvalid.
 func (d *Directory) forget(ctx context.Context, oid string) error {
 	oid = strings.ToLower(oid)
+	roles := d.RoleAssignments()
+	if slices.ContainsFunc(roles, func(r RoleAssignment) bool { return r.Principal == oid && last(roles, r) }) {
+		return errLastAdministrator()
+	}
 	for _, g := range d.Groups() {
 		if !slices.Contains(g.Members, oid) && !slices.Contains(g.Owners, oid) {
 			continue
@@ -153,7 +159,7 @@ func (d *Directory) forget(ctx context.Context, oid string) error {
 			return fmt.Errorf("leaving application %q: %w", a.DisplayName, err)
 		}
 	}
-	for _, r := range d.RoleAssignments() {
+	for _, r := range roles {
 		if r.Principal == oid {
 			if err := d.remove(ctx, "role", r.ID, 0); err != nil && !errors.Is(err, ErrNotFound) {
 				return err
@@ -253,14 +259,18 @@ func (d *Directory) UnassignRole(ctx context.Context, id string) error {
 	if i < 0 {
 		return fmt.Errorf("role assignment %s: %w", id, ErrNotFound)
 	}
-	admins := 0
-	for _, r := range all {
-		if r.Role == GlobalAdministrator {
-			admins++
-		}
-	}
-	if all[i].Role == GlobalAdministrator && admins == 1 {
-		return fmt.Errorf("this is the last Global Administrator: %w", ErrInvalid)
+	if last(all, all[i]) {
+		return errLastAdministrator()
 	}
 	return d.remove(ctx, "role", id, 0)
+}
+
+// last reports whether nobody would be Global Administrator without r.
+func last(all []RoleAssignment, r RoleAssignment) bool {
+	return r.Role == GlobalAdministrator &&
+		!slices.ContainsFunc(all, func(o RoleAssignment) bool { return o.Role == GlobalAdministrator && o.Principal != r.Principal })
+}
+
+func errLastAdministrator() error {
+	return fmt.Errorf("this is the last Global Administrator: %w", ErrInvalid)
 }

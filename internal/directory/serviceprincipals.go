@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,18 +15,19 @@ import (
 
 // ServicePrincipal is an application's, or a managed identity's, account.
 type ServicePrincipal struct {
-	ObjectID         string    `json:"id"`
-	AppID            string    `json:"appId"`
-	DisplayName      string    `json:"displayName"`
-	Type             string    `json:"servicePrincipalType"`  // SPApplication, SPManagedIdentity
-	Names            []string  `json:"servicePrincipalNames"` // the appId and identifier URIs
-	AlternativeNames []string  `json:"alternativeNames,omitempty"`
-	ResourceID       string    `json:"resourceId,omitempty"` // ARM id of a managed identity
-	Tags             []string  `json:"tags,omitempty"`
-	Notes            string    `json:"notes,omitempty"`
-	Disabled         bool      `json:"disabled,omitempty"`
-	Created          time.Time `json:"created"`
-	Rev              int64     `json:"-"`
+	ObjectID         string                     `json:"id"`
+	AppID            string                     `json:"appId"`
+	DisplayName      string                     `json:"displayName"`
+	Type             string                     `json:"servicePrincipalType"`  // SPApplication, SPManagedIdentity
+	Names            []string                   `json:"servicePrincipalNames"` // the appId and identifier URIs
+	AlternativeNames []string                   `json:"alternativeNames,omitempty"`
+	ResourceID       string                     `json:"resourceId,omitempty"` // ARM id of a managed identity
+	Tags             []string                   `json:"tags,omitempty"`
+	Notes            string                     `json:"notes,omitempty"`
+	Disabled         bool                       `json:"disabled,omitempty"`
+	Extra            map[string]json.RawMessage `json:"extra,omitempty"` // properties that mean nothing here, kept as sent
+	Created          time.Time                  `json:"created"`
+	Rev              int64                      `json:"-"`
 }
 
 func (s *ServicePrincipal) place() (kind, oid string) { return "sp", s.ObjectID }

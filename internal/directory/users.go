@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/mail"
 	"strings"
@@ -14,21 +15,22 @@ import (
 
 // User is a person's account.
 type User struct {
-	ObjectID          string    `json:"id"`
-	UPN               string    `json:"userPrincipalName"` // an e-mail address; compared without case
-	DisplayName       string    `json:"displayName"`
-	GivenName         string    `json:"givenName,omitempty"`
-	Surname           string    `json:"surname,omitempty"`
-	Mail              string    `json:"mail,omitempty"`
-	MailNickname      string    `json:"mailNickname,omitempty"`
-	JobTitle          string    `json:"jobTitle,omitempty"`
-	OfficeLocation    string    `json:"officeLocation,omitempty"`
-	MobilePhone       string    `json:"mobilePhone,omitempty"`
-	BusinessPhones    []string  `json:"businessPhones,omitempty"`
-	PreferredLanguage string    `json:"preferredLanguage,omitempty"`
-	Disabled          bool      `json:"disabled,omitempty"`
-	Created           time.Time `json:"created"`
-	Rev               int64     `json:"-"` // of the document; Update wants that of the object it changes
+	ObjectID          string                     `json:"id"`
+	UPN               string                     `json:"userPrincipalName"` // an e-mail address; compared without case
+	DisplayName       string                     `json:"displayName"`
+	GivenName         string                     `json:"givenName,omitempty"`
+	Surname           string                     `json:"surname,omitempty"`
+	Mail              string                     `json:"mail,omitempty"`
+	MailNickname      string                     `json:"mailNickname,omitempty"`
+	JobTitle          string                     `json:"jobTitle,omitempty"`
+	OfficeLocation    string                     `json:"officeLocation,omitempty"`
+	MobilePhone       string                     `json:"mobilePhone,omitempty"`
+	BusinessPhones    []string                   `json:"businessPhones,omitempty"`
+	PreferredLanguage string                     `json:"preferredLanguage,omitempty"`
+	Disabled          bool                       `json:"disabled,omitempty"`
+	Extra             map[string]json.RawMessage `json:"extra,omitempty"` // properties that mean nothing here, kept as sent
+	Created           time.Time                  `json:"created"`
+	Rev               int64                      `json:"-"` // of the document; Update wants that of the object it changes
 }
 
 type storedUser struct {
