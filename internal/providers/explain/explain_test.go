@@ -1,0 +1,128 @@
+package explain_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/providers/explain"
+	"lazurite.dev/internal/rbac"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store/sqlstore"
+	"lazurite.dev/internal/trace"
+)
+
+const (
+	sub     = "/subscriptions/11111111-1111-1111-1111-111111111111"
+	group   = sub + "/resourceGroups/g"
+	vault   = group + "/providers/Microsoft.KeyVault/vaults/v"
+	issuer  = "https://eastus.oic.prod-aks.azure.com/t/u/"
+	subject = "system:serviceaccount:default:sa"
+)
+
+var errNone = errors.New("none")
+
+// allows is a policy that lets one principal in.
+type allows string
+
+func (a allows) Check(ctx context.Context, oid, action string, _ bool, scope rid.ID) (rbac.Decision, error) {
+	ok := oid == string(a)
+	trace.Add(ctx, trace.Hop{Step: "role", Subject: oid, Found: action + " at " + scope.String(), OK: ok})
+	return rbac.Decision{Allowed: ok}, nil
+}
+
+// world is a cluster, a credential and a vault, before something is broken.
+type world struct {
+	issuerOn               bool
+	iss, sub, aud, allowed string
+}
+
+func right() world {
+	return world{issuerOn: true, iss: issuer, sub: subject, aud: "api://AzureADTokenExchange", allowed: "principal"}
+}
+
+func (w world) ask(t *testing.T, body string) explain.Answer {
+	t.Helper()
+	s, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	res := arm.Resources{Store: s}
+	for id, props := range map[string]map[string]any{
+		group + "/providers/Microsoft.ContainerService/managedClusters/c":                                      {"oidcIssuerProfile": map[string]any{"enabled": w.issuerOn, "issuerURL": issuer}},
+		group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i":                                {"clientId": "client", "principalId": "principal"},
+		group + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/i/federatedIdentityCredentials/f": {"issuer": w.iss, "subject": w.sub, "audiences": []string{w.aud}},
+		vault: {},
+	} {
+		r := rid.MustParse(id)
+		if err := res.Put(t.Context(), &arm.Envelope{ID: id, Name: r.Name(), Type: r.Type(), Properties: props}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := explain.New(explain.Config{Resources: res, NotFound: errNone, Policy: allows(w.allowed), Plane: func(string) explain.Plane { return nil }})
+	r, err := p.Endpoints[2].Handle(t.Context(), &arm.Request{Params: map[string]string{"subscriptionId": strings.TrimPrefix(sub, "/subscriptions/")}, Body: json.RawMessage(body)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Body.(explain.Answer)
+}
+
+const question = `{"namespace":"default","serviceAccount":"sa","to":"` + vault + `"}`
+
+func TestExplain_SaysYesWhereEverythingFits(t *testing.T) {
+	if a := right().ask(t, question); !a.Allowed || len(a.Hops) != 4 {
+		t.Fatalf("%+v", a)
+	}
+}
+
+func TestExplain_NamesTheHopThatFails(t *testing.T) {
+	for want, broken := range map[string]func(*world){
+		"issuer is off":                      func(w *world) { w.issuerOn = false },
+		"only in letter case":                func(w *world) { w.sub = strings.ToUpper(subject) },
+		"only in a slash at its end":         func(w *world) { w.iss = strings.TrimSuffix(issuer, "/") },
+		"issuer differs only in letter case": func(w *world) { w.iss = strings.Replace(issuer, "eastus", "EastUS", 1) },
+		"issuer differs":                     func(w *world) { w.iss = "https://other.example/" },
+		"subject differs":                    func(w *world) { w.sub = "system:serviceaccount:default:other" },
+		"audience differs":                   func(w *world) { w.aud = "api://other" },
+		"none of 1":                          func(w *world) { w.iss, w.sub = "https://other.example/", "x" },
+		"getSecret":                          func(w *world) { w.allowed = "somebody else" },
+	} {
+		w := right()
+		broken(&w)
+		a := w.ask(t, question)
+		var last trace.Hop
+		for _, h := range a.Hops {
+			if !h.OK {
+				last = h
+			}
+		}
+		if a.Allowed || !strings.Contains(last.Found, want) {
+			t.Errorf("%s: allowed %v, hops %+v", want, a.Allowed, a.Hops)
+		}
+		if last.Step == "credential" && !strings.Contains(last.Fix, "az identity federated-credential") {
+			t.Errorf("%s: no fix: %+v", want, last)
+		}
+	}
+}
+
+func TestExplain_UnknownClusterAndTarget(t *testing.T) {
+	a := right().ask(t, `{"namespace":"default","serviceAccount":"sa","cluster":"nope","to":"https://x.vault.azure.net/secrets/s"}`)
+	if a.Allowed || len(a.Hops) != 2 || !strings.Contains(a.Hops[0].Found, "there are: c") || !strings.Contains(a.Hops[1].Found, "no data plane") {
+		t.Fatalf("%+v", a)
+	}
+}
+
+func TestExplain_RefusesHalfAQuestion(t *testing.T) {
+	p := explain.New(explain.Config{NotFound: errNone})
+	for _, body := range []string{`{}`, `{"to":"/x"}`, `{"namespace":"a","to":"/x"}`, `[]`} {
+		_, err := p.Endpoints[2].Handle(t.Context(), &arm.Request{Params: map[string]string{"subscriptionId": "s"}, Body: json.RawMessage(body)})
+		if err == nil || !strings.Contains(err.Error(), "InvalidRequestContent") {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
