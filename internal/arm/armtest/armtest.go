@@ -38,9 +38,9 @@ const (
 
 // The callers that a Plane knows, by the tokens that they send.
 const (
-	Owner   = "owner"   // may do everything
-	Nobody  = "nobody"  // may do nothing
-	Expired = "expired" // sends an expired token
+	Owner   = "aaaaaaaa-0000-4000-8000-00000000000a" // may do everything
+	Nobody  = "bbbbbbbb-0000-4000-8000-00000000000b" // may do nothing
+	Expired = "expired"                              // sends an expired token
 )
 
 // Plane is a management plane over a database of its own.
@@ -85,7 +85,18 @@ func (verifier) Verify(_ context.Context, raw string, _ ...string) (*token.Claim
 	case "bad":
 		return nil, apierr.New(apierr.Unauthorized, "signature", "The signature is wrong.")
 	}
-	return &token.Claims{ObjectID: raw, UPN: raw + "@example.com", TenantID: Tenant}, nil
+	return &token.Claims{ObjectID: raw, UPN: UPN(raw), TenantID: Tenant}, nil
+}
+
+// UPN is the user name of a caller.
+func UPN(oid string) string {
+	switch oid {
+	case Owner:
+		return "owner@example.com"
+	case Nobody:
+		return "nobody@example.com"
+	}
+	return oid + "@example.com"
 }
 
 // New starts a plane with the providers that setup makes; it is called again
