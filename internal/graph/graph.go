@@ -103,6 +103,9 @@ func (h *Handler) serve(c *call) error {
 		return err
 	}
 	version := strings.ToLower(segs[0])
+	if version == "oidc" && len(segs) == 2 && strings.EqualFold(segs[1], "userinfo") {
+		return h.userInfo(c)
+	}
 	if version != "v1.0" && version != "beta" {
 		return badRequest("BadRequest", "Resource not found for the segment '%s'.", version)
 	}
@@ -241,7 +244,7 @@ func translate(err error) *apierr.Error {
 	return apierr.New(kind, code, "%s.", strings.ToUpper(msg[:1])+msg[1:]).WithCause(err)
 }
 
-// refuse is the one place where a refusal becomes Graph's envelope.
+// refuse records the refusal and answers it.
 // Source: Microsoft Graph, "Error responses and resource types".
 func (h *Handler) refuse(c *call, hops *trace.Log, err error) {
 	e := translate(err)
@@ -256,15 +259,20 @@ func (h *Handler) refuse(c *call, hops *trace.Log, err error) {
 		}
 		h.cfg.Recorder.Record(t)
 	}
+	WriteError(c.w, c.r, e)
+}
+
+// WriteError writes e in Graph's envelope.
+func WriteError(w http.ResponseWriter, r *http.Request, e *apierr.Error) {
 	if e.Kind == apierr.Unauthorized {
-		c.w.Header().Set("WWW-Authenticate", `Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", client_id="00000003-0000-0000-c000-000000000000"`)
+		w.Header().Set("WWW-Authenticate", `Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", client_id="00000003-0000-0000-c000-000000000000"`)
 	}
-	web.SetRetryAfter(c.w.Header(), e.RetryAfter)
-	web.WriteJSON(c.w, e.Kind.Status(), map[string]any{"error": map[string]any{
+	web.SetRetryAfter(w.Header(), e.RetryAfter)
+	web.WriteJSON(w, e.Kind.Status(), map[string]any{"error": map[string]any{
 		"code": e.Code, "message": e.Message,
 		"innerError": map[string]any{
 			"date":       time.Now().UTC().Format("2006-01-02T15:04:05"),
-			"request-id": web.RequestID(c), "client-request-id": c.w.Header().Get("client-request-id"),
+			"request-id": web.RequestID(r.Context()), "client-request-id": w.Header().Get("client-request-id"),
 		},
 	}})
 }

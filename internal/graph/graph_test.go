@@ -149,6 +149,12 @@ func TestAuthentication(t *testing.T) {
 	if me := w.do(w.ada, "GET", "/me", nil, 200); me["id"] != w.ada || me["userPrincipalName"] != "ada@contoso.example" {
 		t.Errorf("me: %v", me)
 	}
+	r := httptest.NewRequestWithContext(t.Context(), "GET", "https://graph.microsoft.com/oidc/userinfo", nil)
+	r.Header.Set("Authorization", "Bearer "+w.ada)
+	rec := httptest.NewRecorder()
+	if w.h.ServeHTTP(rec, r); rec.Code != 200 || !strings.Contains(rec.Body.String(), w.ada) {
+		t.Errorf("userinfo: %d %s", rec.Code, rec.Body)
+	}
 	if len(w.rec.got) != 3 || w.rec.got[0].Surface != "graph" {
 		t.Errorf("recorded: %v", w.rec.got)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/directory"
 )
 
@@ -223,4 +224,19 @@ func (h *Handler) changePassword(c *call) error {
 		return err
 	}
 	return c.noContent()
+}
+
+// userInfo says who the caller is. Source: OpenID Connect Core 1.0, section 5.3.
+func (h *Handler) userInfo(c *call) error {
+	if c.r.Method != http.MethodGet && c.r.Method != http.MethodPost {
+		return apierr.New(apierr.MethodNotAllowed, "Request_BadRequest", "The method '%s' is not supported here.", c.r.Method)
+	}
+	u, err := h.dir.User(c.caller.ObjectID)
+	if err != nil {
+		return badRequest("BadRequest", "userinfo is only valid with delegated authentication flow.")
+	}
+	return c.json(http.StatusOK, entity{
+		"sub": u.ObjectID, "name": u.DisplayName, "given_name": u.GivenName, "family_name": u.Surname, "email": u.Mail,
+		"preferred_username": u.UPN,
+	})
 }

@@ -15,6 +15,7 @@ import (
 	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/entra"
 	"lazurite.dev/internal/gate"
+	"lazurite.dev/internal/graph"
 	"lazurite.dev/internal/ops"
 	"lazurite.dev/internal/providers/authorization"
 	"lazurite.dev/internal/providers/explain"
@@ -66,6 +67,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"policy", s.authorization},
 		{"the clusters' issuers", s.clusterIssuers},
 		{"the token service", s.entra},
+		{"the directory's surface", s.graph},
 		{"Key Vault", s.keyVault},
 		{"management", s.management},
 		{"the owner's sign-in", s.signIn},
@@ -174,6 +176,12 @@ func (s *system) entra(ctx context.Context) error {
 		return err
 	}
 	s.out.Surfaces[Login] = web.Surface{Handler: s.login, IDs: web.TokenService, MaxBody: 128 << 10}
+	return nil
+}
+
+func (s *system) graph(context.Context) error {
+	h := graph.New(graph.Config{Directory: s.dir, Verifier: s.tokens, Recorder: s.refusals})
+	s.out.Surfaces[Graph] = web.Surface{Handler: h, Error: graph.WriteError, MaxBody: 1 << 20}
 	return nil
 }
 
