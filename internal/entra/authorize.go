@@ -17,7 +17,7 @@ type signInRequest struct {
 	version  string
 	client   *client
 	redirect string
-	spa      bool
+	kind     string // of redirect
 	mode     string // query, fragment, form_post
 	query    url.Values
 }
@@ -72,13 +72,12 @@ func (s *Service) readSignIn(r *http.Request, version string) (*signInRequest, e
 		return nil, err
 	}
 	q.redirect = q.query.Get("redirect_uri")
-	ok, spa := q.client.redirectable(q.redirect)
-	if !ok {
+	if q.kind = q.client.redirectable(q.redirect); q.kind == "" {
 		return nil, aad(apierr.BadRequest, "invalid_request", "50011", "The redirect URI '%s' specified in the request does not match the redirect URIs configured "+
 			"for the application '%s'. Make sure the redirect URI sent in the request matches one added to your application in the Azure portal. Navigate to "+
 			"https://aka.ms/redirectUriMismatchError to learn more about how to troubleshoot this error.", shorten(q.redirect), q.client.id)
 	}
-	q.spa, q.mode = spa, q.query.Get("response_mode")
+	q.mode = q.query.Get("response_mode")
 	if q.mode == "" {
 		q.mode = "query"
 	}
@@ -92,13 +91,12 @@ func (s *Service) readSignIn(r *http.Request, version string) (*signInRequest, e
 // checkSignIn refuses what the client is told about.
 func (s *Service) checkSignIn(q *signInRequest) error {
 	get := q.query.Get
-	public := q.client.app == nil || q.spa || slices.Contains(q.client.app.RedirectURIs.Public, q.redirect) || len(q.client.app.Secrets)+len(q.client.app.Certificates) == 0 && q.client.public()
 	switch {
 	case get("response_type") == "":
 		return missing("response_type")
 	case get("response_type") != "code":
 		return aad(apierr.BadRequest, "unsupported_response_type", "700054", "response_type '%s' is not enabled for the application.", shorten(get("response_type")))
-	case get("code_challenge") == "" && public:
+	case get("code_challenge") == "" && q.kind != webURI:
 		return aad(apierr.BadRequest, "invalid_request", "9002325", "Proof Key for Code Exchange is required: public clients must send 'code_challenge'.")
 	case get("code_challenge") != "" && get("code_challenge_method") != "S256":
 		return aad(apierr.BadRequest, "invalid_request", "501491", "The code_challenge_method '%s' is not supported; 'S256' is.", shorten(get("code_challenge_method")))
@@ -130,7 +128,7 @@ func (s *Service) signedIn(w http.ResponseWriter, r *http.Request, q *signInRequ
 	}
 	raw, err := s.newCode(r.Context(), code{
 		User: u.ObjectID, Client: q.client.id, Redirect: q.redirect, Scope: q.query.Get("scope"), Resource: q.query.Get("resource"),
-		Nonce: q.query.Get("nonce"), Challenge: q.query.Get("code_challenge"), SPA: q.spa,
+		Nonce: q.query.Get("nonce"), Challenge: q.query.Get("code_challenge"), Kind: q.kind,
 	})
 	if err != nil {
 		s.errorPage(w, r, q.attempt(), err)

@@ -141,29 +141,40 @@ func (s *Service) identify(ctx context.Context, r *tokenRequest) error {
 	return err
 }
 
-// redirectable reports whether answers for the client may go to uri, and
-// whether it is a single-page application's.
-func (c *client) redirectable(uri string) (ok, spa bool) {
+// The kinds of redirect URIs: what is behind one decides how the client proves
+// itself when it redeems a code.
+const (
+	webURI    = "web" // a server, which has a secret
+	spaURI    = "spa"
+	publicURI = "public"
+)
+
+// redirectable is the kind of the redirect URI, "" when answers for the client
+// may not go there.
+func (c *client) redirectable(uri string) string {
 	u, err := url.Parse(uri)
 	if err != nil || uri == "" || u.Fragment != "" {
-		return false, false
+		return ""
 	}
-	if c.wellKnown && (loopback(u) && u.Path == "" || loopback(u) && u.Path == "/" ||
-		uri == "https://login.microsoftonline.com/common/oauth2/nativeclient") {
-		return true, false
+	if c.wellKnown && (loopback(u) && strings.TrimSuffix(u.Path, "/") == "" || uri == "https://login.microsoftonline.com/common/oauth2/nativeclient") {
+		return publicURI
 	}
 	if c.app == nil {
-		return false, false
+		return ""
 	}
 	reg := c.app.RedirectURIs
-	for _, list := range [][]string{reg.Web, reg.Public, reg.SPA} {
-		for _, want := range list {
-			if want == uri || loopback(u) && sameButPort(want, u) {
-				return true, slices.Contains(reg.SPA, want)
-			}
-		}
+	registered := func(list []string) bool {
+		return slices.ContainsFunc(list, func(want string) bool { return want == uri || loopback(u) && sameButPort(want, u) })
 	}
-	return false, false
+	switch { // the strictest first
+	case registered(reg.Web):
+		return webURI
+	case registered(reg.SPA):
+		return spaURI
+	case registered(reg.Public):
+		return publicURI
+	}
+	return ""
 }
 
 // loopback URIs may name any port (RFC 8252 section 7.3).

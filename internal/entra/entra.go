@@ -98,7 +98,13 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case e == nil:
 		s.fail(w, r, attempt{}, aad(apierr.NotFound, "invalid_request", "90093", "The login service has nothing at '%s'.", shorten(r.URL.Path)))
 		return
-	case !slices.Contains(methods, r.Method) && r.Method != http.MethodOptions:
+	case r.Method == http.MethodOptions: // single-page applications redeem codes from their own origin
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Access-Control-Allow-Methods", strings.Join(methods, ", "))
+		w.Header().Set("Access-Control-Allow-Headers", "Content-Type, Client-Request-Id, Return-Client-Request-Id, X-Client-Sku, X-Client-Ver, X-Ms-Lib-Capability, X-AnchorMailbox")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	case !slices.Contains(methods, r.Method):
 		w.Header().Set("Allow", strings.Join(methods, ", "))
 		s.fail(w, r, attempt{}, aad(apierr.MethodNotAllowed, "invalid_request", "900561",
 			"The endpoint only accepts %s requests. Received a %s request.", strings.Join(methods, " and "), r.Method))

@@ -23,7 +23,7 @@ type code struct {
 	Resource  string    `json:"resource,omitempty"`
 	Nonce     string    `json:"nonce,omitempty"`
 	Challenge string    `json:"challenge,omitempty"` // S256 (RFC 7636)
-	SPA       bool      `json:"spa,omitempty"`
+	Kind      string    `json:"kind"`                // of Redirect
 	Stamp     string    `json:"stamp"`
 	Redeemed  string    `json:"redeemed,omitempty"` // the family of what was given for it
 	Expires   time.Time `json:"expires"`
@@ -116,9 +116,13 @@ func (s *Service) checkCode(ctx context.Context, r *tokenRequest, c code) error 
 		if subtle.ConstantTimeCompare([]byte(met), []byte(c.Challenge)) != 1 {
 			return aad(apierr.BadRequest, "invalid_grant", "501481", "The Code_Verifier does not match the code_challenge supplied in the authorization request.")
 		}
-		if c.SPA {
-			return nil // the browser's own; it has no secret
-		}
 	}
-	return s.identify(ctx, r)
+	switch c.Kind {
+	case spaURI:
+		return nil // the browser's own: the verifier is its proof
+	case publicURI:
+		return s.identify(ctx, r)
+	}
+	_, err := s.authenticate(ctx, r)
+	return err
 }

@@ -246,3 +246,20 @@ func TestRun_ForgetsWhatHasExpired(t *testing.T) {
 	cancel()
 	must(t, <-done)
 }
+
+func TestAuthorize_AServerNeedsItsSecretAlsoWhenTheApplicationIsPublicToo(t *testing.T) {
+	l := newLab(t, nil)
+	l.user()
+	app := l.app(directory.App{DisplayName: "Both", FallbackPublic: true, RedirectURIs: directory.RedirectURIs{
+		Web: []string{"https://web.example/cb"}, Public: []string{"http://localhost/cb"}, SPA: []string{"https://spa.example/"}}})
+	for redirect, want := range map[string]int{"https://web.example/cb": 401, "http://localhost:8765/cb": 200, "https://spa.example/": 200} {
+		to := l.signIn(authorizeURL("client_id", app.AppID, "redirect_uri", redirect))
+		status, b := l.token("grant_type", "authorization_code", "client_id", app.AppID, "code", to.Query().Get("code"), "redirect_uri", redirect, "code_verifier", verifier)
+		if status != want {
+			t.Errorf("%s: %d %v, want %d", redirect, status, b, want)
+		}
+	}
+	if status, h, _ := l.raw("OPTIONS", "https://"+ours+"/"+tenant+"/oauth2/v2.0/token", nil); status != 204 || h.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("preflight: %d %v", status, h)
+	}
+}
