@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -216,13 +215,4 @@ func wait(ctx context.Context, d time.Duration) {
 func median[T int64 | time.Duration](list []T) T {
 	list = slices.Sorted(slices.Values(list))
 	return list[len(list)/2]
-}
-
-// json runs laz for an answer of several fields.
-func (c *cloud) json(ctx context.Context, into any, args ...string) error {
-	out, err := c.exec(ctx, append(args, "--output", "json")...)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal([]byte(out), into)
 }
