@@ -16,6 +16,7 @@ import (
 	"lazurite.dev/internal/entra"
 	"lazurite.dev/internal/gate"
 	"lazurite.dev/internal/graph"
+	"lazurite.dev/internal/imds"
 	"lazurite.dev/internal/ops"
 	"lazurite.dev/internal/providers/authorization"
 	"lazurite.dev/internal/providers/explain"
@@ -49,6 +50,7 @@ type system struct {
 	tokens   *token.Service
 	login    *entra.Service
 	issuers  *cluster.Issuers
+	metadata *imds.Service
 	ops      *ops.Manager
 	vaults   arm.Provider
 	planes   map[string]http.Handler // data planes by surface
@@ -70,6 +72,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the directory's surface", s.graph},
 		{"Key Vault", s.keyVault},
 		{"management", s.management},
+		{"the metadata service", s.identities},
 		{"the owner's sign-in", s.signIn},
 	}
 	for _, step := range steps {
@@ -194,6 +197,7 @@ func (s *system) management(context.Context) error {
 	})}
 	providers = append(providers, resources.New(resources.Config{
 		Store: s.Store, TenantID: s.in.Tenant, TenantName: tenantName, Domain: ownerDomain, Providers: providers,
+		Sees: s.policy.Sees,
 	}))
 	h, err := arm.New(arm.Config{
 		Store: s.Store, Ops: s.ops, Verifier: s.tokens, Authorizer: s.policy, Recorder: s.refusals, Log: s.Config.Log,
@@ -215,6 +219,10 @@ func (s *system) explain() arm.Provider {
 	return explain.New(explain.Config{
 		Resources: arm.Resources{Store: s.Store}, Refusals: s.refusals, NotFound: refusals.ErrNotFound, Policy: s.policy,
 		Plane: s.plane,
+		Matches: func(expression string, claims map[string]any) (bool, error) {
+			x, err := directory.ParseExpression(expression)
+			return err == nil && x.Match(claims) == nil, err
+		},
 	})
 }
 
@@ -283,6 +291,21 @@ func (s *system) counts(ctx context.Context) (map[string]int, error) {
 		m[name] = len(docs)
 	}
 	return m, nil
+}
+
+// identities serves the endpoints where programs find the tokens of managed
+// identities.
+func (s *system) identities(context.Context) error {
+	var err error
+	s.metadata, err = imds.New(imds.Config{
+		Tokens: s.tokens, Directory: s.dir, Store: s.Store, Location: "eastus", Subscription: s.in.Subscription, Record: s.refusals.Record,
+	})
+	if err != nil {
+		return err
+	}
+	s.worker(s.metadata.Run)
+	s.out.IMDS, s.out.MSI = s.metadata, s.metadata
+	return nil
 }
 
 // signIn writes the files by which the local az is the owner.
