@@ -80,7 +80,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 			return nil, errors.Join(fmt.Errorf("starting %s: %w", step.name, err), s.close())
 		}
 	}
-	s.out.Counts = s.counts
+	s.out.Counts, s.out.ServiceAccountToken, s.out.RunSecret = s.counts, s.serviceAccountToken, s.runSecret
 	return s.out, nil
 }
 
