@@ -390,7 +390,7 @@ func TestCheckAccessAndPermissions(t *testing.T) {
 	got := values(body)[0]
 	reason, _ := got["reason"].(string)
 	fix, _ := got["fix"].(string)
-	if status != 200 || got["accessDecision"] != "NotAllowed" || !strings.Contains(reason, "no data actions") || !strings.Contains(fix, `--role "Key Vault Secrets User"`) {
+	if status != 200 || got["accessDecision"] != "NotAllowed" || !strings.Contains(reason, "no data actions") || !strings.HasSuffix(fix, `--role "Key Vault Secrets User" --scope `+vault) {
 		t.Errorf("an owner without data actions: %d %v", status, body)
 	}
 	status, body = ask(w.ada, w.ada, true)

@@ -207,7 +207,20 @@ func (a *Authorizer) fix(oid string, d rbac.Decision, q rbac.Request) string {
 		return ""
 	}
 	return fmt.Sprintf("az role assignment create --assignee-object-id %s --assignee-principal-type %s --role %q --scope %s",
-		p.ObjectID, p.Type, roles[0].Name, q.Scope)
+		p.ObjectID, p.Type, roles[0].Name, usualScope(q))
+}
+
+// usualScope is where a role that allows q is usually assigned: of data, at
+// the resource that holds it.
+func usualScope(q rbac.Request) string {
+	id, err := rid.Parse(q.Scope)
+	if err != nil {
+		return q.Scope
+	}
+	for q.Data && len(id.Types()) > 1 {
+		id = id.Parent()
+	}
+	return id.String()
 }
 
 // Assign gives a role to a principal at a scope unless it has it there: for
