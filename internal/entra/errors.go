@@ -60,6 +60,9 @@ func (s *Service) body(w http.ResponseWriter, r *http.Request, a attempt, err er
 	}
 	w.Header().Set("x-ms-request-id", b.TraceID)
 	web.SetRetryAfter(w.Header(), e.RetryAfter)
+	if e.Code == "authorization_pending" { // not a refusal: a device asks until somebody has signed in
+		return e.Kind.Status(), b
+	}
 	s.cfg.Record(trace.Trace{
 		ID: b.TraceID, Correlation: b.CorrelationID, Time: now, Surface: "token", Who: a.who, What: a.what,
 		Outcome: "AADSTS" + e.Inner, Hops: append(trace.From(r.Context()).Hops(), trace.Hop{Step: "answer", Subject: "AADSTS" + e.Inner, Found: e.Message}),

@@ -178,7 +178,8 @@ func (s *system) entra(ctx context.Context) error {
 	if s.login, err = entra.New(cfg); err != nil {
 		return err
 	}
-	s.out.Surfaces[Login] = web.Surface{Handler: s.login, IDs: web.TokenService, MaxBody: 128 << 10}
+	s.out.Surfaces[Login] = web.Surface{Handler: s.login, IDs: web.TokenService, MaxBody: 128 << 10, Error: s.login.Error}
+	s.worker(s.login.Run)
 	return nil
 }
 
