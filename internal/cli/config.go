@@ -28,8 +28,9 @@ func configureNoun() noun {
 func runConfigure(_ context.Context, c *call) (any, error) {
 	switch {
 	case c.given("defaults"):
-		for k, v := range c.pairs("defaults") {
-			c.setConfig("defaults", strings.ToLower(k), v.(string))
+		for _, kv := range c.many("defaults") {
+			k, v, _ := strings.Cut(kv, "=")
+			c.setConfig("defaults", strings.ToLower(k), v)
 		}
 		return nil, c.ini.save()
 	case c.flag("list-defaults"):

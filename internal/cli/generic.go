@@ -129,8 +129,8 @@ func index(l []any, step string) (int, error) {
 	return i, nil
 }
 
-// value reads v as JSON unless --force-string; what isn't JSON is text.
-func (c *call) value1(v string) any {
+// typed reads v as JSON unless --force-string; what isn't JSON is text.
+func (c *call) typed(v string) any {
 	if c.flag("force-string") {
 		return v
 	}
@@ -164,15 +164,19 @@ func (c *call) setPath(o object, pair string) error {
 	if err != nil {
 		return err
 	}
+	val := c.typed(v)
+	if steps(path)[0] == "tags" && last != "tags" {
+		val = v // tags are text
+	}
 	switch t := where.(type) {
 	case object:
-		t[last] = c.value1(v)
+		t[last] = val
 	case []any:
 		i, err := index(t, last)
 		if err != nil {
 			return err
 		}
-		t[i] = c.value1(v)
+		t[i] = val
 	}
 	return nil
 }
@@ -194,9 +198,9 @@ func (c *call) addPath(o object, values []string) error {
 	for _, v := range values[1:] {
 		k, val, isPair := strings.Cut(v, "=")
 		if isPair && !strings.HasPrefix(strings.TrimSpace(v), "{") {
-			fields[k] = c.value1(val)
+			fields[k] = c.typed(val)
 		} else {
-			l = append(l, c.value1(v))
+			l = append(l, c.typed(v))
 		}
 	}
 	if len(fields) > 0 {

@@ -72,7 +72,7 @@ func (c *call) activityFilter() (string, error) {
 			return "", usagef("argument --start-time: '%s' is not a time", s)
 		}
 	}
-	f := fmt.Sprintf("eventTimestamp ge '%s' and eventTimestamp le '%s'", start.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
+	f := fmt.Sprintf("eventTimestamp ge '%s' and eventTimestamp le '%s'", start.UTC().Format(time.RFC3339Nano), end.UTC().Format(time.RFC3339Nano))
 	for _, o := range []struct{ option, field string }{{"resource-group", "resourceGroupName"}, {"resource-id", "resourceUri"},
 		{"namespace", "resourceProvider"}, {"correlation-id", "correlationId"}, {"caller", "caller"}, {"status", "status"}} {
 		if v := c.text(o.option); v != "" {

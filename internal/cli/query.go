@@ -34,12 +34,40 @@ type query struct {
 
 // compileQuery parses a JMESPath expression (jmespath.org).
 func compileQuery(expr string) (*query, error) {
-	node, err := jmespath.NewParser().Parse(expr)
+	node, err := jmespath.NewParser().Parse(plainLiterals(expr))
 	if err != nil {
 		return nil, fmt.Errorf("parse query: %w", err)
 	}
 	fs := append(functions.GetDefaultFunctions(), overrides()...)
 	return &query{node: rewrite(node), caller: interpreter.NewFunctionCaller(fs...)}, nil
+}
+
+// plainLiterals turns `text` into `"text"`: old documents write literals so,
+// and Python's engine still takes them.
+func plainLiterals(expr string) string {
+	var b strings.Builder
+	for i := 0; i < len(expr); {
+		q := expr[i]
+		end := i + 1
+		if q == '\'' || q == '"' || q == '`' {
+			for end < len(expr) && expr[end] != q {
+				if expr[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			end = min(end+1, len(expr))
+		}
+		part := expr[i:end]
+		if q == '`' && len(part) > 1 && !json.Valid([]byte(strings.ReplaceAll(part[1:len(part)-1], "\\`", "`"))) {
+			if quoted, err := json.Marshal(strings.TrimLeft(part[1:len(part)-1], " ")); err == nil {
+				part = "`" + string(quoted) + "`"
+			}
+		}
+		b.WriteString(part)
+		i = end
+	}
+	return b.String()
 }
 
 // run evaluates the query. Projections in the result are *ordered.
