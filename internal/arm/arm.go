@@ -62,6 +62,7 @@ type Config struct {
 	Log        *slog.Logger
 	Providers  []Provider
 	TenantID   string
+	AzureLike  bool // keeps Azure's limits of requests
 
 	Activity   func(context.Context, Event)                                     // nil: not kept
 	Registered func(ctx context.Context, subscription, ns string) (bool, error) // nil: always
@@ -78,6 +79,7 @@ type Handler struct {
 	routes    map[string]*Route // by lower-case type
 	endpoints endpoints
 	turns     turns
+	rates     Rates
 	newer     atomic.Int64 // requests with an api-version newer than the newest known
 }
 

@@ -247,3 +247,25 @@ func TestUnknownTypesAndPaths(t *testing.T) {
 	p.WantError(http.StatusBadRequest, "InvalidResourceId", "GET", "/nothing/here"+version, "")
 	p.WantError(http.StatusBadRequest, "InvalidResourceType", "PUT", armtest.Base+"/providers/Contoso.Shop/quick/x"+version, `{}`)
 }
+
+func TestAzureLike_LimitsOfRequests(t *testing.T) {
+	p := armtest.New(t, (&shop{}).provider, func(c *arm.Config) { c.AzureLike = true })
+	path := p.Group("g") + version
+	var slow *armtest.Answer
+	for range 300 {
+		a := p.Do("GET", path, "")
+		if a.Status == http.StatusTooManyRequests {
+			slow = a
+			break
+		}
+		if a.Header.Get("x-ms-ratelimit-remaining-subscription-reads") == "" {
+			t.Fatalf("no count: %v", a.Header)
+		}
+	}
+	if slow == nil || slow.Code() != "SubscriptionRequestsThrottled" || slow.Header.Get("Retry-After") == "" {
+		t.Fatalf("got %+v", slow)
+	}
+	if a := p.Do("GET", path, "", "Authorization", "Bearer "+armtest.Nobody); a.Status == http.StatusTooManyRequests {
+		t.Error("another caller is throttled too")
+	}
+}

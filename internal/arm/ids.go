@@ -38,6 +38,15 @@ func canonicalID(c *call) string {
 	return b
 }
 
+// subscriptionOf is the subscription that a path begins with, in lower case.
+func subscriptionOf(path string) string {
+	parts := strings.SplitN(strings.ToLower(path), "/", 4)
+	if len(parts) < 3 || parts[1] != "subscriptions" {
+		return ""
+	}
+	return parts[2]
+}
+
 // authorizationURI is where a client gets a token, from the request's own
 // family of names.
 func authorizationURI(r *http.Request) string {

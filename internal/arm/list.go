@@ -141,7 +141,7 @@ func paging(q url.Values) (top int, after string, err error) {
 	}
 	if s := q.Get("$skiptoken"); s != "" {
 		b, err := base64.RawURLEncoding.DecodeString(s)
-		if err != nil || !strings.HasPrefix(string(b), "/") {
+		if id, perr := rid.Parse(string(b)); err != nil || perr != nil || id.IsRoot() || checkText(&url.URL{Path: string(b)}) != nil {
 			return 0, "", apierr.New(apierr.BadRequest, "InvalidSkipToken", "The query parameter '$skiptoken' is none that this service gave.")
 		}
 		after = string(b)

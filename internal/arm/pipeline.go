@@ -7,8 +7,11 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arrival"
@@ -61,6 +64,12 @@ func (h *Handler) serve(c *call) error {
 	if err := h.authenticate(c); err != nil {
 		return err
 	}
+	if err := checkText(c.r.URL); err != nil {
+		return err
+	}
+	if err := h.subscriptionRate(c); err != nil {
+		return err
+	}
 	if strings.Contains(c.r.URL.EscapedPath(), "%2F") || strings.Contains(c.r.URL.EscapedPath(), "%2f") {
 		return apierr.New(apierr.BadRequest, "InvalidResourceId", "The path '%s' holds an encoded slash.", c.r.URL.Path)
 	}
@@ -81,6 +90,29 @@ func (h *Handler) serve(c *call) error {
 	default:
 		return h.item(c)
 	}
+}
+
+// maxPath leaves room in a store key for what is kept under a resource.
+const maxPath = 1800
+
+// checkText refuses what no name and no filter can hold.
+func checkText(u *url.URL) error {
+	bad := func(s string) bool {
+		return !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+	}
+	if len(u.Path) > maxPath || bad(u.Path) {
+		return apierr.New(apierr.BadRequest, "InvalidResourceId", "The path is longer than %d bytes or holds characters that are not allowed.", maxPath)
+	}
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return apierr.New(apierr.BadRequest, "InvalidQueryString", "The query string is malformed: %v.", err)
+	}
+	for k, vs := range q {
+		if bad(k) || slices.ContainsFunc(vs, bad) {
+			return apierr.New(apierr.BadRequest, "InvalidQueryString", "The query string holds characters that are not allowed.")
+		}
+	}
+	return nil
 }
 
 // authenticate checks the bearer token (RFC 6750 section 2.1).
@@ -167,61 +199,39 @@ func (h *Handler) version(c *call, typ string, known []string) error {
 
 // item serves one resource: everything that is not a list.
 func (h *Handler) item(c *call) error {
-	rt := c.route
-	c.scope = c.id
-	switch c.r.Method {
-	case http.MethodGet, http.MethodHead:
-		c.action = rt.Type + "/read"
-	case http.MethodPut, http.MethodPatch:
-		c.action = rt.Type + "/write"
-	case http.MethodDelete:
-		c.action = rt.Type + "/delete"
-	case http.MethodPost:
-		if c.verb == "" {
-			return errMethod(c.r)
-		}
-		c.action = rt.Type + "/" + rt.actions[c.verb].name + "/action"
-	default:
-		return errMethod(c.r)
-	}
-	if rt.Type == rid.TypeSubscription && c.r.Method != http.MethodGet {
-		return errMethod(c.r)
-	}
-	parent, err := h.scopeExists(c.ctx, c.id)
-	if err != nil {
+	var err error
+	if c.action, err = actionOf(c); err != nil {
 		return err
 	}
-	c.parent = parent
+	c.scope = c.id
+	if c.parent, err = h.scopeExists(c.ctx, c.id); err != nil {
+		return err
+	}
 	if err := h.authorise(c); err != nil {
 		return err
 	}
 	if err := h.registered(c); err != nil {
 		return err
 	}
-	if rt.limit != nil {
-		verb := c.action[strings.LastIndexByte(c.action, '/')+1:]
-		if err := rt.limit(verb, c.id); err != nil {
-			return err
-		}
+	if err := h.throttle(c); err != nil {
+		return err
 	}
-	if c.r.Method != http.MethodGet && c.r.Method != http.MethodHead && c.r.Method != http.MethodPost {
+	if writes(c.r.Method) {
 		done, err := h.turns.take(c.ctx, c.id.Key())
 		if err != nil {
 			return apierr.New(apierr.Unavailable, "ServerTimeout", "Other writers of '%s' took too long.", c.id).WithCause(err)
 		}
 		defer done()
 	}
-	old, err := h.res.Get(c.ctx, c.id)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if c.old, err = h.res.Get(c.ctx, c.id); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	c.old = old
-	if h.cfg.Gate != nil && old != nil {
-		if err := h.cfg.Gate(c.ctx, old, c.caller); err != nil {
+	if h.cfg.Gate != nil && c.old != nil {
+		if err := h.cfg.Gate(c.ctx, c.old, c.caller); err != nil {
 			return err
 		}
 	}
-	if err := preconditions(c.r, old); err != nil {
+	if err := preconditions(c.r, c.old); err != nil {
 		return err
 	}
 	switch c.r.Method {
@@ -236,6 +246,36 @@ func (h *Handler) item(c *call) error {
 	default:
 		return h.get(c)
 	}
+}
+
+func writes(method string) bool {
+	return method == http.MethodPut || method == http.MethodPatch || method == http.MethodDelete
+}
+
+// actionOf is the RBAC action that the request on a resource needs.
+func actionOf(c *call) (string, error) {
+	rt := c.route
+	switch c.r.Method {
+	case http.MethodGet, http.MethodHead:
+		return rt.Type + "/read", nil
+	case http.MethodPut, http.MethodPatch:
+		return rt.Type + "/write", nil
+	case http.MethodDelete:
+		return rt.Type + "/delete", nil
+	case http.MethodPost:
+		if c.verb != "" {
+			return rt.Type + "/" + rt.actions[c.verb].name + "/action", nil
+		}
+	}
+	return "", errMethod(c.r)
+}
+
+// throttle asks the type whether the request comes too fast.
+func (h *Handler) throttle(c *call) error {
+	if c.route.limit == nil {
+		return nil
+	}
+	return c.route.limit(c.action[strings.LastIndexByte(c.action, '/')+1:], c.id)
 }
 
 // scopeExists refuses ids whose subscription, group or parent is not there,

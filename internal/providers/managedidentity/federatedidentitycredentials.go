@@ -6,7 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
@@ -149,38 +148,16 @@ func azureRate(what string) float64 {
 // burst is how many requests may come at once before the rate counts.
 const burst = 5
 
-type rate struct {
-	tokens float64
-	last   int64 // nanoseconds
-}
-
 // limit refuses what comes faster than Azure takes it. Each replica counts by itself.
 func (s *service) limit(what string, id rid.ID) error {
 	if !s.cfg.AzureLike || !slices.Contains([]string{"read", "write", "delete", "list"}, what) {
 		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.cfg.Clock().UnixNano()
-	if len(s.rates) > 10_000 {
-		clear(s.rates)
+	_, wait := s.rates.Take(what+id.Key(), azureRate(what), burst, s.cfg.Clock())
+	if wait == 0 {
+		return nil
 	}
-	r := s.rates[what+id.Key()]
-	if r == nil {
-		r = &rate{tokens: burst, last: now}
-		s.rates[what+id.Key()] = r
-	}
-	r.tokens = min(burst, r.tokens+azureRate(what)*float64(now-r.last)/1e9)
-	r.last = now
-	if r.tokens < 1 {
-		err := apierr.New(apierr.TooManyRequests, "TooManyRequests", "Too many requests of the kind '%s' for '%s'. Retry later.", what, id)
-		err.RetryAfter = secondsUntil(1-r.tokens, azureRate(what))
-		return err
-	}
-	r.tokens--
-	return nil
-}
-
-func secondsUntil(tokens, rate float64) time.Duration {
-	return time.Duration(tokens / rate * float64(time.Second))
+	err := apierr.New(apierr.TooManyRequests, "TooManyRequests", "Too many requests of the kind '%s' for '%s'. Retry later.", what, id)
+	err.RetryAfter = wait
+	return err
 }

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"lazurite.dev/internal/apierr"
@@ -43,11 +42,9 @@ type Config struct {
 }
 
 type service struct {
-	cfg Config
-	res arm.Resources
-
-	mu    sync.Mutex // guards rates
-	rates map[string]*rate
+	cfg   Config
+	res   arm.Resources
+	rates arm.Rates
 }
 
 // New makes the provider.
@@ -55,7 +52,7 @@ func New(cfg Config) arm.Provider {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	s := &service{cfg: cfg, res: arm.Resources{Store: cfg.Store}, rates: map[string]*rate{}}
+	s := &service{cfg: cfg, res: arm.Resources{Store: cfg.Store}}
 	return arm.Provider{
 		Namespace: Namespace,
 		Routes:    []arm.Route{arm.Serve(Namespace, s.identities()), arm.Serve(Namespace, s.credentials())},
