@@ -187,11 +187,14 @@ func (h *Handler) startDelete(c *call) error {
 	if op, err = h.wait(c.ctx, started); err != nil {
 		return err
 	}
-	switch op.Status {
-	case ops.Failed:
+	switch {
+	case op.Status == ops.Failed:
 		return failure(op)
-	case ops.InProgress:
+	case op.Status == ops.InProgress:
 		return h.accepted(c, op)
+	case c.route.Async: // clients of such types take 202 and 204; of managed clusters no 200
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil
 	default:
 		c.w.WriteHeader(http.StatusOK)
 		return nil

@@ -337,7 +337,7 @@ func (k *contract) head() {
 func (k *contract) deleteTwice() {
 	path, _, _ := k.made()
 	a := k.Do("DELETE", path+k.q(), "")
-	if a.Status != http.StatusOK && a.Status != http.StatusAccepted || k.Settle(a) != "Succeeded" {
+	if a.Status != http.StatusOK && a.Status != http.StatusAccepted && a.Status != http.StatusNoContent || k.Settle(a) != "Succeeded" {
 		k.t.Fatalf("DELETE: %d %s", a.Status, a.Raw)
 	}
 	k.Want(http.StatusNotFound, "GET", path+k.q(), "")
@@ -381,7 +381,7 @@ func (k *contract) groupDelete() {
 		return
 	}
 	a := k.Do("DELETE", k.group+"?api-version="+Version, "")
-	if a.Status != http.StatusOK && a.Status != http.StatusAccepted || k.Settle(a) != "Succeeded" {
+	if a.Status != http.StatusOK && a.Status != http.StatusAccepted && a.Status != http.StatusNoContent || k.Settle(a) != "Succeeded" {
 		k.t.Fatalf("DELETE of the group: %d %s", a.Status, a.Raw)
 	}
 	k.WantError(http.StatusNotFound, "ResourceGroupNotFound", "GET", path+k.q(), "")

@@ -1,0 +1,364 @@
+package containerservice
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/cluster"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+)
+
+// What a cluster keeps in Private. The ids are there from the intent on, so
+// that an operation that is resumed makes nothing twice.
+const (
+	keyUID           = "uid"
+	keyKubeletClient = "kubelet.client"
+	keyKubeletID     = "kubelet.principal"
+)
+
+const (
+	running = "Running"
+	stopped = "Stopped"
+
+	maxAgentPools = 100
+)
+
+type resource = arm.Resource[Cluster]
+
+func (s *service) clusters() arm.Kind[Cluster] {
+	return arm.Kind[Cluster]{
+		Type: "managedClusters", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true, Name: clusterName,
+		ReadOnly: []string{
+			"fqdn", "azurePortalFQDN", "privateFQDN", "currentKubernetesVersion", "maxAgentPools", "powerState", "resourceUID",
+			"oidcIssuerProfile.issuerURL",
+		},
+		Default: s.defaults, Validate: s.validate, Put: s.put, Delete: s.delete, Read: s.fill, Actions: s.actions(),
+	}
+}
+
+var nameShape = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?$`)
+
+func clusterName(name string) error {
+	if nameShape.MatchString(name) {
+		return nil
+	}
+	return apierr.New(apierr.BadRequest, "InvalidParameter",
+		"The value of parameter resourceName is invalid. '%s' has to be 1 to 63 letters, digits, underscores and hyphens, with a letter or digit at both ends.", name).
+		WithTarget("name")
+}
+
+// read gives a stored cluster.
+func (s *service) read(ctx context.Context, id rid.ID) (*resource, error) {
+	e, err := s.res.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return arm.View[Cluster](e)
+}
+
+// defaults fills in what Azure would; what an update leaves out stays.
+func (s *service) defaults(ctx context.Context, old, next *resource) error {
+	p := &next.Properties
+	if old == nil {
+		next.Private[keyUID] = uuid.NewString()
+	} else {
+		keep(&old.Properties, p)
+		if next.Extra["sku"] == nil && old.Extra["sku"] != nil {
+			next.Extra["sku"] = old.Extra["sku"]
+		}
+	}
+	name, group := next.ID.Name(), next.ID.ResourceGroup()
+	if p.DNSPrefix == "" && p.FQDNSubdomain == "" {
+		p.DNSPrefix = dnsPrefix(name, group, next.ID.Subscription())
+	}
+	if p.KubernetesVersion == "" {
+		p.KubernetesVersion = releases()[0].String()
+	}
+	v, err := readVersion(p.KubernetesVersion)
+	if err != nil {
+		return err
+	}
+	if old == nil || old.Properties.KubernetesVersion != p.KubernetesVersion {
+		p.CurrentKubernetesVersion = v.String()
+	}
+	if p.NodeResourceGroup == "" {
+		p.NodeResourceGroup = cut("MC_"+group+"_"+name+"_"+next.Location, 80)
+	}
+	if p.EnableRBAC == nil {
+		p.EnableRBAC = ptr(true)
+	}
+	if p.SupportPlan == "" {
+		p.SupportPlan = "KubernetesOfficial"
+	}
+	if p.ServicePrincipalProfile == nil {
+		p.ServicePrincipalProfile = &ServicePrincipal{ClientID: "msi"}
+	}
+	if next.Extra["sku"] == nil {
+		next.Extra["sku"] = json.RawMessage(`{"name":"Base","tier":"Free"}`)
+	}
+	if p.PowerState == nil {
+		p.PowerState = &PowerState{Code: running}
+	}
+	p.MaxAgentPools, p.ResourceUID = maxAgentPools, strings.ReplaceAll(next.Private[keyUID], "-", "")[:24]
+	p.network()
+	label := p.DNSPrefix
+	if label == "" {
+		label = p.FQDNSubdomain
+	}
+	label += "-" + next.Private[keyUID][:8]
+	p.FQDN, p.AzurePortalFQDN = label+".hcp."+next.Location+".azmk8s.io", label+".portal.hcp."+next.Location+".azmk8s.io"
+	defaultKubelet(next)
+	return s.defaultPools(ctx, old, next)
+}
+
+// keep takes over from the cluster as it is what a PUT leaves out.
+func keep(old, next *Cluster) {
+	set := func(to *string, from string) {
+		if *to == "" {
+			*to = from
+		}
+	}
+	set(&next.KubernetesVersion, old.KubernetesVersion)
+	set(&next.NodeResourceGroup, old.NodeResourceGroup)
+	set(&next.SupportPlan, old.SupportPlan)
+	set(&next.DNSPrefix, old.DNSPrefix)
+	set(&next.FQDNSubdomain, old.FQDNSubdomain)
+	if next.EnableRBAC == nil {
+		next.EnableRBAC = old.EnableRBAC
+	}
+	if next.NetworkProfile == nil {
+		next.NetworkProfile = old.NetworkProfile
+	}
+	if next.IdentityProfile == nil {
+		next.IdentityProfile = old.IdentityProfile
+	}
+	if next.SecurityProfile == nil {
+		next.SecurityProfile = old.SecurityProfile
+	}
+	if old.OIDCIssuerProfile != nil {
+		if next.OIDCIssuerProfile == nil {
+			next.OIDCIssuerProfile = &OIDCIssuer{IssuerURL: old.OIDCIssuerProfile.IssuerURL}
+		}
+		if next.OIDCIssuerProfile.Enabled == nil {
+			next.OIDCIssuerProfile.Enabled = old.OIDCIssuerProfile.Enabled
+		}
+	}
+}
+
+// dnsPrefix is what az makes of names: the cluster's, the group's and the
+// subscription's first letters.
+func dnsPrefix(name, group, subscription string) string {
+	clean := func(s string, n int) string {
+		return cut(regexp.MustCompile(`[^A-Za-z0-9-]`).ReplaceAllString(s, ""), n)
+	}
+	return strings.Trim(clean(name, 10)+"-"+clean(group, 16)+"-"+clean(subscription, 6), "-")
+}
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
+
+// network is AKS's default networkProfile.
+func (c *Cluster) network() {
+	if c.NetworkProfile == nil {
+		c.NetworkProfile = &Network{}
+	}
+	n := c.NetworkProfile
+	set := func(to *string, v string) {
+		if *to == "" {
+			*to = v
+		}
+	}
+	set(&n.NetworkPlugin, "kubenet")
+	set(&n.OutboundType, "loadBalancer")
+	set(&n.LoadBalancerSKU, "standard")
+	set(&n.ServiceCIDR, "10.0.0.0/16")
+	set(&n.DNSServiceIP, "10.0.0.10")
+	if n.NetworkPlugin == "kubenet" || n.NetworkPluginMode == "overlay" {
+		set(&n.PodCIDR, "10.244.0.0/16")
+	}
+	if n.PodCIDRs == nil && n.PodCIDR != "" {
+		n.PodCIDRs = []string{n.PodCIDR}
+	}
+	if n.ServiceCIDRs == nil {
+		n.ServiceCIDRs = []string{n.ServiceCIDR}
+	}
+	if n.IPFamilies == nil {
+		n.IPFamilies = []string{"IPv4"}
+	}
+}
+
+func (s *service) validate(ctx context.Context, old, next *resource) error {
+	p := &next.Properties
+	if err := s.refused(p); err != nil {
+		return err
+	}
+	if err := checkSKU(next.Extra["sku"]); err != nil {
+		return err
+	}
+	if !oneOf(p.SupportPlan, "KubernetesOfficial", "AKSLongTermSupport") {
+		return invalid("properties.supportPlan", "'%s' is neither KubernetesOfficial nor AKSLongTermSupport", p.SupportPlan)
+	}
+	if !dnsShape.MatchString(p.DNSPrefix + p.FQDNSubdomain) {
+		return invalid("properties.dnsPrefix", "'%s' has to be 1 to 54 letters, digits and hyphens, with a letter or digit at both ends", p.DNSPrefix+p.FQDNSubdomain)
+	}
+	if old != nil {
+		if err := unchanged(&old.Properties, p); err != nil {
+			return err
+		}
+	}
+	if p.SecurityProfile != nil && p.SecurityProfile.WorkloadIdentity.on() && !p.issues() {
+		return invalid("properties.securityProfile.workloadIdentity.enabled",
+			"workload identity needs the OIDC issuer: set oidcIssuerProfile.enabled too (az aks update --enable-oidc-issuer)")
+	}
+	if err := s.checkIdentities(ctx, old, next); err != nil {
+		return err
+	}
+	return s.checkPools(ctx, old, next)
+}
+
+var dnsShape = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,52}[a-zA-Z0-9])?$`)
+
+func invalid(target, format string, args ...any) *apierr.Error {
+	return apierr.New(apierr.BadRequest, "InvalidParameter", "The value of parameter %s is invalid: %s.", strings.TrimPrefix(target, "properties."), fmt.Sprintf(format, args...)).
+		WithTarget(target)
+}
+
+// issues reports whether the cluster has an issuer.
+func (c *Cluster) issues() bool {
+	return c.OIDCIssuerProfile != nil && yes(c.OIDCIssuerProfile.Enabled)
+}
+
+func checkSKU(raw json.RawMessage) error {
+	var sku struct{ Name, Tier string }
+	if err := json.Unmarshal(raw, &sku); err != nil {
+		return invalid("sku", "it has to be an object with name and tier")
+	}
+	switch {
+	case strings.EqualFold(sku.Name, "Automatic"):
+		return invalid("sku.name", "Automatic clusters promise policies that no driver keeps; use 'Base'")
+	case !oneOf(sku.Name, "", "Base", "Basic"):
+		return invalid("sku.name", "'%s' is not 'Base'", sku.Name)
+	case !oneOf(sku.Tier, "", "Free", "Standard", "Premium", "Paid"):
+		return invalid("sku.tier", "'%s' is none of Free, Standard, Premium", sku.Tier)
+	}
+	return nil
+}
+
+// unchanged refuses what an update may not change.
+func unchanged(old, next *Cluster) error {
+	for _, f := range []struct{ path, old, next string }{
+		{"dnsPrefix", old.DNSPrefix, next.DNSPrefix},
+		{"fqdnSubdomain", old.FQDNSubdomain, next.FQDNSubdomain},
+		{"nodeResourceGroup", old.NodeResourceGroup, next.NodeResourceGroup},
+	} {
+		if !strings.EqualFold(f.old, f.next) {
+			return notAllowed("properties."+f.path, f.old, f.next)
+		}
+	}
+	if old.issues() && !next.issues() {
+		return apierr.New(apierr.BadRequest, "OIDCIssuerFeatureCannotBeDisabled", "OIDC issuer feature cannot be disabled once it is enabled.").
+			WithTarget("properties.oidcIssuerProfile.enabled")
+	}
+	from, err := readVersion(old.CurrentKubernetesVersion)
+	if err != nil {
+		return err
+	}
+	to, err := readVersion(next.KubernetesVersion)
+	if err != nil {
+		return err
+	}
+	if to.minor < from.minor || to.minor == from.minor && to.patch < from.patch && next.KubernetesVersion != to.short() {
+		return apierr.New(apierr.BadRequest, "OperationNotAllowed", "Downgrading the cluster from %s to %s is not allowed.", from, to).
+			WithTarget("properties.kubernetesVersion")
+	}
+	return nil
+}
+
+func notAllowed(path, from, to string) error {
+	return apierr.New(apierr.BadRequest, "PropertyChangeNotAllowed", "Changing property '%s' is not allowed: it is '%s', not '%s'.", path, from, to).WithTarget(path)
+}
+
+// put brings the cluster about. Every step can be done again.
+func (s *service) put(ctx context.Context, _, next *resource) error {
+	if err := s.putKubelet(ctx, next); err != nil {
+		return err
+	}
+	if err := s.putPools(ctx, next); err != nil {
+		return err
+	}
+	if next.Properties.issues() {
+		url, err := s.Issuers.Ensure(ctx, next.Private[keyUID], next.ID.String(), next.Location)
+		if err != nil {
+			return err
+		}
+		next.Properties.OIDCIssuerProfile.IssuerURL = url
+	}
+	return s.Driver.Apply(ctx, spec(next))
+}
+
+func spec(r *resource) cluster.Spec {
+	return cluster.Spec{
+		UID: r.Private[keyUID], ResourceID: r.ID.String(), Location: r.Location, Version: r.Properties.CurrentKubernetesVersion,
+		Running: r.Properties.PowerState == nil || r.Properties.PowerState.Code != stopped,
+	}
+}
+
+// delete takes the cluster away, its issuer first: no token of it counts from
+// then on.
+func (s *service) delete(ctx context.Context, old *resource) error {
+	uid := old.Private[keyUID]
+	if err := s.Issuers.Remove(ctx, uid); err != nil {
+		return err
+	}
+	return errors.Join(s.Driver.Remove(ctx, uid), s.removeKubelet(ctx, old))
+}
+
+// fill shows the agent pools.
+func (s *service) fill(ctx context.Context, r *resource) error {
+	pools, err := s.pools(ctx, r.ID)
+	if err != nil || len(pools) == 0 {
+		return err
+	}
+	r.Properties.AgentPoolProfiles = nil
+	for _, e := range pools {
+		p := Pool{"name": e.Name}
+		for k, v := range e.Properties {
+			p[k] = v
+		}
+		r.Properties.AgentPoolProfiles = append(r.Properties.AgentPoolProfiles, p)
+	}
+	return nil
+}
+
+// change writes a stored cluster outside of a PUT.
+func (s *service) change(ctx context.Context, id rid.ID, fn func(*arm.Envelope)) (*arm.Envelope, error) {
+	for range 10 {
+		e, err := s.res.Get(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if oneOf(e.State(), "Creating", "Updating", "Deleting") {
+			return nil, apierr.New(apierr.Conflict, "OperationNotAllowed",
+				"Operation is not allowed: another operation on the managed cluster '%s' is in progress (%s).", e.Name, e.State())
+		}
+		fn(e)
+		err = s.res.Put(ctx, e)
+		if !errors.Is(err, store.ErrConflict) {
+			return e, err
+		}
+	}
+	return nil, apierr.New(apierr.Conflict, "Conflict", "The cluster is being changed by others. Retry.")
+}
