@@ -203,6 +203,7 @@ func (s *system) management(context.Context) error {
 	h, err := arm.New(arm.Config{
 		Store: s.Store, Ops: s.ops, Verifier: s.tokens, Authorizer: s.policy, Recorder: s.refusals, Log: s.Config.Log,
 		Providers: providers, TenantID: s.in.Tenant, Activity: activity.Record,
+		Principals: s.dir, AzureLike: s.Config.AzureLike,
 		Registered: func(ctx context.Context, sub, ns string) (bool, error) {
 			return resources.Registered(ctx, s.Store, sub, ns)
 		},
