@@ -135,7 +135,7 @@ func TestPut_FailureOfTheHook(t *testing.T) {
 	if got := p.Want(http.StatusOK, "GET", slow, "").Text("properties", "provisioningState"); got != "Failed" {
 		t.Errorf("got the state %q", got)
 	}
-	p.Settle(p.Want(http.StatusOK, "DELETE", slow, ""))
+	p.Settle(p.Want(http.StatusNoContent, "DELETE", slow, ""))
 	p.Want(http.StatusNotFound, "GET", slow, "")
 }
 

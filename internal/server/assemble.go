@@ -19,6 +19,7 @@ import (
 	"lazurite.dev/internal/imds"
 	"lazurite.dev/internal/ops"
 	"lazurite.dev/internal/providers/authorization"
+	"lazurite.dev/internal/providers/containerservice"
 	"lazurite.dev/internal/providers/explain"
 	"lazurite.dev/internal/providers/insights"
 	"lazurite.dev/internal/providers/keyvault"
@@ -195,6 +196,8 @@ func (s *system) management(context.Context) error {
 	s.worker(activity.Run)
 	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
+	}), containerservice.New(containerservice.Config{
+		Store: s.Store, Directory: s.dir, Issuers: s.issuers, Driver: cluster.IssuerOnly{}, TenantID: s.in.Tenant,
 	})}
 	providers = append(providers, resources.New(resources.Config{
 		Store: s.Store, TenantID: s.in.Tenant, TenantName: tenantName, Domain: ownerDomain, Providers: providers,
