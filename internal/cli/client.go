@@ -100,6 +100,10 @@ func (s *session) sendOnce(ctx context.Context, r request) (*answer, error) {
 		return nil, err
 	}
 	resp, err := client.Do(req)
+	if unknown := (x509.UnknownAuthorityError{}); err != nil && s.onlyLocal && errors.As(err, &unknown) {
+		s.allRoots, s.client = true, nil // a name that the local server doesn't own
+		return s.sendOnce(ctx, r)
+	}
 	if err != nil {
 		return nil, s.unreachable(err, req.URL)
 	}
@@ -266,11 +270,17 @@ func (s *session) direct(host string) bool {
 
 // roots are the trusted authorities: those of REQUESTS_CA_BUNDLE,
 // SSL_CERT_FILE or CURL_CA_BUNDLE, else the system's; and the local server's.
+// Where its proxy is the way out, its authority alone is tried first, since
+// reading a whole bundle takes longer than most requests.
 func (s *session) roots() (*x509.CertPool, error) {
 	get := s.env.Getenv
 	bundle := firstNonEmpty(get("REQUESTS_CA_BUNDLE"), get("SSL_CERT_FILE"), get("CURL_CA_BUNDLE"))
-	local := s.local().CA
-	if bundle == "" && local == "" {
+	local := s.local()
+	proxy := firstNonEmpty(get("HTTPS_PROXY"), get("https_proxy"), local.Proxy)
+	if s.onlyLocal = local.OwnCA != "" && proxy == local.Proxy && !s.allRoots; s.onlyLocal {
+		return poolOf(x509.NewCertPool(), local.OwnCA)
+	}
+	if bundle == "" && local.CA == "" {
 		return nil, nil // the system's
 	}
 	pool := x509.NewCertPool()
@@ -279,7 +289,12 @@ func (s *session) roots() (*x509.CertPool, error) {
 			pool = system
 		}
 	}
-	for _, path := range []string{bundle, local} {
+	return poolOf(pool, bundle, local.CA)
+}
+
+// poolOf adds the certificates of PEM files; an empty path is none.
+func poolOf(pool *x509.CertPool, paths ...string) (*x509.CertPool, error) {
+	for _, path := range paths {
 		if path == "" {
 			continue
 		}

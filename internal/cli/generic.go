@@ -177,6 +177,8 @@ func (c *call) setPath(o object, pair string) error {
 			return err
 		}
 		t[i] = val
+	default:
+		return failf("Couldn't set '%s': its parent is neither an object nor a list.", last)
 	}
 	return nil
 }

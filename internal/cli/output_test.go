@@ -53,7 +53,7 @@ func TestPrint(t *testing.T) {
 		{"table without a query", `[{"name":"a","id":"i","type":"t","z":{"q":1},"location":"l"}]`, "", "table", "Location  Name\n--------  ----\nl         a\n"},
 		{"yaml", `{"b":[1,"1",null],"a":{"x":true},"n":12345678901234567890}`, "", "yaml", "a:\n  x: true\nb:\n- 1\n- \"1\"\n- null\nn: 12345678901234567890\n"},
 		{"literals without quotes", list, "[?name==`b`].n", "tsv", "1\n"},
-		{"and those in other quotes stay", `{"a":"`+"`x`"+`"}`, "a=='`x`'", "json", "true\n"},
+		{"and those in other quotes stay", `{"a":"` + "`x`" + `"}`, "a=='`x`'", "json", "true\n"},
 		{"none", list, "", "none", ""},
 		{"the group is added", `{"id":"/subscriptions/s/resourceGroups/G/providers/a/b/c"}`, "resourceGroup", "tsv", "G\n"},
 		{"but not to a group", `{"id":"/subscriptions/s/resourceGroups/G"}`, "resourceGroup", "tsv", ""},

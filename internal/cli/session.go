@@ -21,6 +21,9 @@ type session struct {
 	client  *http.Client
 	tokens  *tokenCache
 	running *endpointFile // nil: not looked up; empty: none
+
+	onlyLocal bool // the client trusts the local server's authority alone
+	allRoots  bool // that was not enough
 }
 
 func newSession(env Env) *session {
@@ -69,7 +72,8 @@ func (s *session) config() configView {
 // endpointFile says where the server on this machine listens.
 type endpointFile struct {
 	Proxy string `json:"proxy"` // URL of its CONNECT proxy
-	CA    string `json:"ca"`    // PEM file
+	CA    string `json:"ca"`    // PEM file of all trusted authorities
+	OwnCA string `json:"ownCA"` // PEM file of its own authority alone
 }
 
 // local is the server on this machine; empty when none says that it runs.
