@@ -2,7 +2,6 @@ package containerservice_test
 
 import (
 	"context"
-	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/providers/containerservice"
+	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/seal"
 	"lazurite.dev/internal/store"
 )
@@ -70,4 +70,11 @@ func TestContract(t *testing.T) {
 	)
 }
 
-var _ = http.StatusOK
+func mustRID(t *testing.T, s string) rid.ID {
+	t.Helper()
+	id, err := rid.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}

@@ -200,8 +200,8 @@ func (s *service) refusedPool(name string, p Pool) error {
 		{"hostGroupID", is("hostGroupID"), noNodes},
 		{"nodePublicIPPrefixID", is("nodePublicIPPrefixID"), noNodes},
 		{"workloadRuntime", !oneOf(runtime, "", "OCIContainer"), noPods},
-		{"networkProfile", any1(p["networkProfile"]), noNodes},
-		{"securityProfile", any1(p["securityProfile"]), noNodes},
+		{"networkProfile", isOn(p["networkProfile"]), noNodes},
+		{"securityProfile", isOn(p["securityProfile"]), noNodes},
 	} {
 		if r.asked {
 			return s.unsupported(fmt.Sprintf("agentPoolProfiles['%s'].%s", name, r.path), r.why)
@@ -210,12 +210,12 @@ func (s *service) refusedPool(name string, p Pool) error {
 	return nil
 }
 
-// any1 reports whether anything in v is set: not false, null, empty or a list of nothing.
-func any1(v any) bool {
+// isOn reports whether anything in v is turned on: true, or a list of something.
+func isOn(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
 		for _, x := range v {
-			if any1(x) {
+			if isOn(x) {
 				return true
 			}
 		}
@@ -223,6 +223,6 @@ func any1(v any) bool {
 	case []any:
 		return len(v) > 0
 	default:
-		return v != nil && v != false && v != "" && v != "Disabled"
+		return v == true
 	}
 }
