@@ -185,7 +185,10 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 			return both(old, next, func(o, n *Resource[P]) error { return k.Put(ctx, o, n) })
 		}
 	}
-	r.del, r.read = one(k.Delete), one(k.Read)
+	r.del = one(k.Delete)
+	if k.Read != nil {
+		r.read = one(k.Read)
+	}
 	r.list = k.lister()
 	k.virtual(&r)
 	for name, run := range k.Actions {

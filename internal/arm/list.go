@@ -1,7 +1,9 @@
 package arm
 
 import (
+	"context"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -10,6 +12,8 @@ import (
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/odata"
 	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/trace"
 )
 
 // pageSize is how many resources one answer lists. Source: ARM list
@@ -50,12 +54,16 @@ func (h *Handler) collection(c *call) error {
 	if err != nil {
 		return err
 	}
+	p := &pager{scope: c.scope, typ: rt.Type, keep: keep, route: rt}
 	if keep == nil {
-		if keep, err = genericFilter(filter); err != nil {
+		if p.keep, err = genericFilter(filter); err != nil {
 			return err
 		}
+		if expr, err := odata.Parse(filter); err == nil {
+			p.named(expr)
+		}
 	}
-	return h.page(c, &pager{scope: c.scope, typ: rt.Type, keep: keep, route: rt}, nil)
+	return h.page(c, p, nil)
 }
 
 // question serves a type that has answers in place of resources.
@@ -93,6 +101,7 @@ type pager struct {
 	keep   func(*Envelope) (bool, error)
 	route  *Route
 	expand []string
+	name   string // in lower case; "" is any
 }
 
 // page answers with one page: of fixed when the route lists by itself, else of
@@ -115,8 +124,8 @@ func (h *Handler) page(c *call, p *pager, fixed []*Envelope) error {
 			out = append(out, e.summary(p.expand))
 			continue
 		}
-		e = e.clone()
-		if err := p.route.read(c.ctx, e); err != nil {
+		e, err := p.route.shown(c.ctx, e)
+		if err != nil {
 			return err
 		}
 		out = append(out, e.wire(p.expand))
@@ -167,22 +176,31 @@ func cutPage(list []*Envelope, after string, top int) ([]*Envelope, bool) {
 // scan reads from the store until a page is full or nothing is left. What the
 // caller may not read is left out.
 func (h *Handler) scan(c *call, p *pager, after string, top int) (items []*Envelope, more bool, err error) {
-	all, err := h.cfg.Authorizer.Check(c.ctx, c.caller.ObjectID, c.action, false, c.scope)
+	ctx := trace.Without(c.ctx)
+	all, err := h.cfg.Authorizer.Check(ctx, c.caller.ObjectID, c.action, false, c.scope)
 	if err != nil {
 		return nil, false, err
 	}
+	q := store.Query{Prefix: strings.TrimSuffix(docKey(p.scope), "/") + "/", Kind: strings.ToLower(p.typ), Limit: min(top+1, pageSize)}
+	if after != "" {
+		q.After = KeyPrefix + strings.ToLower(after)
+	}
 	for {
-		list, err := h.res.List(c.ctx, p.scope, p.typ, after, min(top+1, pageSize))
+		docs, err := h.cfg.Store.List(ctx, q)
 		if err != nil {
-			return nil, false, err
+			return nil, false, fmt.Errorf("list %s under %s: %w", p.typ, p.scope, err)
 		}
-		for _, e := range list {
-			after = e.ID
-			ok, err := h.visible(c, p, e, all.Allowed)
+		for _, d := range docs {
+			if p.name != "" && !strings.HasSuffix(d.Key, "/"+p.name) {
+				continue
+			}
+			e, err := DecodeEnvelope(d)
 			if err != nil {
 				return nil, false, err
 			}
-			if !ok {
+			if ok, err := h.visible(ctx, c, p, e, all.Allowed); err != nil {
+				return nil, false, err
+			} else if !ok {
 				continue
 			}
 			if len(items) == top {
@@ -190,17 +208,18 @@ func (h *Handler) scan(c *call, p *pager, after string, top int) (items []*Envel
 			}
 			items = append(items, e)
 		}
-		if len(list) < min(top+1, pageSize) {
+		if len(docs) < q.Limit {
 			return items, false, nil
 		}
+		q.After = docs[len(docs)-1].Key
+		q.Limit = pageSize // few are visible: read on in larger steps
 	}
 }
 
-func (h *Handler) visible(c *call, p *pager, e *Envelope, all bool) (bool, error) {
-	id := e.RID()
+func (h *Handler) visible(ctx context.Context, c *call, p *pager, e *Envelope, all bool) (bool, error) {
 	if p.mixed {
 		rt := h.routes[strings.ToLower(e.Type)]
-		if rt == nil || !rt.Tracked || id.Namespace() == "" {
+		if rt == nil || !rt.Tracked || rt.Type == rid.TypeResourceGroup {
 			return false, nil
 		}
 	}
@@ -212,7 +231,7 @@ func (h *Handler) visible(c *call, p *pager, e *Envelope, all bool) (bool, error
 	if all {
 		return true, nil
 	}
-	d, err := h.cfg.Authorizer.Check(c.ctx, c.caller.ObjectID, e.Type+"/read", false, id)
+	d, err := h.cfg.Authorizer.Check(ctx, c.caller.ObjectID, e.Type+"/read", false, e.RID())
 	return d.Allowed, err
 }
 
@@ -307,6 +326,13 @@ func (p *pager) narrow(filter string) {
 		}
 	}
 	p.typ, _ = expr.Required("resourceType")
+	p.named(expr)
+}
+
+// named lets a filter that demands a name skip the others unread.
+func (p *pager) named(expr *odata.Expr) {
+	name, _ := expr.Required("name")
+	p.name = strings.ToLower(name)
 }
 
 // FilterBy is for List hooks that filter on named fields only.

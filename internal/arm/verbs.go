@@ -52,8 +52,8 @@ func (h *Handler) lookup(c *call) (*Envelope, error) {
 
 // render answers with the resource.
 func (h *Handler) render(c *call, status int, e *Envelope) error {
-	e = e.clone()
-	if err := c.route.read(c.ctx, e); err != nil {
+	e, err := c.route.shown(c.ctx, e)
+	if err != nil {
 		return err
 	}
 	if e.rev != 0 {
@@ -61,6 +61,15 @@ func (h *Handler) render(c *call, status int, e *Envelope) error {
 	}
 	writeJSON(c.w, status, e.wire(nil))
 	return nil
+}
+
+// shown is e with what the type's Read hook computes.
+func (r *Route) shown(ctx context.Context, e *Envelope) (*Envelope, error) {
+	if r.read == nil {
+		return e, nil
+	}
+	e = e.clone()
+	return e, r.read(ctx, e)
 }
 
 func (h *Handler) perform(c *call) error {

@@ -57,6 +57,12 @@ func With(ctx context.Context) (context.Context, *Log) {
 	return context.WithValue(ctx, key{}, l), l
 }
 
+// Without is ctx whose decisions are not recorded: for those that only choose
+// what a list shows.
+func Without(ctx context.Context) context.Context {
+	return context.WithValue(ctx, key{}, (*Log)(nil))
+}
+
 // From is the Log of ctx, nil when nobody collects.
 func From(ctx context.Context) *Log {
 	l, _ := ctx.Value(key{}).(*Log)
