@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 
 	"lazurite.dev/internal/apierr"
@@ -370,3 +371,17 @@ func (r *Route) LocationOptional() bool { return r.noLocation }
 
 // ReadOnlyPaths are the properties that clients cannot set.
 func (r *Route) ReadOnlyPaths() []string { return r.readOnly }
+
+// Operations are the RBAC actions that requests on the type ask for.
+func (r *Route) Operations() []string {
+	list := []string{r.Type + "/read"}
+	if !r.noPut {
+		list = append(list, r.Type+"/write", r.Type+"/delete")
+	}
+	var acts []string
+	for _, a := range r.actions {
+		acts = append(acts, r.Type+"/"+a.name+"/action")
+	}
+	slices.Sort(acts)
+	return append(list, acts...)
+}

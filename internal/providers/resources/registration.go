@@ -40,6 +40,7 @@ func (s *service) registration() []arm.Endpoint {
 	return []arm.Endpoint{
 		end(http.MethodGet, "/providers", "", s.listProviders),
 		end(http.MethodGet, "/providers/{namespace}", "", s.getProvider),
+		{Method: http.MethodGet, Path: "/providers/{namespace}/operations", Handle: s.operations}, // any api-version: each provider has its own
 		end(http.MethodGet, sub+"/providers", "Microsoft.Resources/subscriptions/providers/read", s.listProviders),
 		end(http.MethodGet, sub+"/providers/{namespace}", "Microsoft.Resources/subscriptions/providers/read", s.getProvider),
 		end(http.MethodPost, sub+"/providers/{namespace}/register", "", s.setRegistration(registered)),
@@ -66,6 +67,25 @@ func (s *service) getProvider(ctx context.Context, r *arm.Request) (*arm.Respons
 	}
 	m, err := s.wire(ctx, r.Params["subscriptionId"], p)
 	return &arm.Response{Body: m}, err
+}
+
+// operations is "Operations - List", which every provider has.
+func (s *service) operations(_ context.Context, r *arm.Request) (*arm.Response, error) {
+	p, err := s.provider(r.Params["namespace"])
+	if err != nil {
+		return nil, err
+	}
+	var out []any
+	for _, rt := range p.Routes {
+		_, typ, _ := strings.Cut(rt.Type, "/")
+		for _, op := range rt.Operations() {
+			verb := strings.TrimPrefix(op, rt.Type+"/")
+			out = append(out, map[string]any{"name": op, "isDataAction": false, "display": map[string]any{
+				"provider": p.Namespace, "resource": typ, "operation": verb, "description": verb + " of " + typ,
+			}})
+		}
+	}
+	return list(out), nil
 }
 
 func (s *service) provider(ns string) (arm.Provider, error) {

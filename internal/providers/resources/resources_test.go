@@ -232,6 +232,9 @@ func TestProviders(t *testing.T) {
 		t.Errorf("got %s", list.Raw)
 	}
 	p.Want(http.StatusOK, "GET", "/providers/Microsoft.Resources"+v, "")
+	if got := p.Want(http.StatusOK, "GET", "/providers/Contoso.Shop/operations?api-version=2024-01-01", ""); !strings.Contains(string(got.Raw), `"Contoso.Shop/things/delete"`) {
+		t.Errorf("got %s", got.Raw)
+	}
 	p.WantError(http.StatusNotFound, "InvalidResourceNamespace", "GET", armtest.Base+"/providers/Contoso.Absent"+v, "")
 
 	thing := p.Group("g") + "/providers/Contoso.Shop/things/t?api-version=2024-01-01"
