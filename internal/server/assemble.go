@@ -268,7 +268,7 @@ func (s *system) keyVault(context.Context) error {
 	s.planes[KeyVault] = vaultdata.NewPlane(vaultdata.PlaneConfig{
 		Gate: s.gate(), Names: names, Objects: objects, Groups: s.dir.Principals, Families: families,
 	})
-	s.out.Surfaces[KeyVault] = web.Surface{Handler: s.planes[KeyVault], IDs: web.KeyVault, MaxBody: 1 << 20}
+	s.out.Surfaces[KeyVault] = web.Surface{Handler: s.planes[KeyVault], IDs: web.KeyVault, MaxBody: vaultdata.MaxBody}
 	return nil
 }
 

@@ -377,6 +377,6 @@ func x509OfCert(c *x509.Certificate) *X509Props {
 		}
 	}
 	slices.Sort(x.KeyUsage)
-	x.ValidityMonths = max(1, int(c.NotAfter.Sub(c.NotBefore).Hours()/24/30.4+0.5))
+	x.ValidityMonths = min(max(1, int(c.NotAfter.Sub(c.NotBefore).Hours()/24/30.4+0.5)), maxValidityMonths)
 	return x
 }

@@ -257,7 +257,7 @@ func TestCert_CancelAndDeletePending(t *testing.T) {
 func TestCert_Import(t *testing.T) {
 	b, v := open(t), vault("u1")
 	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "imported"}, DNSNames: []string{"x.example"}, NotBefore: time.Now(), NotAfter: time.Now().AddDate(1, 0, 0)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "imported"}, DNSNames: []string{"x.example"}, NotBefore: time.Now(), NotAfter: time.Now().AddDate(200, 0, 0)}
 	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key))
 	leaf := must[*x509.Certificate](t)(x509.ParseCertificate(der))
 	p8 := must[[]byte](t)(x509.MarshalPKCS8PrivateKey(key))

@@ -9,11 +9,10 @@ import (
 	"lazurite.dev/internal/gate"
 )
 
-// The largest bodies in bytes.
-const (
-	bodySmall  = 256 << 10
-	bodyBackup = 64 << 20
-)
+// MaxBody is the largest body in bytes that any operation takes: a backup.
+const MaxBody = 64 << 20
+
+const bodySmall = 256 << 10
 
 // call is a gate.Call with what operations of a vault use.
 type call struct {
@@ -164,7 +163,7 @@ func (p *plane) secretOps() []op {
 	update := secret(withVersion(o.UpdateSecret))
 	return []op{
 		{"GET", "/secrets", "secrets/readMetadata/action", "secrets/list", 0, listAll(o.ListSecrets)},
-		{"POST", "/secrets/restore", "secrets/restore/action", "secrets/restore", bodyBackup, secret(vaultWide(o.RestoreSecret))},
+		{"POST", "/secrets/restore", "secrets/restore/action", "secrets/restore", MaxBody, secret(vaultWide(o.RestoreSecret))},
 		{"GET", "/secrets/{name}/versions", "secrets/readMetadata/action", "secrets/list", 0, listVersions(o.ListSecretVersions)},
 		{"POST", "/secrets/{name}/backup", "secrets/backup/action", "secrets/backup", 0, object(o.BackupSecret)},
 		{"PUT", "/secrets/{name}", "secrets/setSecret/action", "secrets/set", 0, secret(with(o.SetSecret))},
@@ -185,7 +184,7 @@ func (p *plane) keyOps() []op {
 	o := p.Objects
 	rows := []op{
 		{"GET", "/keys", "keys/read", "keys/list", 0, listAll(o.ListKeys)},
-		{"POST", "/keys/restore", "keys/restore/action", "keys/restore", bodyBackup, vaultWide(o.RestoreKey)},
+		{"POST", "/keys/restore", "keys/restore/action", "keys/restore", MaxBody, vaultWide(o.RestoreKey)},
 		{"POST", "/rng", "keys/read", "keys/get", 0, vaultWide(func(_ context.Context, _ *Vault, in *struct {
 			Count int `json:"count"`
 		}) (*Blob, error) {
@@ -263,7 +262,7 @@ func (p *plane) certOps() []op {
 	update := withVersion(o.UpdateCert)
 	return append([]op{
 		{"GET", "/certificates", "certificates/read", "certificates/list", 0, listCerts(o.ListCerts)},
-		{"POST", "/certificates/restore", "certificates/restore/action", "certificates/restore", bodyBackup, vaultWide(o.RestoreCert)},
+		{"POST", "/certificates/restore", "certificates/restore/action", "certificates/restore", MaxBody, vaultWide(o.RestoreCert)},
 		{"GET", "/certificates/issuers", "certificatecas/read", "certificates/listissuers", 0, listAll(o.ListIssuers)},
 		{"GET", "/certificates/issuers/{issuer}", "certificatecas/read", "certificates/getissuers", 0, byIssuer(o.GetIssuer)},
 		{"PUT", "/certificates/issuers/{issuer}", "certificatecas/write", "certificates/setissuers", 0, issuer(false)},
