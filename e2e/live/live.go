@@ -42,7 +42,7 @@ func Start() (*Cloud, error) {
 	if err := os.Mkdir(c.path("home"), 0o700); err != nil {
 		return c, err
 	}
-	c.env = append(Clean(os.Environ()), "HOME="+c.path("home"), "LAZ_HOME="+c.path("laz"))
+	c.env = append(Clean(os.Environ()), "HOME="+c.path("home"), "LAZ_HOME="+c.path("state"))
 	if _, err := c.Laz("up", "-d", "--offline", "--port", "0"); err != nil {
 		return c, fmt.Errorf("starting: %w", err)
 	}
@@ -84,7 +84,7 @@ func Clean(env []string) []string {
 func (c *Cloud) path(name string) string { return filepath.Join(c.Dir, name) }
 
 // Home is the state folder.
-func (c *Cloud) Home() string { return c.path("laz") }
+func (c *Cloud) Home() string { return c.path("state") }
 
 // Stop stops the server and removes its folder.
 func (c *Cloud) Stop() error {
