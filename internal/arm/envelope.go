@@ -106,7 +106,10 @@ func (e *Envelope) wire(expand []string) map[string]any {
 		case "changedtime":
 			m["changedTime"] = e.System.LastModifiedAt
 		case "provisioningstate":
-			m["provisioningState"] = e.State()
+			m["provisioningState"] = "Succeeded" // also of types that show none
+			if s := e.State(); s != "" {
+				m["provisioningState"] = s
+			}
 		}
 	}
 	return m

@@ -487,7 +487,7 @@ func stamp(e *Envelope, c *call) {
 	if c.caller.AppOnly {
 		typ = "Application"
 	}
-	now := time.Now().UTC()
+	now := time.Now().UTC().Truncate(100 * time.Nanosecond) // as Azure shows times
 	if c.old == nil {
 		e.System.CreatedBy, e.System.CreatedByType, e.System.CreatedAt = c.caller.Display(), typ, now
 	}
