@@ -27,6 +27,10 @@ func (s *system) serviceAccountToken(ctx context.Context, r TokenRequest) (Token
 	if err != nil {
 		return TokenAnswer{}, err
 	}
+	if power, _ := c.Properties["powerState"].(map[string]any); power["code"] == "Stopped" {
+		return TokenAnswer{}, apierr.New(apierr.Conflict, "ClusterStopped",
+			"The cluster '%s' is stopped and gives no tokens. Start it: az aks start --name %s --resource-group %s", c.Name, c.Name, c.RID().ResourceGroup())
+	}
 	t, err := s.issuers.Token(ctx, cluster.Request{
 		Cluster: c.ID, Namespace: r.Namespace, ServiceAccount: r.Name, Audience: r.Audience,
 		Lifetime: time.Duration(r.ExpirationSeconds) * time.Second,
@@ -135,10 +139,10 @@ func (s *system) pick(ctx context.Context, typ, word, name, create string) (*arm
 }
 
 func (s *system) list(ctx context.Context, typ string) ([]*arm.Envelope, error) {
-	res, sub := arm.Resources{Store: s.Store}, rid.MustParse("/subscriptions/"+s.in.Subscription)
+	res := arm.Resources{Store: s.Store}
 	var all []*arm.Envelope
 	for after := ""; ; after = all[len(all)-1].ID {
-		page, err := res.List(ctx, sub, typ, after, 1000)
+		page, err := res.List(ctx, rid.ID{}, typ, after, 1000)
 		if err != nil {
 			return nil, fmt.Errorf("looking for it: %w", err)
 		}
