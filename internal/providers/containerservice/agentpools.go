@@ -315,8 +315,8 @@ func (s *service) checkPools(ctx context.Context, old, next *resource) error {
 	for name := range was {
 		if !seen[name] {
 			return apierr.New(apierr.BadRequest, "OperationNotAllowed",
-				"The agent pool '%s' is missing in agentPoolProfiles. A pool is removed with: az aks nodepool delete --resource-group %s --cluster-name %s --name %s.",
-				name, next.ID.ResourceGroup(), next.ID.Name(), name).WithTarget("properties.agentPoolProfiles")
+				"The agent pool '%s' is missing in agentPoolProfiles. A pool is removed by itself: az resource delete --ids %s",
+				name, next.ID.Child("agentPools", name)).WithTarget("properties.agentPoolProfiles")
 		}
 	}
 	if systems == 0 {

@@ -74,8 +74,12 @@ func readVersion(s string) (release, error) {
 }
 
 func badVersion(s string) error {
+	var known []string
+	for _, r := range releases() {
+		known = append(known, r.String())
+	}
 	return apierr.New(apierr.BadRequest, "K8sVersionNotSupported",
-		"The Kubernetes version '%s' is not supported. Please use [az aks get-versions] command to get the supported version list in this region.", s).
+		"The Kubernetes version '%s' is not supported. The offered versions are %s; older ones are taken too.", s, strings.Join(known, ", ")).
 		WithTarget("properties.kubernetesVersion")
 }
 
