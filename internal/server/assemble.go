@@ -242,9 +242,13 @@ func (s *system) gate() gate.Config {
 	return gate.Config{Verifier: s.tokens, Authorizer: s.policy, Recorder: s.refusals}
 }
 
-func (s *system) keyVault(context.Context) error {
+func (s *system) keyVault(ctx context.Context) error {
 	objects := vaultdata.New(vaultdata.Config{Store: s.Store, Sealer: s.keyring})
-	names := &keyvault.Registry{Store: s.Store}
+	names, err := keyvault.OpenRegistry(ctx, s.Store)
+	if err != nil {
+		return err
+	}
+	s.ends(names.Close)
 	s.vaults = keyvault.New(keyvault.Config{
 		Store: s.Store, Authorizer: s.policy, TenantID: s.in.Tenant,
 		URI: func(name string) string { return s.Config.URL(KeyVault, strings.ToLower(name)) },

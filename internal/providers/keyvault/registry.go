@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,45 +47,38 @@ const (
 	writeAttempts = 20
 )
 
-// Registry reads and writes the records. It keeps those it has read decoded
-// and asks the store only for their revision.
+// Registry reads and writes the records.
 type Registry struct {
 	Store store.Store
 
-	mu    sync.RWMutex // guards cache
-	cache map[string]*Record
+	mirror *store.Mirror[*Record] // nil: every read asks the store
 }
 
-// maxCached bounds the decoded records kept in memory.
-const maxCached = 4096
+// maxStale is how old the mirror may be before reads ask the store instead: a
+// change made through another replica counts within this time.
+const maxStale = time.Second
+
+// OpenRegistry makes a Registry that keeps the records in memory, for the data
+// plane, which asks for one with every request. Close ends it.
+func OpenRegistry(ctx context.Context, s store.Store) (*Registry, error) {
+	m, err := store.NewMirror(ctx, s, recordPrefix, decodeRecord, maxStale)
+	if err != nil {
+		return nil, fmt.Errorf("open vault names: %w", err)
+	}
+	return &Registry{Store: s, mirror: m}, nil
+}
+
+// Close ends the mirror of a Registry that OpenRegistry made; reads still work.
+func (g *Registry) Close() { g.mirror.Close() }
 
 // Get gives the record of a vault's name, nil where the name is free. The
 // record is shared: it must not be changed.
 func (g *Registry) Get(ctx context.Context, name string) (*Record, error) {
-	key := recordPrefix + lower(name)
-	d, err := g.Store.Get(ctx, key)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read vault name: %w", err)
-	}
-	g.mu.RLock()
-	r := g.cache[key]
-	g.mu.RUnlock()
-	if r != nil && r.rev == d.Rev {
+	if g.mirror != nil && g.mirror.Fresh() == nil {
+		r, _ := g.mirror.Get(recordPrefix + lower(name))
 		return r, nil
 	}
-	if r, err = decodeRecord(d); err != nil {
-		return nil, err
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.cache == nil || len(g.cache) >= maxCached {
-		g.cache = map[string]*Record{}
-	}
-	g.cache[key] = r
-	return r, nil
+	return g.fresh(ctx, name)
 }
 
 func decodeRecord(d store.Doc) (*Record, error) {

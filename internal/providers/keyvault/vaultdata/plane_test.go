@@ -73,8 +73,13 @@ func newSite(t testing.TB) *site {
 	s.arm = armtest.New(t, func(st store.Store) []arm.Provider {
 		ring := seal.NewKeyring(st, root)
 		objects := vaultdata.New(vaultdata.Config{Store: st, Sealer: ring})
+		names, err := keyvault.OpenRegistry(t.Context(), st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(names.Close)
 		s.data = vaultdata.NewPlane(vaultdata.PlaneConfig{
-			Gate: gate.Config{Verifier: s.check, Authorizer: s.check}, Names: &keyvault.Registry{Store: st}, Objects: objects,
+			Gate: gate.Config{Verifier: s.check, Authorizer: s.check}, Names: names, Objects: objects,
 			Groups: func(oid string) []string { return []string{oid, "group-of-" + oid} },
 			Families: []vaultdata.Family{
 				{Suffix: ".vault.azure.net", Authority: "https://login.microsoftonline.com", Resource: "https://vault.azure.net"},
