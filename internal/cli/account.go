@@ -178,7 +178,11 @@ func accountLocations() *command {
 			if c.flag("include-extended-locations") {
 				q = []string{"includeExtendedLocations", "true"}
 			}
-			return m.list(ctx, m.subPath+"/locations", "2022-12-01", q...)
+			l, err := m.list(ctx, m.subPath+"/locations", "2022-12-01", q...)
+			return each(l, func(v any) any {
+				withNulls(at(v, "metadata"), "geographyGroup", "latitude", "longitude", "pairedRegion", "physicalLocation", "regionCategory", "regionType")
+				return withNulls(v, "subscriptionId")
+			}), err
 		}}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -247,13 +248,14 @@ func checkValues(a arg, vals []string) ([]string, error) {
 		case a.kind == boolean:
 			b, ok := parseBool(v)
 			if !ok {
-				return nil, usagef("'%s' is not a valid value for '%s'. Allowed values: false, true.", v, a.title())
+				return nil, &failure{status: exitUsage, ofCommand: true, msg: fmt.Sprintf("'%s' is not a valid value for '--%s'. Allowed values: false, true.", v, a.name)}
 			}
 			vals = []string{strconv.FormatBool(b)}
 		case len(a.choices) > 0:
 			j := slices.IndexFunc(a.choices, func(c string) bool { return strings.EqualFold(c, v) })
 			if j < 0 {
-				return nil, usagef("'%s' is not a valid value for '%s'. Allowed values: %s.", v, "--"+a.name, strings.Join(a.choices, ", "))
+				return nil, &failure{status: exitUsage, ofCommand: true,
+					msg: fmt.Sprintf("'%s' is not a valid value for '--%s'. Allowed values: %s.", v, a.name, strings.Join(a.choices, ", "))}
 			}
 			vals[i] = a.choices[j]
 		}
@@ -300,16 +302,25 @@ func (p *parser) extra(args []arg) []string {
 	return p.out.stray
 }
 
-// missing checks that all that is needed is there.
+// missing checks that all that is needed is there. Where an id can stand for
+// the parts of a name, that is said too.
 func (p *parsed) missing(args []arg) error {
-	var names []string
+	var names, parts []string
+	ids := false
 	for _, a := range args {
+		ids = ids || a.name == "ids"
 		if a.need && !p.set[a.name] {
 			names = append(names, a.title())
+			if a.part != "" {
+				parts = append(parts, "--"+a.name)
+			}
 		}
 	}
 	if len(names) == 0 {
 		return nil
+	}
+	if ids && len(parts) == len(names) {
+		return usagef("(%s | --ids) are required", strings.Join(parts, " "))
 	}
 	return usagef("the following arguments are required: %s", strings.Join(names, ", "))
 }

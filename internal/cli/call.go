@@ -36,6 +36,9 @@ func newCall(env Env, cmd *command, tokens []string) (*call, error) {
 		return c, nil
 	}
 	if err != nil {
+		if f, ok := errors.AsType[*failure](err); ok && f.ofCommand {
+			f.msg = "az " + cmd.path + ": " + f.msg
+		}
 		return nil, withHint(err, "Usage: %s %s --help", env.Program, cmd.path)
 	}
 	for _, a := range opts {
@@ -229,7 +232,8 @@ func (c *call) confirm(question string) error {
 		return nil
 	}
 	if !c.stdinIsTerminal() {
-		return usagef("Unable to prompt for confirmation as no tty available. Use --yes.")
+		c.warn("WARNING: Unable to prompt for confirmation as no tty available. Use --yes.")
+		return failf("Operation cancelled.")
 	}
 	fmt.Fprintf(c.env.Stderr, "%s (y/n): ", question)
 	line, err := bufio.NewReader(c.env.Stdin).ReadString('\n')

@@ -136,9 +136,9 @@ func withoutCommand(env Env, words []string, used int, rest []string, err error)
 	if !wantsHelp && len(rest) > 0 && len(words) == 0 {
 		return fail(env, usagef("unrecognized arguments: %s", strings.Join(rest, " ")))
 	}
-	writeGroupHelp(env, words)
 	if wantsHelp || len(words) == 0 {
+		writeGroupHelp(env, words)
 		return exitOK
 	}
-	return fail(env, usagef("the following arguments are required: _subcommand"))
+	return fail(env, withHint(usagef("the following arguments are required: _subcommand"), "See what there is: %s %s --help", env.Program, strings.Join(words, " ")))
 }

@@ -115,7 +115,7 @@ func globals(cmd *command) []arg {
 		flagOpt("debug", "Show every request and answer on stderr, without secrets."),
 		flagOpt("help", "Show this help.").or("-h"),
 		flagOpt("only-show-errors", "Show errors only, no warnings."),
-		opt("output", "Format of the answer.").or("-o").oneOf("json", "jsonc", "none", "table", "tsv", "yaml", "yamlc"),
+		opt("output", "Format of the answer.").or("-o").oneOf("json", "jsonc", "yaml", "yamlc", "table", "tsv", "none"),
 		opt("query", "JMESPath expression that picks from the answer. See http://jmespath.org/"),
 		flagOpt("verbose", "Show more of what is done on stderr."),
 	}

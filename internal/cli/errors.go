@@ -16,6 +16,8 @@ type failure struct {
 	status int
 	msg    string
 	hint   string // a second line: what to do
+
+	ofCommand bool // az names the command before the message
 }
 
 func (f *failure) Error() string { return f.msg }

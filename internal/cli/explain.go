@@ -88,7 +88,8 @@ func explainText(v any) string {
 	}
 	for _, f := range []string{"time", "surface", "who", "what", "outcome", "correlation"} {
 		if s := textAt(v, f); s != "" {
-			fmt.Fprintf(&b, "%-12s %s\n", f, s)
+			s, _, _ = strings.Cut(s, "\n")
+			fmt.Fprintf(&b, "%-12s %s\n", f, strings.TrimSpace(s))
 		}
 	}
 	if a, ok := at(v, "allowed").(bool); ok {

@@ -56,8 +56,7 @@ func groupList() *command {
 
 func groupShow() *command {
 	return &command{path: "group show", short: "Show a resource group.", example: "group show --name myGroup",
-		args:  []arg{groupName()},
-		table: "{Name:name, Location:location, Status:properties.provisioningState}",
+		args: []arg{groupName()},
 		run: func(ctx context.Context, c *call) (any, error) {
 			m, err := c.arm()
 			if err != nil {

@@ -53,8 +53,7 @@ func identityShow() *command {
 
 func identityList() *command {
 	return &command{path: "identity list", short: "List identities.", example: "identity list --resource-group myGroup",
-		args:  []arg{groupFilter()},
-		table: "[].{Name:name, ResourceGroup:resourceGroup, Location:location, ClientId:clientId}",
+		args: []arg{groupFilter()},
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
 			l, err := m.list(ctx, m.listPath(c.text("resource-group"), identityType), identityVersion)
 			return each(l, showIdentity), err

@@ -93,7 +93,6 @@ func federatedShow() *command {
 func federatedList() *command {
 	return &command{path: "identity federated-credential list", short: "List the federated credentials of an identity.",
 		example: "identity federated-credential list --identity-name myIdentity -g myGroup", args: federatedArgs()[1:],
-		table: "[].{Name:name, Issuer:issuer, Subject:subject}",
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
 			path := m.resource(c.text("resource-group"), identityType+"/federatedIdentityCredentials", c.text("identity-name"))
 			l, err := m.list(ctx, path, flexibleVersion)

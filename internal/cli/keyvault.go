@@ -200,7 +200,8 @@ func vaultList() *command {
 				l, err := m.list(ctx, m.listPath(g, vaultType), vaultVersion)
 				return each(l, showVault), err
 			}
-			return m.list(ctx, m.subPath+"/resources", "2015-11-01", "$filter", "resourceType eq '"+vaultType+"'")
+			l, err := m.list(ctx, m.subPath+"/resources", "2015-11-01", "$filter", "resourceType eq '"+vaultType+"'")
+			return each(l, func(v any) any { return withNulls(v, "tags") }), err
 		})}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -52,7 +53,7 @@ func (c *call) print(v any) error {
 		writeJSON(&b, plain(v), 0, c.format == "jsonc" && c.env.IsTerminal(c.env.Stdout))
 		b.WriteByte('\n')
 	default:
-		return usagef("'%s' is not a valid value for '--output'. Allowed values: json, jsonc, none, table, tsv, yaml, yamlc.", c.format)
+		return usagef("'%s' is not a valid value for '--output'. Allowed values: json, jsonc, yaml, yamlc, table, tsv, none.", c.format)
 	}
 	if err != nil {
 		return err
@@ -247,7 +248,8 @@ func (c *call) writeTable(b *bytes.Buffer, v any) error {
 		}
 		lines = append(lines, cells)
 	}
-	if len(lines) == 0 || len(header) == 0 {
+	if len(header) == 0 {
+		b.WriteByte('\n')
 		return nil
 	}
 	writeColumns(b, header, lines)
@@ -311,7 +313,7 @@ func capital(s string) string {
 func writeColumns(b *bytes.Buffer, header []string, lines []map[string]string) {
 	width := make([]int, len(header))
 	for i, h := range header {
-		width[i] = utf8.RuneCountInString(h)
+		width[i] = utf8.RuneCountInString(h) + 2 // as Python's tabulate
 		for _, l := range lines {
 			width[i] = max(width[i], utf8.RuneCountInString(l[h]))
 		}
@@ -359,13 +361,24 @@ func yamlNode(v any) *yaml.Node {
 		}
 		return n
 	case string:
-		n := &yaml.Node{}
-		n.SetString(t)
-		return n
+		return yamlText(t)
 	case nil:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Value: "null"}
 	case bool:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: strconv.FormatBool(t)}
 	}
 	return &yaml.Node{Kind: yaml.ScalarNode, Value: scalar(v, "null", "true", "false")}
+}
+
+// yamlText quotes text as PyYAML does: with single quotes where plain text
+// would be read as something else.
+func yamlText(t string) *yaml.Node {
+	n := &yaml.Node{}
+	n.SetString(t)
+	if n.Style == 0 {
+		if b, err := yaml.Marshal(t); err == nil && b[0] == '"' && strings.IndexFunc(t, unicode.IsControl) < 0 {
+			n.Style = yaml.SingleQuotedStyle
+		}
+	}
+	return n
 }
