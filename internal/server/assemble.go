@@ -249,7 +249,7 @@ func (s *system) keyVault(ctx context.Context) error {
 		return err
 	}
 	s.ends(names.Close)
-	s.vaults = keyvault.New(keyvault.Config{
+	vaults := keyvault.Config{
 		Store: s.Store, Authorizer: s.policy, TenantID: s.in.Tenant,
 		URI: func(name string) string { return s.Config.URL(KeyVault, strings.ToLower(name)) },
 		Destroy: func(ctx context.Context, uid string) error {
@@ -257,6 +257,11 @@ func (s *system) keyVault(ctx context.Context) error {
 		},
 		Rewrap: func(ctx context.Context, uid string) error { return s.keyring.Rewrap(ctx, vaultdata.SealScope(uid)) },
 		Rotate: func(ctx context.Context, uid string) error { return s.keyring.Rotate(ctx, vaultdata.SealScope(uid)) },
+	}
+	s.vaults = keyvault.New(vaults)
+	s.worker(func(ctx context.Context) error {
+		s.sweepVaults(ctx, vaults, objects)
+		return nil
 	})
 	azure, own := *s.Config, *s.Config
 	azure.Names, own.Names = NamesAzure, NamesOwn
@@ -270,10 +275,27 @@ func (s *system) keyVault(ctx context.Context) error {
 		families = append(families, vaultdata.Family{Suffix: "." + bare, Authority: c.URL(Login, ""), Resource: "https://" + host})
 	}
 	s.planes[KeyVault] = vaultdata.NewPlane(vaultdata.PlaneConfig{
-		Gate: s.gate(), Names: names, Objects: objects, Groups: s.dir.Principals, Families: families,
+		Gate: s.gate(), Names: names, Objects: objects, Groups: s.dir.Principals, Families: families, AzureLike: s.Config.AzureLike,
 	})
 	s.out.Surfaces[KeyVault] = web.Surface{Handler: s.planes[KeyVault], IDs: web.KeyVault, MaxBody: vaultdata.MaxBody}
 	return nil
+}
+
+// sweepVaults erases, now and every hour, what was deleted and whose retention
+// has ended.
+func (s *system) sweepVaults(ctx context.Context, vaults keyvault.Config, objects *vaultdata.Objects) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := errors.Join(keyvault.Sweep(ctx, vaults), objects.Sweep(ctx)); err != nil && ctx.Err() == nil {
+			s.Config.Log.Warn("erasing what was deleted", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // counted are the kinds of documents that `laz status` counts.

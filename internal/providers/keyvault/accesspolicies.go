@@ -73,6 +73,9 @@ func (p *provider) editPolicies(ctx context.Context, id rid.ID, op string, list 
 		if err != nil {
 			return nil, err
 		}
+		if e.State() != "Succeeded" {
+			return nil, apierr.New(apierr.Conflict, "Conflict", "The vault '%s' is being changed by another request. Try again.", id.Name())
+		}
 		v, err := arm.View[Properties](e)
 		if err != nil {
 			return nil, err

@@ -49,7 +49,7 @@ type Config struct {
 
 type provider struct {
 	Config
-	names Registry
+	names *Registry
 }
 
 // New makes the provider.
@@ -57,7 +57,7 @@ func New(c Config) arm.Provider {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	p := &provider{Config: c, names: Registry{Store: c.Store}}
+	p := &provider{Config: c, names: &Registry{Store: c.Store}}
 	return arm.Provider{
 		Namespace: Namespace,
 		Routes: []arm.Route{arm.Serve(Namespace, arm.Kind[Properties]{

@@ -18,6 +18,7 @@ const apiv = "?api-version=2024-11-01"
 // world is a management plane with the provider and what it asked to be done.
 type world struct {
 	*armtest.Plane
+	cfg keyvault.Config
 
 	mu        sync.Mutex // guards the rest
 	destroyed []string
@@ -36,7 +37,7 @@ func start(t *testing.T) *world {
 		}
 	}
 	w.Plane = armtest.New(t, func(s store.Store) []arm.Provider {
-		return []arm.Provider{keyvault.New(keyvault.Config{
+		w.cfg = keyvault.Config{
 			Store: s, Authorizer: &armtest.Policy{}, TenantID: armtest.Tenant,
 			URI:     func(name string) string { return "https://" + name + ".vault.azure.net" },
 			Destroy: note(&w.destroyed), Rewrap: note(&w.rewrapped), Rotate: note(&w.rewrapped),
@@ -45,7 +46,8 @@ func start(t *testing.T) *world {
 				defer w.mu.Unlock()
 				return time.Now().Add(w.ahead)
 			},
-		})}
+		}
+		return []arm.Provider{keyvault.New(w.cfg)}
 	}, nil)
 	return w
 }
@@ -215,6 +217,27 @@ func TestVault_PurgeProtectionAndRetention(t *testing.T) {
 	if len(w.destroyed) != 1 {
 		t.Errorf("the old contents were not destroyed: %v", w.destroyed)
 	}
+}
+
+func TestSweep_ErasesWhatIsDue(t *testing.T) {
+	w := start(t)
+	w.Group("g")
+	for name, days := range map[string]string{"due": "7", "notdue": "90"} {
+		w.Want(201, "PUT", vaultPath("g", name)+apiv, body(`"softDeleteRetentionInDays":`+days))
+		w.Want(200, "DELETE", vaultPath("g", name)+apiv, "")
+	}
+	w.Want(201, "PUT", vaultPath("g", "alive")+apiv, body(""))
+	w.mu.Lock()
+	w.ahead = 8 * 24 * time.Hour
+	w.mu.Unlock()
+	if err := keyvault.Sweep(t.Context(), w.cfg); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.destroyed) != 1 {
+		t.Errorf("destroyed %v", w.destroyed)
+	}
+	w.Want(200, "GET", inSub+"/locations/westus2/deletedVaults/notdue"+apiv, "")
+	w.Want(200, "GET", vaultPath("g", "alive")+apiv, "")
 }
 
 func TestVault_GroupDeletionSoftDeletes(t *testing.T) {

@@ -239,6 +239,28 @@ func (p *provider) erase(ctx context.Context, r *Record) error {
 	return nil
 }
 
+// Sweep erases the deleted vaults whose retention has ended, and what an
+// interrupted purge left. c is as for New.
+func Sweep(ctx context.Context, c Config) error {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	p := &provider{Config: c, names: &Registry{Store: c.Store}}
+	return store.All(ctx, c.Store, store.Query{Prefix: recordPrefix, Kind: deletedKind}, func(d store.Doc) error {
+		r, err := decodeRecord(d)
+		if err != nil {
+			return err
+		}
+		if !r.Purging && c.Now().Before(r.Deleted.PurgeAt) {
+			return nil
+		}
+		if err := p.erase(ctx, r); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		return nil // recovered or erased by another meanwhile
+	})
+}
+
 // deletedIn lists the deleted vaults of a subscription.
 func (p *provider) deletedIn(ctx context.Context, subscription string) ([]*Record, error) {
 	var out []*Record

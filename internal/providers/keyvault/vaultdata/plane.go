@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arrival"
@@ -33,11 +34,15 @@ type PlaneConfig struct {
 	Objects  *Objects
 	Groups   func(oid string) []string // a principal's own object id and its groups'
 	Families []Family
+
+	AzureLike bool             // keep Azure's limits of transactions
+	Now       func() time.Time // for them; nil means time.Now
 }
 
 // plane answers the data plane of all vaults.
 type plane struct {
 	PlaneConfig
+	rates rates
 
 	mu      sync.RWMutex // guards targets
 	targets map[string]*resolved
@@ -61,6 +66,9 @@ type target struct {
 
 // NewPlane makes the handler of Key Vault's data plane.
 func NewPlane(c PlaneConfig) http.Handler {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	p := &plane{PlaneConfig: c}
 	var audiences []string
 	for _, f := range c.Families {
@@ -244,11 +252,11 @@ func (p *plane) headers(h http.Header, c *gate.Call) {
 	}
 	h.Set("x-ms-keyvault-region", c.Target.Location)
 	if a := arrival.From(c.Context); a.Client.IsValid() {
-		family := "InterNetworkV6"
+		kind, family := "Ipv6", "InterNetworkV6"
 		if a.Client.Is4() {
-			family = "InterNetwork"
+			kind, family = "Ipv4", "InterNetwork"
 		}
-		h.Set("x-ms-keyvault-network-info", "conn_type=Ipv4;addr="+a.Client.String()+";act_addr_fam="+family+";")
+		h.Set("x-ms-keyvault-network-info", "conn_type="+kind+";addr="+a.Client.String()+";act_addr_fam="+family+";")
 	}
 	if c.APIVersion != "" && !strings.EqualFold(c.APIVersion, askedVersion(c.Request)) {
 		h.Set(servedHeader, c.APIVersion)

@@ -64,7 +64,9 @@ type site struct {
 	from  arrival.Arrival
 }
 
-func newSite(t testing.TB) *site {
+func newSite(t testing.TB) *site { return newSiteWith(t, false) }
+
+func newSiteWith(t testing.TB, azureLike bool) *site {
 	s := &site{t: t, check: &checker{may: map[string]string{}}, from: arrival.Arrival{Client: netip.MustParseAddr("9.9.9.9")}}
 	root, err := seal.OpenFileRoot(filepath.Join(t.TempDir(), "root.json"))
 	if err != nil {
@@ -80,7 +82,8 @@ func newSite(t testing.TB) *site {
 		t.Cleanup(names.Close)
 		s.data = vaultdata.NewPlane(vaultdata.PlaneConfig{
 			Gate: gate.Config{Verifier: s.check, Authorizer: s.check}, Names: names, Objects: objects,
-			Groups: func(oid string) []string { return []string{oid, "group-of-" + oid} },
+			AzureLike: azureLike,
+			Groups:    func(oid string) []string { return []string{oid, "group-of-" + oid} },
 			Families: []vaultdata.Family{
 				{Suffix: ".vault.azure.net", Authority: "https://login.microsoftonline.com", Resource: "https://vault.azure.net"},
 				{Suffix: ".vault.laz.test", Authority: "https://login.laz.test:8443", Resource: "https://vault.laz.test:8443"},
@@ -302,6 +305,22 @@ func TestPlane_WholeLifeOverHTTP(t *testing.T) {
 	s.want(400, "", "me", "PUT", base+"/secrets/s"+v76, `{"value":`)
 	if a = s.do("me", "TRACE", base+"/secrets/s"+v76, ""); a.Status != 405 {
 		t.Errorf("TRACE: %d", a.Status)
+	}
+}
+
+func TestPlane_AzureLikeThrottles(t *testing.T) {
+	s := newSiteWith(t, true)
+	id := s.vault("kvx", `"enableRbacAuthorization":true`)
+	s.check.allow("me", "keys/create/action", id)
+	last := 0
+	for range 21 {
+		a := s.do("me", "POST", "https://kvx.vault.azure.net/keys/k/create"+v76, `{"kty":"EC"}`)
+		if last = a.Status; last == 429 && (a.Text("error", "code") != "Throttled" || a.Header.Get("Retry-After") == "") {
+			t.Errorf("throttled %v %s", a.Header, a.Raw)
+		}
+	}
+	if last != 429 {
+		t.Errorf("the 21st creation in ten seconds got %d", last)
 	}
 }
 

@@ -40,6 +40,9 @@ func (p *plane) operations() []gate.Operation {
 		row := gate.Operation{
 			Method: o.method, Path: o.path, Action: "Microsoft.KeyVault/vaults/" + o.action, Permission: o.permission, Body: o.body,
 			Handle: func(g *gate.Call) (any, error) {
+				if err := p.limit(g, o.path); err != nil {
+					return nil, err
+				}
 				return o.run(&call{Call: g, v: g.Target.Data.(*target).vault, name: g.Params["name"], ver: g.Params["version"]})
 			},
 		}

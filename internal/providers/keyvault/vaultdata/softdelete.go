@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/store"
@@ -82,6 +83,37 @@ func (c *collection[B, X]) erase(ctx context.Context, v *Vault, h *head[B, X]) e
 		return fmt.Errorf("purge %s: %w", c.kind.word, err)
 	}
 	return nil
+}
+
+// Sweep erases the deleted objects of all vaults whose retention has ended, and
+// what an interrupted purge left. Objects are erased without it, too, when they
+// are next asked for.
+func (o *Objects) Sweep(ctx context.Context) error {
+	if err := o.secrets.sweep(ctx); err != nil {
+		return err
+	}
+	if err := o.keys.sweep(ctx); err != nil {
+		return err
+	}
+	return o.certs.sweep(ctx)
+}
+
+func (c *collection[B, X]) sweep(ctx context.Context) error {
+	q := store.Query{Prefix: allVaults, Kind: "keyvault." + c.kind.word + ".deleted"}
+	return store.All(ctx, c.docs, q, func(d store.Doc) error {
+		h, err := c.decode(d)
+		if err != nil {
+			return err
+		}
+		if !c.gone(h) {
+			return nil
+		}
+		uid, _, _ := strings.Cut(strings.TrimPrefix(d.Key, q.Prefix), "/")
+		if err := c.erase(ctx, &Vault{UID: uid}, h); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+		return nil // changed by another meanwhile
+	})
 }
 
 // destroy deletes every document under prefix, each at the revision seen.

@@ -42,14 +42,17 @@ func (v *Vault) base() string { return Prefix(v.UID) }
 // scope names the vault's own sealing key.
 func (v *Vault) scope() string { return SealScope(v.UID) }
 
+// allVaults begins the keys of the documents of all vaults.
+const allVaults = "keyvault/"
+
 // Prefix is that of the keys of all documents of the vault with the uid.
-func Prefix(uid string) string { return "keyvault/" + uid + "/" }
+func Prefix(uid string) string { return allVaults + uid + "/" }
 
 // SealScope is the scope under which the vault with the uid seals its values.
 func SealScope(uid string) string { return "keyvault/" + uid }
 
 // backupScope names the key that seals backups: it outlives any vault.
-func (v *Vault) backupScope() string { return "keyvault-backup/" + v.SubscriptionID }
+func (v *Vault) backupScope() string { return "keyvault-backup/" + lower(v.SubscriptionID) }
 
 // recoveryLevel is the word that attributes carry for the vault's protection.
 func (v *Vault) recoveryLevel() string {

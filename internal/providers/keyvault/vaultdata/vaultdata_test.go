@@ -230,6 +230,29 @@ func TestSecret_PurgedWhenRetentionEnds(t *testing.T) {
 	setSecret(t, b, v, "s", "new")
 }
 
+func TestSweep_ErasesWhatIsDue(t *testing.T) {
+	b, v := open(t), vault("u1")
+	v.RetentionDays = 7
+	for _, name := range []string{"kept", "due"} {
+		setSecret(t, b, v, name, "one")
+		setSecret(t, b, v, name, "two")
+	}
+	createKey(t, b, v, "k", vaultdata.CreateKey{Kty: "EC"})
+	must[*vaultdata.Secret](t)(b.DeleteSecret(t.Context(), v, "due"))
+	must[*vaultdata.KeyBundle](t)(b.DeleteKey(t.Context(), v, "k"))
+	count := func() int {
+		return len(must[[]store.Doc](t)(b.store.List(t.Context(), store.Query{Prefix: vaultdata.Prefix("u1")})))
+	}
+	before := count()
+	if err := b.Sweep(t.Context()); err != nil || count() != before {
+		t.Fatalf("swept too early: %v", err)
+	}
+	b.clock.advance(8 * day)
+	if err := b.Sweep(t.Context()); err != nil || count() != 2 {
+		t.Errorf("left %d documents: %v", count(), err)
+	}
+}
+
 func TestSecret_BackupRestore(t *testing.T) {
 	b, v := open(t), vault("u1")
 	setSecret(t, b, v, "s", "one")
