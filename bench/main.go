@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -44,6 +45,7 @@ func main() {
 	laz := flag.String("laz", "bin/laz", "the laz binary to measure")
 	bare := flag.Bool("bare", false, "be the limit: an idle HTTPS server that does nothing else")
 	quick := flag.Bool("quick", false, "less of everything, to see that it runs")
+	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, policy, million (default all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -51,7 +53,7 @@ func main() {
 	if *bare {
 		err = serveBare(ctx)
 	} else {
-		err = run(ctx, *laz, *quick)
+		err = run(ctx, *laz, *quick, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -60,7 +62,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, laz string, quick bool) (err error) {
+func run(ctx context.Context, laz string, quick bool, only string) (err error) {
 	laz, err = filepath.Abs(laz)
 	if err != nil {
 		return err
@@ -73,12 +75,16 @@ func run(ctx context.Context, laz string, quick bool) (err error) {
 	s := &suite{laz: laz, dir: dir, quick: quick, say: os.Stderr}
 	began := time.Now()
 	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
+		name, what string
+		run        func(context.Context) error
 	}{
-		{"start and memory", s.start}, {"requests", s.requests}, {"policy", s.policy}, {"a million resources", s.million},
+		{"start", "start and memory", s.start}, {"requests", "requests", s.requests},
+		{"policy", "policy", s.policy}, {"million", "a million resources", s.million},
 	} {
-		fmt.Fprintf(s.say, "measuring: %s\n", part.name)
+		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
+			continue
+		}
+		fmt.Fprintf(s.say, "measuring: %s\n", part.what)
 		if err := part.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}

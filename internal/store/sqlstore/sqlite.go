@@ -29,7 +29,7 @@ func OpenSQLite(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dialect: sqlite(), release: release}
+	s := &Store{dialect: sqlite(), release: release, cache: newCache()}
 	if err := s.openSQLite(ctx, path); err != nil {
 		_ = s.shut()
 		return nil, fmt.Errorf("open %s: %w", path, err)

@@ -114,3 +114,81 @@ func TestClose_BesideWriters(t *testing.T) {
 		return true
 	})
 }
+
+// Whoever read a revision reads no older one afterwards, be it from memory or
+// from the file, while others write and delete.
+func TestSQLite_NothingOlderThanWhatWasRead(t *testing.T) {
+	s := openSQLite(t, filepath.Join(t.TempDir(), "laz.db"))
+	var wg, writers sync.WaitGroup
+	var done atomic.Bool
+	for w := range 2 {
+		key := fmt.Sprintf("k/%d", w)
+		writers.Go(func() {
+			for i := range 150 {
+				rev, err := s.Put(t.Context(), store.Doc{Key: key, Value: fmt.Append(nil, i)})
+				if err != nil {
+					t.Errorf("create: %v", err)
+					return
+				}
+				d, err := s.Get(t.Context(), key)
+				if err != nil || d.Rev != rev {
+					t.Errorf("after create %d: got %+v, %v", rev, d, err)
+				}
+				d.Value[0] = 'x' // the caller's own
+				if d, err = s.Get(t.Context(), key); err != nil || string(d.Value) != fmt.Sprint(i) {
+					t.Errorf("again: got %q, %v, want %d", d.Value, err, i)
+				}
+				if err := s.Delete(t.Context(), key, rev); err != nil {
+					t.Errorf("delete: %v", err)
+				}
+				if d, err = s.Get(t.Context(), key); !errors.Is(err, store.ErrNotFound) {
+					t.Errorf("after the deletion: got %+v, %v", d, err)
+				}
+			}
+		})
+		for range 2 {
+			wg.Go(func() {
+				for newest := int64(0); !done.Load(); {
+					docs, err := s.List(t.Context(), store.Query{Prefix: key})
+					if err != nil {
+						t.Errorf("list: %v", err)
+						return
+					}
+					if len(docs) == 1 {
+						newest = max(newest, docs[0].Rev)
+					}
+					if d, err := s.Get(t.Context(), key); err == nil {
+						if d.Rev < newest {
+							t.Errorf("got rev %d after %d", d.Rev, newest)
+						}
+						newest = d.Rev
+					}
+				}
+			})
+		}
+	}
+	writers.Wait()
+	done.Store(true)
+	wg.Wait()
+}
+
+func TestSQLite_MoreDocumentsThanMemoryKeeps(t *testing.T) {
+	s := openSQLite(t, filepath.Join(t.TempDir(), "laz.db"))
+	value := make([]byte, 30<<10)
+	var wg sync.WaitGroup
+	for i := range 300 { // 9 MB
+		wg.Go(func() {
+			if _, err := s.Put(t.Context(), store.Doc{Key: fmt.Sprintf("k/%d", i), Kind: "k", Value: value}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for range 2 {
+		for i := range 300 {
+			if d, err := s.Get(t.Context(), fmt.Sprintf("k/%d", i)); err != nil || len(d.Value) != len(value) || d.Kind != "k" {
+				t.Fatalf("%d: got %d bytes, %v", i, len(d.Value), err)
+			}
+		}
+	}
+}

@@ -33,6 +33,7 @@ type Store struct {
 	writer  *sql.DB
 	q       queries
 	hub     *hub
+	cache   *cache       // nil where other processes write too
 	release func() error // gives up what keeps other processes out
 
 	poke   chan struct{} // asks the poller to look now; holds one
@@ -130,12 +131,26 @@ func (s *Store) Get(ctx context.Context, key string) (store.Doc, error) {
 	if err := doc.Check(); err != nil {
 		return store.Doc{}, err
 	}
-	err := s.q.get.QueryRowContext(s.readCtx(ctx), key).Scan(&doc.Rev, &doc.Kind, &doc.Value)
-	if errors.Is(err, sql.ErrNoRows) {
-		return store.Doc{}, fmt.Errorf("%w: %s", store.ErrNotFound, key)
+	if s.closed.Load() {
+		return store.Doc{}, store.ErrClosed
 	}
-	if err != nil {
+	kept, ok, f := s.cache.get(key)
+	if ok {
+		return found(kept)
+	}
+	err := s.q.get.QueryRowContext(s.readCtx(ctx), key).Scan(&doc.Rev, &doc.Kind, &doc.Value)
+	none := errors.Is(err, sql.ErrNoRows)
+	s.cache.put(f, doc, err == nil || none)
+	if err != nil && !none {
 		return store.Doc{}, s.failed("get "+key, err)
+	}
+	return found(doc)
+}
+
+// found is doc, or ErrNotFound for one without a Rev.
+func found(doc store.Doc) (store.Doc, error) {
+	if doc.Rev == 0 {
+		return store.Doc{}, fmt.Errorf("%w: %s", store.ErrNotFound, doc.Key)
 	}
 	return doc, nil
 }

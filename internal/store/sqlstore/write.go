@@ -111,7 +111,9 @@ func (s *Store) write() {
 		if list == nil {
 			return
 		}
+		s.cache.begin(list)
 		changes, err := s.commit(list)
+		s.cache.end()
 		if err != nil {
 			for _, o := range list {
 				o.err = err
