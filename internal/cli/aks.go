@@ -24,27 +24,55 @@ func clusterPath(c *call, m *management) string {
 	return m.resource(c.text("resource-group"), clusterType, c.text("name"))
 }
 
-// showCluster flattens a cluster and writes the wire's URL and FQDN as az does.
+// showCluster flattens a cluster and writes its names as az does.
 func showCluster(v any) any {
-	out, ok := flatten(v, "aadProfile", "addonProfiles", "agentPoolProfiles", "apiServerAccessProfile", "autoScalerProfile", "autoUpgradeProfile",
-		"azurePortalFqdn", "currentKubernetesVersion", "disableLocalAccounts", "diskEncryptionSetId", "dnsPrefix", "enableRbac", "extendedLocation",
-		"fqdn", "fqdnSubdomain", "httpProxyConfig", "identity", "identityProfile", "kubernetesVersion", "linuxProfile", "networkProfile",
-		"nodeResourceGroup", "oidcIssuerProfile", "podIdentityProfile", "powerState", "privateFqdn", "privateLinkResources", "provisioningState",
-		"publicNetworkAccess", "securityProfile", "servicePrincipalProfile", "sku", "storageProfile", "supportPlan", "systemData", "tags", "windowsProfile").(object)
+	out, ok := plainAcronyms(flatten(v)).(object)
 	if !ok {
 		return v
 	}
-	for wire, name := range map[string]string{"azurePortalFQDN": "azurePortalFqdn", "enableRBAC": "enableRbac", "privateFQDN": "privateFqdn"} {
-		if x, has := out[wire]; has {
-			out[name] = x
-			delete(out, wire)
+	for _, p := range items(out["agentPoolProfiles"]) {
+		withNulls(p, "availabilityZones", "creationData", "enableEncryptionAtHost", "enableUltraSsd", "gpuInstanceProfile", "hostGroupId", "kubeletConfig",
+			"linuxOsConfig", "maxCount", "minCount", "nodeImageVersion", "nodeLabels", "nodePublicIpPrefixId", "nodeTaints", "podSubnetId",
+			"proximityPlacementGroupId", "scaleSetEvictionPolicy", "scaleSetPriority", "spotMaxPrice", "tags", "upgradeSettings", "vnetSubnetId")
+	}
+	return withNulls(out, "aadProfile", "addonProfiles", "agentPoolProfiles", "apiServerAccessProfile", "autoScalerProfile", "autoUpgradeProfile",
+		"azurePortalFqdn", "currentKubernetesVersion", "disableLocalAccounts", "diskEncryptionSetId", "dnsPrefix", "enableRbac", "extendedLocation",
+		"fqdn", "fqdnSubdomain", "httpProxyConfig", "identity", "identityProfile", "kubernetesVersion", "linuxProfile", "networkProfile",
+		"nodeResourceGroup", "oidcIssuerProfile", "podIdentityProfile", "powerState", "privateFqdn", "privateLinkResources", "provisioningState",
+		"publicNetworkAccess", "securityProfile", "servicePrincipalProfile", "sku", "storageProfile", "supportPlan", "systemData", "tags", "windowsProfile")
+}
+
+// plainAcronyms writes member names as az's model of clusters does: issuerURL
+// is issuerUrl, linuxOSConfig is linuxOsConfig. Maps whose keys users choose
+// stay as they are.
+func plainAcronyms(v any) any {
+	switch t := v.(type) {
+	case []any:
+		return each(t, plainAcronyms)
+	case object:
+		out := make(object, len(t))
+		for k, x := range t {
+			switch k {
+			case "tags", "nodeLabels", "userAssignedIdentities", "config":
+				out[k] = x
+			default:
+				out[plainName(k)] = plainAcronyms(x)
+			}
+		}
+		return out
+	}
+	return v
+}
+
+func plainName(s string) string {
+	upper := func(i int) bool { return i >= 0 && i < len(s) && s[i] >= 'A' && s[i] <= 'Z' }
+	b := []byte(s)
+	for i := range b {
+		if upper(i) && upper(i-1) && (upper(i+1) || i == len(b)-1) {
+			b[i] += 'a' - 'A'
 		}
 	}
-	if p, ok := out["oidcIssuerProfile"].(object); ok {
-		p["issuerUrl"] = p["issuerURL"]
-		delete(p, "issuerURL")
-	}
-	return out
+	return string(b)
 }
 
 // clusterFields are the options that create and update share.

@@ -147,7 +147,10 @@ func resourceList() *command {
 			if err != nil {
 				return nil, err
 			}
-			return each(l, func(v any) any { return withNulls(showResource(v), "changedTime", "createdTime", "provisioningState") }), nil
+			return each(l, func(v any) any {
+				withNulls(at(v, "sku"), "capacity", "family", "model", "size", "tier")
+				return withNulls(showResource(v), "changedTime", "createdTime", "provisioningState")
+			}), nil
 		}}
 }
 

@@ -230,3 +230,12 @@ func TestOffset(t *testing.T) {
 		}
 	}
 }
+
+func TestPlainName(t *testing.T) {
+	for in, want := range map[string]string{"issuerURL": "issuerUrl", "linuxOSConfig": "linuxOsConfig", "nodePublicIPPrefixID": "nodePublicIpPrefixId",
+		"effectiveOutboundIPs": "effectiveOutboundIPs", "osDiskSizeGB": "osDiskSizeGb", "name": "name", "enableRBAC": "enableRbac"} {
+		if got := plainName(in); got != want {
+			t.Errorf("%s: got %s, want %s", in, got, want)
+		}
+	}
+}
