@@ -136,7 +136,7 @@ func TestKeyVault(t *testing.T) {
 	want(t, "true", "keyvault", "show", "--name", name, "--query", "properties.enableRbacAuthorization")
 	want(t, "", "keyvault", "network-rule", "list", "--name", name, "--query", "ipRules[].value")
 	want(t, "", "keyvault", "delete", "--name", name)
-	want(t, name, "keyvault", "list-deleted", "--query", "[?name=='"+name+"'].name")
+	want(t, name, "keyvault", "list-deleted", "--resource-type", "vault", "--query", "[?name=='"+name+"'].name")
 }
 
 func TestConfigure(t *testing.T) {

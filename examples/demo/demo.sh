@@ -18,16 +18,20 @@ fi
 started=${EPOCHREALTIME/[.,]/}
 chapter() { printf '\n%s%s%s\n' "$bold" "$1" "$off"; }
 note() { printf '  %s%s%s\n' "$dim" "$1" "$off"; }
-# show prints a command as it is typed, then runs it; what it prints comes indented below.
-typed() {
-  local word line='' quoted="^[A-Za-z0-9_@%+=:,./\\\\!{}*~^-]+\$"
-  for word; do
-    if [[ $word =~ $quoted ]]; then line+=" $word"; else line+=" '$word'"; fi
-  done
-  printf '  %s$%s%s\n' "$blue" "$off" "$line"
+# typed prints a command as it is typed.
+typed() { sed "1s/^/  $blue\$$off /; 1!s/^/    /" <<<"$1"; }
+# show types a command and runs it, with QUERY picking what is shown of its answer.
+show() {
+  typed "$1"
+  eval "$1 ${2:+--query \"$2\" --output tsv}" >"$LAZ_HOME/demo.out" 2>&1 || { cat "$LAZ_HOME/demo.out"; return 1; }
+  sed "s/^/    $green→$off $dim/; s/\$/$off/" "$LAZ_HOME/demo.out"
 }
-indent() { sed "s/^/    $dim/; s/\$/$off/"; }
-show() { typed "$@"; "$@" 2>&1 | indent; }
+# keep types an export and shows the value.
+keep() {
+  typed "export $1=\"\$($2)\""
+  eval "export $1=\"\$($2)\""
+  printf '    %s→%s %s%s%s\n' "$green" "$off" "$dim" "${!1}" "$off"
+}
 
 stop() {
   local status=$?
@@ -42,56 +46,73 @@ trap stop EXIT
 
 chapter 'A cloud of its own'
 "$LAZ" down --purge --yes >/dev/null 2>&1 || true
-typed laz up -d --offline
+typed 'laz up -d --offline'
 "$LAZ" up -d --offline --port 0 >/dev/null
-note "ready; state in ${LAZ_HOME/#$HOME/\~}, gone when the demo ends; --offline: nothing leaves this machine"
-typed eval '"$(laz env)"'
+typed 'eval "$(laz env)"'
 eval "$("$LAZ" env)"
-note "az on this PATH is $(az version --query '"azure-cli"' --output tsv 2>/dev/null || echo laz), in a state folder; nothing of yours was touched"
+note "az is laz in this shell now. All state is in ${LAZ_HOME#"$PWD/"} and goes with the demo; nothing leaves this machine."
 
-chapter 'Who am I'
-show az account show --query '{name: name, user: user.name, subscription: id}' --output table
-
+chapter 'Document 003: a cluster that issues identities'
+note 'Typed as in the document; of each answer one line is shown.'
+show 'az account show' user.name
 export RESOURCE_GROUP=myResourceGroup LOCATION=eastus CLUSTER_NAME=myAKSCluster
-export USER_ASSIGNED_IDENTITY_NAME=myIdentity KEYVAULT_SECRET_NAME=my-secret
-KEYVAULT_NAME="myKeyVault$RANDOM"
+export SERVICE_ACCOUNT_NAMESPACE=default SERVICE_ACCOUNT_NAME=workload-identity-sa
+export USER_ASSIGNED_IDENTITY_NAME=myIdentity FEDERATED_IDENTITY_CREDENTIAL_NAME=myFedIdentity
+export KEYVAULT_RESOURCE_GROUP=myResourceGroup KEYVAULT_NAME="myKeyVault$RANDOM" KEYVAULT_SECRET_NAME=my-secret
+show 'az group create --name "${RESOURCE_GROUP}" --location "${LOCATION}"' properties.provisioningState
+show 'az aks create \
+  --resource-group "${RESOURCE_GROUP}" \
+  --name "${CLUSTER_NAME}" \
+  --enable-oidc-issuer \
+  --enable-workload-identity \
+  --generate-ssh-keys' provisioningState
+keep AKS_OIDC_ISSUER 'az aks show --name "${CLUSTER_NAME}" --resource-group "${RESOURCE_GROUP}" --query oidcIssuerProfile.issuerUrl --output tsv'
 
-chapter 'A cluster with an issuer, and an identity'
-show az group create --name $RESOURCE_GROUP --location $LOCATION --query '{name: name, state: properties.provisioningState}' --output tsv
-show az aks create --resource-group $RESOURCE_GROUP --name $CLUSTER_NAME --enable-oidc-issuer --enable-workload-identity --generate-ssh-keys \
-  --query oidcIssuerProfile.issuerUrl --output tsv
-AKS_OIDC_ISSUER=$(az aks show --name $CLUSTER_NAME --resource-group $RESOURCE_GROUP --query oidcIssuerProfile.issuerUrl --output tsv)
-show az identity create --name $USER_ASSIGNED_IDENTITY_NAME --resource-group $RESOURCE_GROUP --location $LOCATION --query clientId --output tsv
-show az identity federated-credential create --name myFedIdentity --identity-name $USER_ASSIGNED_IDENTITY_NAME --resource-group $RESOURCE_GROUP \
-  --issuer "$AKS_OIDC_ISSUER" --subject system:serviceaccount:default:workload-identity-sa --audience api://AzureADTokenExchange --query subject --output tsv
+chapter 'An identity that trusts a service account of it'
+show 'az identity create --name "${USER_ASSIGNED_IDENTITY_NAME}" --resource-group "${RESOURCE_GROUP}" --location "${LOCATION}"' clientId
+show 'az identity federated-credential create --name "${FEDERATED_IDENTITY_CREDENTIAL_NAME}" \
+  --identity-name "${USER_ASSIGNED_IDENTITY_NAME}" \
+  --resource-group "${RESOURCE_GROUP}" \
+  --issuer "${AKS_OIDC_ISSUER}" \
+  --subject system:serviceaccount:"${SERVICE_ACCOUNT_NAMESPACE}":"${SERVICE_ACCOUNT_NAME}" \
+  --audience api://AzureADTokenExchange' subject
 
-chapter 'A vault with a secret'
-show az keyvault create --name "$KEYVAULT_NAME" --resource-group $RESOURCE_GROUP --location $LOCATION --enable-purge-protection \
-  --enable-rbac-authorization --query properties.vaultUri --output tsv
-KEYVAULT_RESOURCE_ID=$(az keyvault show --resource-group $RESOURCE_GROUP --name "$KEYVAULT_NAME" --query id --output tsv)
-show az role assignment create --assignee "$(az account show --query user.name --output tsv)" --role 'Key Vault Secrets Officer' \
-  --scope "$KEYVAULT_RESOURCE_ID" --query roleDefinitionName --output tsv
-show az keyvault secret set --vault-name "$KEYVAULT_NAME" --name $KEYVAULT_SECRET_NAME --value 'Hello\!' --query id --output tsv
+chapter 'A vault with a secret in it'
+show 'az keyvault create --name "${KEYVAULT_NAME}" \
+  --resource-group "${KEYVAULT_RESOURCE_GROUP}" \
+  --location "${LOCATION}" \
+  --enable-purge-protection \
+  --enable-rbac-authorization' properties.vaultUri
+keep KEYVAULT_RESOURCE_ID 'az keyvault show --resource-group "${KEYVAULT_RESOURCE_GROUP}" --name "${KEYVAULT_NAME}" --query id --output tsv'
+USER_EMAIL=$(az account show --query user.name --output tsv)
+show 'az role assignment create --assignee "${USER_EMAIL}" --role "Key Vault Secrets Officer" --scope "${KEYVAULT_RESOURCE_ID}"' principalType
+show 'az keyvault secret set --vault-name "${KEYVAULT_NAME}" --name "${KEYVAULT_SECRET_NAME}" --value "Hello\!"' id
+keep KEYVAULT_URL 'az keyvault show --name "${KEYVAULT_NAME}" --query properties.vaultUri --output tsv'
+export SECRET_NAME=$KEYVAULT_SECRET_NAME
 
-KEYVAULT_URL=$(az keyvault show --resource-group $RESOURCE_GROUP --name "$KEYVAULT_NAME" --query properties.vaultUri --output tsv)
-export KEYVAULT_URL SECRET_NAME=$KEYVAULT_SECRET_NAME
-run() { laz run --as default/workload-identity-sa --cluster $CLUSTER_NAME -- "$READER"; }
-line="laz run --as default/workload-identity-sa --cluster $CLUSTER_NAME -- keyvault-reader"
+read_secret() { laz run --as default/workload-identity-sa --cluster "$CLUSTER_NAME" -- "$READER"; }
+line='laz run --as default/workload-identity-sa --cluster "${CLUSTER_NAME}" -- keyvault-reader'
 
-chapter 'Too early: the identity has no role yet'
-printf '  %s$%s %s\n' "$blue" "$off" "$line"
-if text=$(run 2>&1); then printf '%s\n' "$text"; exit 1; fi
-grep -m1 -o 'ERROR CODE.*' <<<"$text" | sed "s/^/    $red/; s/\$/$off/" || fold -s -w 110 <<<"$text" | head -n 4 | indent
-show laz explain
+chapter "A program on Microsoft's own SDKs, before its identity has the role"
+typed "$line"
+if text=$(read_secret 2>&1); then printf '%s\n' "$text"; exit 1; fi
+{ grep -m1 '^RESPONSE' <<<"$text"; grep -m1 -o '"code": "ForbiddenBy[A-Za-z]*"' <<<"$text"; } | sed "s/^/    $red✗$off $dim/; s/\$/$off/"
+typed 'laz explain'
+laz explain | awk '/^no/ { if (seen++) exit } seen' | fold -s -w 130 | sed "s/^/    $dim/; s/\$/$off/"
 
-chapter "What was missing, and Microsoft's own SDKs with no key anywhere"
-show az role assignment create --assignee-object-id "$(az identity show --name $USER_ASSIGNED_IDENTITY_NAME --resource-group $RESOURCE_GROUP --query principalId --output tsv)" \
-  --role 'Key Vault Secrets User' --scope "$KEYVAULT_RESOURCE_ID" --assignee-principal-type ServicePrincipal --query roleDefinitionName --output tsv
-printf '  %s$%s %s\n' "$blue" "$off" "$line"
-text=$(run 2>&1) || { printf '%s\n' "$text"; exit 1; }
-printf '    %s%s%s\n' "$green" "$text" "$off"
+chapter 'With the role, on the next request, and no key anywhere'
+keep IDENTITY_PRINCIPAL_ID 'az identity show --name "${USER_ASSIGNED_IDENTITY_NAME}" --resource-group "${RESOURCE_GROUP}" --query principalId --output tsv'
+show 'az role assignment create \
+  --assignee-object-id "${IDENTITY_PRINCIPAL_ID}" \
+  --role "Key Vault Secrets User" \
+  --scope "${KEYVAULT_RESOURCE_ID}" \
+  --assignee-principal-type ServicePrincipal' principalType
+typed "$line"
+text=$(read_secret 2>&1) || { printf '%s\n' "$text"; exit 1; }
+printf '    %s✓ %s%s\n' "$green" "$text" "$off"
 grep -q 'successfully got secret" secret="Hello' <<<"$text"
 
-typed laz down --purge
+typed 'laz down --purge'
 took=$((${EPOCHREALTIME/[.,]/} - started))
-printf '\n%sDone in %d.%02d s.%s Yours: %sbin/laz up -d && eval "$(bin/laz env)"%s\n' "$green" $((took / 1000000)) $((took / 10000 % 100)) "$off" "$bold" "$off"
+printf '\n%sDone in %d.%02d s.%s A cloud to keep:  %sbin/laz up -d && eval "$(bin/laz env)"%s\n' \
+  "$green" $((took / 1000000)) $((took / 10000 % 100)) "$off" "$bold" "$off"
