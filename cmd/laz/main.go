@@ -22,7 +22,7 @@ func main() {
 
 func environment() cli.Env {
 	env := cli.Env{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, IsTerminal: daemon.IsTerminal,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, IsTerminal: daemon.IsTerminal, Columns: daemon.Columns,
 		Program: os.Args[0], Version: server.Version(), Product: map[string]cli.Product{},
 	}
 	for name, c := range daemon.Commands() {

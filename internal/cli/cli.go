@@ -25,6 +25,9 @@ type Env struct {
 	// IsTerminal reports whether w is a terminal; nil: nothing is.
 	IsTerminal func(w io.Writer) bool
 
+	// Columns is how wide the terminal w is, 0 when unknown; nil: always.
+	Columns func(w io.Writer) int
+
 	// Program is the name by which the binary was called: "az" or "laz".
 	// Empty: "laz".
 	Program string

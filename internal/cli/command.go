@@ -12,11 +12,11 @@ type command struct {
 	example string // one line as typed, without the program's name
 	args    []arg
 	run     func(ctx context.Context, c *call) (any, error)
-	table   string             // JMESPath that shapes the value for -o table; empty: every scalar
-	text    func(v any) string // what is printed where no format is asked for; nil: JSON
-	azJSON  bool               // called as az it prints JSON all the same
-	generic bool               // takes --set, --add and --remove
-	bare    bool               // no --subscription
+	table   string                      // JMESPath that shapes the value for -o table; empty: every scalar
+	text    func(c *call, v any) string // what is printed where no format is asked for; nil: JSON
+	azJSON  bool                        // called as az it prints JSON all the same
+	generic bool                        // takes --set, --add and --remove
+	bare    bool                        // no --subscription
 }
 
 // noun is a top-level word with its commands. They are built when the word is

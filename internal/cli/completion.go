@@ -15,7 +15,7 @@ func completionNoun() noun {
 				path: "completion " + shell, short: "Print the completion script for " + shell + ".",
 				example: completionExample(shell), bare: true,
 				run:  func(context.Context, *call) (any, error) { return completionScript(shell), nil },
-				text: func(v any) string { return scalar(v, "", "", "") },
+				text: func(_ *call, v any) string { return scalar(v, "", "", "") },
 			})
 		}
 		return cmds

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"strings"
 )
@@ -16,7 +15,7 @@ func explainNoun() noun {
 			short:   "Say why a request was refused, or whether a workload would get through before it tries.",
 			example: "explain --as default/my-service-account --to https://myvault.vault.azure.net/secrets/my-secret",
 			args: []arg{
-				{name: "id", help: "Request or correlation id of a refusal, as errors print it. Without it, the last refusal.", pos: true},
+				{name: "id", help: "Request or correlation id of a refusal as errors print it, or its first eight characters. Without it, the last refusal.", pos: true},
 				opt("as", "Service account that wants to get through: NAMESPACE/NAME."),
 				opt("principal", "User, service principal or managed identity in place of a service account: user principal name, application id or object id."),
 				opt("cluster", "Cluster of the service account: name or id. Without it, the only one."),
@@ -42,7 +41,7 @@ func runExplain(ctx context.Context, c *call, m *management) (any, error) {
 	case c.given("to"):
 		return explainAhead(ctx, c, m, base+"/explain")
 	}
-	id := firstNonEmpty(c.text("id"), "last")
+	id := firstNonEmpty(strings.TrimSuffix(c.text("id"), "…"), "last") // as a narrow list shows it
 	return m.get(ctx, base+"/refusals/"+url.PathEscape(id), explainVersion)
 }
 
@@ -72,48 +71,4 @@ func explainAhead(ctx context.Context, c *call, m *management, path string) (any
 		err = errVerdict
 	}
 	return v, err
-}
-
-// explainText shows a decision hop by hop, or a line for each of several.
-func explainText(v any) string {
-	var b strings.Builder
-	if l, ok := v.([]any); ok {
-		for _, t := range l {
-			fmt.Fprintf(&b, "%s  %-12s %s  %s: %s\n", textAt(t, "time"), textAt(t, "surface"), textAt(t, "correlation"), textAt(t, "outcome"), oneLine(textAt(t, "what")))
-		}
-		if len(l) == 0 {
-			b.WriteString("Nothing was refused.\n")
-		}
-		return b.String()
-	}
-	for _, f := range []string{"time", "surface", "who", "what", "outcome", "correlation"} {
-		if s := textAt(v, f); s != "" {
-			s, _, _ = strings.Cut(s, "\n")
-			fmt.Fprintf(&b, "%-12s %s\n", f, strings.TrimSpace(s))
-		}
-	}
-	if a, ok := at(v, "allowed").(bool); ok {
-		fmt.Fprintf(&b, "%-12s %t\n", "allowed", a)
-	}
-	b.WriteByte('\n')
-	for _, h := range items(at(v, "hops")) {
-		writeHop(&b, h)
-	}
-	return b.String()
-}
-
-func writeHop(b *strings.Builder, h any) {
-	mark := "no "
-	if at(h, "ok") == true {
-		mark = "ok "
-	}
-	fmt.Fprintf(b, "%s %-12s %s\n", mark, textAt(h, "step"), firstNonEmpty(textAt(h, "subject"), textAt(h, "found")))
-	if textAt(h, "subject") != "" && textAt(h, "found") != "" {
-		fmt.Fprintf(b, "%17s%s\n", "", textAt(h, "found"))
-	}
-	for _, f := range []string{"expected", "received", "fix"} {
-		if s := textAt(h, f); s != "" {
-			fmt.Fprintf(b, "%17s%-9s %s\n", "", f+":", s)
-		}
-	}
 }

@@ -42,7 +42,7 @@ func (c *call) print(v any) error {
 	}
 	switch format {
 	case "text":
-		b.WriteString(c.cmd.text(v))
+		b.WriteString(c.cmd.text(c, v))
 	case "tsv":
 		writeTSV(&b, v)
 	case "table":

@@ -27,6 +27,6 @@ func runVersion(_ context.Context, c *call) (any, error) {
 }
 
 // versionText is what laz prints; az prints JSON.
-func versionText(v any) string {
+func versionText(_ *call, v any) string {
 	return fmt.Sprintf("laz %s (speaks az %s; %s %s/%s)\n", textAt(v, "lazurite"), azVersion, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -29,6 +29,21 @@ func IsTerminal(w io.Writer) bool {
 	return ok
 }
 
+// Columns is how wide the terminal w is, 0 when it is none or does not say.
+func Columns(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	var size struct{ rows, columns, x, y uint16 }
+	// unsafe: the kernel writes the size into the variable, ioctl_tty(2).
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), syscall.TIOCGWINSZ, uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		return 0
+	}
+	return int(size.columns)
+}
+
 // foregroundGroup is the process group that tty's keys go to; false when tty
 // is no terminal.
 func foregroundGroup(tty *os.File) (int, bool) {

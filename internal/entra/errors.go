@@ -63,11 +63,23 @@ func (s *Service) body(w http.ResponseWriter, r *http.Request, a attempt, err er
 	if e.Code == "authorization_pending" { // not a refusal: a device asks until somebody has signed in
 		return e.Kind.Status(), b
 	}
+	if a.what == "" {
+		a.what = r.Method + " " + shorten(r.URL.Path)
+	}
 	s.cfg.Record(trace.Trace{
-		ID: b.TraceID, Correlation: b.CorrelationID, Time: now, Surface: "token", Who: a.who, What: a.what,
+		ID: b.TraceID, Correlation: b.CorrelationID, Time: now, Surface: "token", Who: s.named(a.who), What: a.what,
 		Outcome: "AADSTS" + e.Inner, Hops: append(trace.From(r.Context()).Hops(), trace.Hop{Step: "answer", Subject: "AADSTS" + e.Inner, Found: e.Message}),
 	})
 	return e.Kind.Status(), b
+}
+
+// named is a client id with the name of its application, where it has one.
+func (s *Service) named(id string) string {
+	c, err := s.findClient(id)
+	if err != nil || c.name == "" {
+		return id
+	}
+	return c.name + " (" + id + ")"
 }
 
 // fail answers r with err.

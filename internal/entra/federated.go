@@ -84,7 +84,7 @@ func (s *Service) mismatch(ctx context.Context, c *client, list []directory.Fede
 	near, differs, _ := directory.FindCredential(list, asAssertion(a))
 	for _, m := range differs {
 		trace.Add(ctx, trace.Hop{Step: m.Field, Subject: "federated credential " + near.Name, Expected: m.Expected, Received: m.Received,
-			Found: "they differ" + hint(m), Fix: fixUpdate(c, near, m)})
+			Found: difference(m), Fix: fixUpdate(c, near, m)})
 	}
 	m := first(differs)
 	text := func(what, value string) string {
@@ -125,6 +125,17 @@ func hint(m directory.Mismatch) string {
 	return ""
 }
 
+// difference says it as a sentence.
+func difference(m directory.Mismatch) string {
+	switch {
+	case m.CaseOnly:
+		return "the " + m.Field + " differs only in letter case"
+	case m.SlashOnly:
+		return "the " + m.Field + " differs only in a slash at its end"
+	}
+	return "the " + m.Field + " differs"
+}
+
 // fixUpdate is the command that would make the credential accept what came.
 func fixUpdate(c *client, f directory.FederatedCredential, m directory.Mismatch) string {
 	flag := map[string]string{"issuer": "--issuer", "subject": "--subject", "audience": "--audiences"}[m.Field]
@@ -141,8 +152,23 @@ func fixCreate(c *client, a *token.Assertion) string {
 	if err != nil {
 		return "az ad app federated-credential create --id " + c.id + " --parameters @credential.json"
 	}
-	return "az identity federated-credential create --name NAME --identity-name " + id.Name() + " --resource-group " + id.ResourceGroup() +
+	return "az identity federated-credential create --name " + credentialName(a.Subject) + " --identity-name " + id.Name() + " --resource-group " + id.ResourceGroup() +
 		" --issuer " + quote(a.Issuer) + " --subject " + quote(a.Subject) + " --audiences " + quote(strings.Join(a.Audiences, " "))
+}
+
+// credentialName is a name for a credential that a subject suggests: its last
+// part, as far as names of credentials allow.
+func credentialName(subject string) string {
+	name := strings.Map(func(c rune) rune {
+		if c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
+			return c
+		}
+		return -1
+	}, subject[strings.LastIndexAny(subject, ":/")+1:])
+	if name = strings.TrimLeft(name, "-_"); len(name) < 3 || len(name) > 120 { // Microsoft.ManagedIdentity's rule
+		return "NAME"
+	}
+	return name
 }
 
 // quote makes a word of a command line of what a stranger wrote.

@@ -93,7 +93,7 @@ func TestFederated_MismatchesAreNamed(t *testing.T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	last := l.traces[len(l.traces)-1]
-	if last.Outcome != "AADSTS700212" || last.Who != miApp || !strings.Contains(last.Hops[1].Fix, "az identity federated-credential update --name fed --identity-name id1 --resource-group rg --audiences") {
+	if last.Outcome != "AADSTS700212" || !strings.HasSuffix(last.Who, " ("+miApp+")") || !strings.Contains(last.Hops[1].Fix, "az identity federated-credential update --name fed --identity-name id1 --resource-group rg --audiences") {
 		t.Errorf("trace %+v", last)
 	}
 }

@@ -74,9 +74,12 @@ func (s *Service) tokenEndpoint(version string) endpoint {
 }
 
 func (r *tokenRequest) attempt() attempt {
-	what := shorten(r.get("grant_type"))
+	what := "a token"
 	if target := r.get("scope") + r.get("resource"); target != "" {
 		what += " for " + shorten(target)
+	}
+	if grant := r.get("grant_type"); grant != "" {
+		what += " by " + shorten(grant[strings.LastIndexByte(grant, ':')+1:])
 	}
 	return attempt{who: shorten(r.get("client_id")), what: what}
 }

@@ -66,7 +66,7 @@ func (s *Service) verify(ctx context.Context, raw string, audiences []string) (*
 
 // hop says for an explanation what Verify found.
 func (s *Service) hop(raw string, c *Claims, audiences []string, err error) trace.Hop {
-	h := trace.Hop{Step: "token", OK: err == nil, Expected: strings.Join(audiences, " or ")}
+	h := trace.Hop{Step: "token", OK: err == nil, Expected: preferred(audiences)}
 	if err == nil {
 		h.Subject, h.Received, h.Found = c.Display(), c.Audience, "a valid token until "+stamp(c.ExpiresAt)
 		return h
@@ -81,7 +81,7 @@ func (s *Service) hop(raw string, c *Claims, audiences []string, err error) trac
 	switch e.Code {
 	case CodeAudience:
 		h.Received = short(j.text("aud"))
-		h.Fix = "az account get-access-token --resource " + strings.Join(audiences, " # or ")
+		h.Fix = "az account get-access-token --resource " + preferred(audiences)
 	case CodeIssuer:
 		h.Expected, h.Received = s.Issuer("", "1.0"), short(j.text("iss"))
 	case CodeExpired, CodeNotYetValid:
@@ -170,7 +170,15 @@ func (s *Service) forAudience(c *checked, audiences []string) (*Claims, error) {
 			return &cp, nil
 		}
 	}
-	return nil, refuse(CodeAudience, "The access token is for '%s'; '%s' was expected.", short(c.Audience), strings.Join(audiences, "' or '"))
+	return nil, refuse(CodeAudience, "The access token is for '%s'; '%s' was expected.", short(c.Audience), preferred(audiences))
+}
+
+// preferred is the audience to ask for; the others are other spellings of it.
+func preferred(audiences []string) string {
+	if len(audiences) == 0 {
+		return ""
+	}
+	return audiences[0]
 }
 
 func refuse(code, format string, args ...any) *apierr.Error {

@@ -188,15 +188,27 @@ func (a *Authorizer) Check(ctx context.Context, oid, action string, data bool, s
 			d.Reason = "the directory has no such principal"
 		}
 		log.Add(trace.Hop{
-			Step: "role", Subject: oid, Found: d.Reason, Expected: action + " at " + scope.String(), Fix: a.fix(oid, d, q),
+			Step: "role", Subject: a.display(oid), Found: d.Reason, Expected: action + " at " + scope.String(), Fix: a.fix(oid, d, q),
 		})
 		for _, n := range d.Near {
 			if n.Text != d.Reason {
-				log.Add(trace.Hop{Step: "role", Subject: n.Principal, Found: n.Text})
+				log.Add(trace.Hop{Step: "role", Subject: a.display(n.Principal), Found: n.Text})
 			}
 		}
 	}
 	return d, nil
+}
+
+// display names a principal for people.
+func (a *Authorizer) display(oid string) string {
+	p, err := a.dir.Principal(oid)
+	switch {
+	case err != nil:
+		return oid
+	case p.UPN != "":
+		return p.UPN + " (" + oid + ")"
+	}
+	return p.DisplayName + " (" + oid + ")"
 }
 
 // fix is the command that would allow what was refused, "" when none would.

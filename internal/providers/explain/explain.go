@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"lazurite.dev/internal/apierr"
@@ -135,6 +136,7 @@ func (p *provider) ahead(ctx context.Context, r *arm.Request) (*arm.Response, er
 		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request needs 'to', and either 'principal' or both 'namespace' and 'serviceAccount'.")
 	}
 	c.out.Allowed = true
+	c.out.What = strings.TrimSpace(c.q.Method + " " + c.q.To)
 	oid := c.q.Principal
 	c.out.Who = oid
 	if oid == "" {
@@ -191,7 +193,7 @@ func (c *chain) cluster() (string, error) {
 		}
 	}
 	if len(found) != 1 {
-		c.hop(trace.Hop{Step: "cluster", Subject: c.q.Cluster, Found: fmt.Sprintf("%d clusters fit; there are: %s", len(found), orNone(names)), Fix: "name one with --cluster, or make one: az aks create --enable-oidc-issuer --enable-workload-identity"})
+		c.hop(trace.Hop{Step: "cluster", Subject: c.q.Cluster, Found: c.which(len(found), names), Fix: clusterFix(names)})
 		return "", nil
 	}
 	e := found[0]
@@ -205,14 +207,31 @@ func (c *chain) cluster() (string, error) {
 	return issuer, nil
 }
 
-func orNone(names []string) string {
-	if len(names) == 0 {
-		return "none"
+// which says why it is not one cluster.
+func (c *chain) which(fit int, names []string) string {
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		return "there is no cluster"
+	case fit == 0:
+		return "no cluster has this name; there are: " + strings.Join(names, ", ")
+	case c.q.Cluster == "":
+		return "there are several clusters, name one with --cluster: " + strings.Join(names, ", ")
 	}
-	return strings.Join(names, ", ")
+	return "several clusters have this name; give the id of one"
+}
+
+// clusterFix makes the first cluster; with several, the person chooses.
+func clusterFix(names []string) string {
+	if len(names) > 0 {
+		return ""
+	}
+	return "az aks create --name NAME --resource-group GROUP --enable-oidc-issuer --enable-workload-identity --generate-ssh-keys"
 }
 
 func fix(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+
+const identityType = "Microsoft.ManagedIdentity/userAssignedIdentities"
 
 const ficType = "Microsoft.ManagedIdentity/userAssignedIdentities/federatedIdentityCredentials"
 
@@ -236,10 +255,12 @@ func (c *chain) credential(issuer string) (*arm.Envelope, error) {
 			best, bestScore = e, s
 		}
 	}
-	create := fix("az identity federated-credential create --name %s --identity-name IDENTITY --resource-group GROUP --issuer %s --subject %s --audience %s",
-		c.q.ServiceAccount, issuer, subject, audience)
 	if best == nil {
-		c.hop(trace.Hop{Step: "credential", Subject: subject, Found: fmt.Sprintf("none of %d federated credentials trusts this service account", len(all)), Fix: create})
+		create, err := c.create(issuer, subject)
+		if err != nil {
+			return nil, err
+		}
+		c.hop(trace.Hop{Step: "credential", Subject: subject, Found: noneOf(len(all)), Fix: create})
 		return nil, nil
 	}
 	c.differ(best, issuer, subject)
@@ -247,6 +268,31 @@ func (c *chain) credential(issuer string) (*arm.Envelope, error) {
 }
 
 const fits = 1 << 10
+
+// create is the command that makes a credential that fits: of the only identity
+// there is, or of one to be named.
+func (c *chain) create(issuer, subject string) (string, error) {
+	all, err := c.p.cfg.Resources.List(c.ctx, c.sub, identityType, "", 2)
+	if err != nil {
+		return "", err
+	}
+	identity, group := "IDENTITY", "GROUP"
+	if len(all) == 1 {
+		identity, group = all[0].Name, all[0].RID().ResourceGroup()
+	}
+	return fix("az identity federated-credential create --name %s --identity-name %s --resource-group %s --issuer %s --subject %s --audiences %s",
+		c.q.ServiceAccount, identity, group, issuer, subject, audience), nil
+}
+
+func noneOf(n int) string {
+	if n == 0 {
+		return "there is no federated credential yet"
+	}
+	if n == 1 {
+		return "the only federated credential there is trusts somebody else"
+	}
+	return fmt.Sprintf("none of %d federated credentials trusts this service account", n)
+}
 
 // score says how near a credential comes: fits, or a rank, 0 for a stranger.
 func (c *chain) score(e *arm.Envelope, issuer, subject string) int {

@@ -89,7 +89,7 @@ func TestExplain_NamesTheHopThatFails(t *testing.T) {
 		"issuer differs":                     func(w *world) { w.iss = "https://other.example/" },
 		"subject differs":                    func(w *world) { w.sub = "system:serviceaccount:default:other" },
 		"audience differs":                   func(w *world) { w.aud = "api://other" },
-		"none of 1":                          func(w *world) { w.iss, w.sub = "https://other.example/", "x" },
+		"trusts somebody else":               func(w *world) { w.iss, w.sub = "https://other.example/", "x" },
 		"getSecret":                          func(w *world) { w.allowed = "somebody else" },
 	} {
 		w := right()

@@ -213,12 +213,21 @@ func (r *Recorder) prune(ctx context.Context) error {
 	return nil
 }
 
+// shortest is how much of an id may stand for all of it.
+const shortest = 8
+
 // Find gives the newest refusal whose request id or correlation id is id,
-// compared without case; ErrNotFound when there is none.
+// compared without case, or begins with it where it has eight characters or
+// more; ErrNotFound when there is none.
 func (r *Recorder) Find(ctx context.Context, id string) (trace.Trace, error) {
-	return r.search(ctx, func(t trace.Trace) bool {
+	t, err := r.search(ctx, func(t trace.Trace) bool {
 		return strings.EqualFold(t.ID, id) || strings.EqualFold(t.Correlation, id)
 	})
+	if !errors.Is(err, ErrNotFound) || len(id) < shortest {
+		return t, err
+	}
+	begins := func(whole string) bool { return len(whole) > len(id) && strings.EqualFold(whole[:len(id)], id) }
+	return r.search(ctx, func(t trace.Trace) bool { return begins(t.ID) || begins(t.Correlation) })
 }
 
 // Last gives the newest refusal; ErrNotFound when there is none.

@@ -34,9 +34,9 @@ func TestRecorder_FindsARefusalJustGiven(t *testing.T) {
 	if _, err := r.Last(t.Context()); !errors.Is(err, refusals.ErrNotFound) {
 		t.Errorf("empty: %v", err)
 	}
-	r.Record(trace.Trace{ID: "req/1", Correlation: "corr-1", Outcome: "Forbidden", Hops: []trace.Hop{{Step: "role"}}})
+	r.Record(trace.Trace{ID: "req/1", Correlation: "corr-1-long", Outcome: "Forbidden", Hops: []trace.Hop{{Step: "role"}}})
 	r.Record(trace.Trace{ID: "req2", Correlation: "corr-2"})
-	for _, id := range []string{"req/1", "CORR-1"} {
+	for _, id := range []string{"req/1", "CORR-1-LONG", "corr-1-l"} {
 		got, err := r.Find(t.Context(), id)
 		if err != nil || got.Outcome != "Forbidden" || len(got.Hops) != 1 || got.Time.IsZero() {
 			t.Errorf("%s: %+v, %v", id, got, err)
@@ -45,7 +45,7 @@ func TestRecorder_FindsARefusalJustGiven(t *testing.T) {
 	if got, err := refusals.New(st, nil).Last(t.Context()); err != nil || got.ID != "req2" {
 		t.Errorf("last, by another recorder: %+v, %v", got, err)
 	}
-	if _, err := r.Find(t.Context(), "req3"); !errors.Is(err, refusals.ErrNotFound) {
+	if _, err := r.Find(t.Context(), "corr-1-"); !errors.Is(err, refusals.ErrNotFound) {
 		t.Errorf("unknown: %v", err)
 	}
 }
