@@ -165,7 +165,7 @@ func TestUp_AfterKill9(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "not running", func() bool { return l.run("status").status == 1 })
+	eventually(t, "not running", func() bool { return strings.Contains(l.run("status").out, "is not running") })
 	l.ok("up", "-d", "--offline")
 	if now := l.pid(); now == pid {
 		t.Errorf("pid: got %d again", now)
