@@ -1,0 +1,274 @@
+package gate_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arrival"
+	"lazurite.dev/internal/gate"
+	"lazurite.dev/internal/rbac"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/token"
+	"lazurite.dev/internal/trace"
+)
+
+const resource = "/subscriptions/s/resourceGroups/g/providers/M.T/things/t"
+
+// world stands in for everything around the pipeline and writes down in which
+// order the pipeline asks.
+type world struct {
+	asked   []string
+	allowed string // "action scope" that policy allows
+	network gate.Network
+	own     func(*gate.Call, *gate.Operation) error
+	records []trace.Trace
+}
+
+func (w *world) Verify(_ context.Context, raw string, audiences ...string) (*token.Claims, error) {
+	w.asked = append(w.asked, "token")
+	if raw != "good" || !slices.Equal(audiences, []string{"https://thing"}) {
+		return nil, apierr.New(apierr.Unauthorized, "signature", "bad token")
+	}
+	return &token.Claims{ObjectID: "me", AppID: "app"}, nil
+}
+
+func (w *world) Check(_ context.Context, oid, action string, data bool, scope rid.ID) (rbac.Decision, error) {
+	w.asked = append(w.asked, "policy")
+	return rbac.Decision{Allowed: oid == "me" && data && action+" "+scope.String() == w.allowed}, nil
+}
+
+func (w *world) Record(t trace.Trace) { w.records = append(w.records, t) }
+
+func (w *world) handler() *gate.Handler {
+	op := func(method, path, action string) gate.Operation {
+		return gate.Operation{Method: method, Path: path, Action: action, Body: 8,
+			Scope: func(c *gate.Call) string { return "/parts/" + c.Params["name"] },
+			Handle: func(c *gate.Call) (any, error) {
+				w.asked = append(w.asked, "handler")
+				if method != http.MethodPut {
+					return map[string]string{"did": action}, nil
+				}
+				var v struct{ A string }
+				if err := c.Decode(&v); err != nil {
+					return nil, err
+				}
+				return &gate.Reply{Status: http.StatusCreated, Header: http.Header{"X-A": {v.A}}}, nil
+			}}
+	}
+	return gate.New(gate.Config{Verifier: w, Authorizer: w, Recorder: w}, gate.Plane{
+		Name: "thing", Audiences: []string{"https://thing"},
+		Operations: []gate.Operation{op("GET", "/parts/{name}", "read"), op("PUT", "/parts/{name}", "write"), op("DELETE", "/parts/{name}", "delete")},
+		Resolve: func(_ context.Context, host string) (*gate.Target, error) {
+			w.asked = append(w.asked, "host")
+			if host != "t.thing" {
+				return nil, apierr.New(apierr.NotFound, "NoThing", "no thing")
+			}
+			return &gate.Target{ID: rid.MustParse(resource), Network: w.network, Authorize: w.own}, nil
+		},
+		Version: func(c *gate.Call) error {
+			w.asked = append(w.asked, "version")
+			if c.Request.URL.Query().Get("api-version") == "" {
+				return apierr.New(apierr.BadRequest, "NoVersion", "no version")
+			}
+			return nil
+		},
+		Challenge:  func(h http.Header, _ *gate.Target) { h.Set("WWW-Authenticate", "Bearer") },
+		WriteError: func(rw http.ResponseWriter, _ *gate.Call, e *apierr.Error) { http.Error(rw, e.Code, e.Kind.Status()) },
+		RefuseNetwork: func(c *gate.Call, why gate.Blocked) *apierr.Error {
+			return apierr.New(apierr.Forbidden, map[gate.Blocked]string{gate.BlockedConnection: "Connection", gate.BlockedFirewall: "Firewall"}[why], "blocked")
+		},
+		RefuseRole: func(*gate.Call, string, rid.ID, rbac.Decision) *apierr.Error {
+			return apierr.New(apierr.Forbidden, "Role", "no role")
+		},
+	})
+}
+
+// ask sends "METHOD url", with a token unless it is "".
+func (w *world) ask(t *testing.T, from arrival.Arrival, line, tok, body string) (status int, answer string, header http.Header) {
+	t.Helper()
+	method, target, _ := strings.Cut(line, " ")
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r = r.WithContext(arrival.With(r.Context(), from))
+	if tok != "" {
+		r.Header.Set("Authorization", "Bearer "+tok)
+	}
+	w.asked = nil
+	rec := httptest.NewRecorder()
+	w.handler().ServeHTTP(rec, r)
+	b, err := io.ReadAll(rec.Result().Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec.Code, strings.TrimSpace(string(b)), rec.Header()
+}
+
+func public(addr string) arrival.Arrival {
+	return arrival.Arrival{Kind: arrival.Public, Client: netip.MustParseAddr(addr)}
+}
+
+func open() *world {
+	return &world{allowed: "read " + resource + "/parts/p", network: gate.Network{Public: true, DefaultAllow: true}}
+}
+
+func TestPipeline_EachStepRefusesBeforeTheNextIsAsked(t *testing.T) {
+	closed := gate.Network{}
+	tests := []struct {
+		name, line, tok string
+		network         *gate.Network
+		allowed         string
+		status          int
+		answer          string
+		asked           string
+	}{
+		{"unknown host", "GET https://x.thing/parts/p?api-version=1", "good", nil, "", 404, "NoThing", "host"},
+		{"network before token", "GET https://t.thing/parts/p?api-version=1", "", &closed, "", 403, "Connection", "host"},
+		{"no token", "GET https://t.thing/parts/p", "", nil, "", 401, "missing", "host"},
+		{"bad token", "GET https://t.thing/parts/p", "bad", nil, "", 401, "signature", "host token"},
+		{"no operation", "GET https://t.thing/other/p", "good", nil, "", 404, "NotFound", "host token"},
+		{"no such method", "PATCH https://t.thing/parts/p", "good", nil, "", 405, "MethodNotAllowed", "host token"},
+		{"no api-version", "GET https://t.thing/parts/p", "good", nil, "", 400, "NoVersion", "host token version"},
+		{"no role", "GET https://t.thing/parts/p?api-version=1", "good", nil, "write " + resource + "/parts/p", 403, "Role", "host token version policy"},
+		{"a role elsewhere", "GET https://t.thing/parts/q?api-version=1", "good", nil, "", 403, "Role", "host token version policy"},
+		{"all is well", "GET https://t.thing/parts/p?api-version=1", "good", nil, "", 200, `{"did":"read"}`, "host token version policy handler"},
+		{"case of fixed segments", "GET https://t.thing/PARTS/p?api-version=1", "good", nil, "", 200, `{"did":"read"}`, "host token version policy handler"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := open()
+			if tt.network != nil {
+				w.network = *tt.network
+			}
+			if tt.allowed != "" {
+				w.allowed = tt.allowed
+			}
+			status, answer, _ := w.ask(t, public("203.0.113.9"), tt.line, tt.tok, "")
+			if status != tt.status || answer != tt.answer || strings.Join(w.asked, " ") != tt.asked {
+				t.Errorf("%d %q after %v, want %d %q after %q", status, answer, w.asked, tt.status, tt.answer, tt.asked)
+			}
+		})
+	}
+}
+
+func TestPipeline_ChallengesWithoutReadingTheBody(t *testing.T) {
+	w := open()
+	status, _, h := w.ask(t, public("203.0.113.9"), "PUT https://t.thing/parts/p?api-version=1", "", "not json")
+	if status != 401 || h.Get("WWW-Authenticate") != "Bearer" || len(w.records) != 0 {
+		t.Fatalf("%d %v, %d records: the first request of a client is no refusal", status, h, len(w.records))
+	}
+}
+
+func TestPipeline_RecordsRefusalsWithTheirHops(t *testing.T) {
+	w := open()
+	w.allowed = ""
+	w.ask(t, public("203.0.113.9"), "GET https://t.thing/parts/p?api-version=1", "good", "")
+	w.ask(t, public("203.0.113.9"), "GET https://t.thing/parts/p?api-version=1", "bad", "")
+	if len(w.records) != 2 || !strings.HasPrefix(w.records[0].Who, "app (me)") || w.records[0].Hops[0].Step != "network" || w.records[1].Who != "" {
+		t.Fatalf("%+v", w.records)
+	}
+}
+
+func TestPipeline_ATargetsOwnPolicyReplacesRoles(t *testing.T) {
+	w := open()
+	w.own = func(c *gate.Call, op *gate.Operation) error {
+		if op.Action != "delete" {
+			return apierr.New(apierr.Forbidden, "Own", "no")
+		}
+		return nil
+	}
+	for line, want := range map[string]int{"GET https://t.thing/parts/p?api-version=1": 403, "DELETE https://t.thing/parts/p?api-version=1": 200} {
+		if status, answer, _ := w.ask(t, public("203.0.113.9"), line, "good", ""); status != want || slices.Contains(w.asked, "policy") {
+			t.Errorf("%s: %d %s after %v", line, status, answer, w.asked)
+		}
+	}
+}
+
+func TestPipeline_BodyHasALimit(t *testing.T) {
+	w := open()
+	w.allowed = "write " + resource + "/parts/p"
+	const line = "PUT https://t.thing/parts/p?api-version=1"
+	if status, _, h := w.ask(t, public("203.0.113.9"), line, "good", `{"A":1}`); status != 400 {
+		t.Errorf("a wrong type: %d %v", status, h)
+	}
+	if status, _, _ := w.ask(t, public("203.0.113.9"), line, "good", `{"A":"123456789"}`); status != 413 {
+		t.Errorf("too large: %d", status)
+	}
+	if status, _, _ := w.ask(t, public("203.0.113.9"), line, "good", `{}`); status != 201 {
+		t.Errorf("small enough: %d", status)
+	}
+}
+
+func TestNetwork_JudgesTheArrival(t *testing.T) {
+	rules := []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	private := func(endpoint string) arrival.Arrival {
+		return arrival.Arrival{Kind: arrival.PrivateEndpoint, Client: netip.MustParseAddr("10.0.0.4"), Endpoint: endpoint}
+	}
+	trusted := arrival.Arrival{Kind: arrival.TrustedService, Client: netip.MustParseAddr("10.0.0.5")}
+	tests := []struct {
+		name    string
+		network gate.Network
+		from    arrival.Arrival
+		want    string // "" lets it in
+	}{
+		{"public, open", gate.Network{Public: true, DefaultAllow: true}, public("203.0.113.9"), ""},
+		{"public, no rule", gate.Network{Public: true, IPRules: rules}, public("203.0.113.9"), "Firewall"},
+		{"public, a rule", gate.Network{Public: true, IPRules: rules}, public("198.51.100.7"), ""},
+		{"public, a rule, IPv4 in IPv6", gate.Network{Public: true, IPRules: rules}, public("::ffff:198.51.100.7"), ""},
+		{"public is off, a rule", gate.Network{DefaultAllow: true, IPRules: rules}, public("198.51.100.7"), "Connection"},
+		{"from nowhere", gate.Network{Public: true, IPRules: rules}, arrival.Arrival{}, "Firewall"},
+		{"approved endpoint", gate.Network{Endpoints: []string{"/pe/1"}}, private("/PE/1"), ""},
+		{"another endpoint, all open", gate.Network{Public: true, DefaultAllow: true, Endpoints: []string{"/pe/1"}}, private("/pe/2"), "Connection"},
+		{"trusted, bypass", gate.Network{Trusted: true}, trusted, ""},
+		{"trusted, no bypass", gate.Network{Public: true}, trusted, "Firewall"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := open()
+			w.network = tt.network
+			status, answer, _ := w.ask(t, tt.from, "GET https://t.thing/parts/p?api-version=1", "good", "")
+			if tt.want == "" && status != 200 || tt.want != "" && answer != tt.want {
+				t.Errorf("%d %s, want %q", status, answer, tt.want)
+			}
+		})
+	}
+}
+
+func TestPreview_SaysWhatWouldBeAskedFor(t *testing.T) {
+	w := open()
+	w.network = gate.Network{}
+	u, err := url.Parse("https://t.thing/parts/p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := w.handler().Preview(arrival.With(t.Context(), public("203.0.113.9")), "DELETE", u)
+	if err != nil || p.Action != "delete" || p.Scope.String() != resource+"/parts/p" || p.Network.OK {
+		t.Fatalf("%+v %v", p, err)
+	}
+	u.Path = "/nothing"
+	if _, err := w.handler().Preview(t.Context(), "GET", u); !apierr.Is(err, apierr.NotFound) {
+		t.Fatalf("a path without an operation: %v", err)
+	}
+}
+
+func TestPipeline_MethodOverrideOnlyOnPOST(t *testing.T) {
+	w := open()
+	w.allowed = "delete " + resource + "/parts/p"
+	for method, want := range map[string]int{"POST": 200, "GET": 403} {
+		r := httptest.NewRequest(method, "https://t.thing/parts/p?api-version=1", nil)
+		r = r.WithContext(arrival.With(r.Context(), public("203.0.113.9")))
+		r.Header.Set("Authorization", "Bearer good")
+		r.Header.Set("X-HTTP-METHOD", "DELETE")
+		rec := httptest.NewRecorder()
+		w.handler().ServeHTTP(rec, r)
+		if rec.Code != want {
+			t.Errorf("%s with an override: %d, want %d", method, rec.Code, want)
+		}
+	}
+}
