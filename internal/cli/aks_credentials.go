@@ -68,7 +68,7 @@ func (c *call) writeKubeconfig(b []byte) error {
 	if path == "" {
 		path = filepath.SplitList(c.env.Getenv("KUBECONFIG") + string(filepath.ListSeparator))[0]
 	}
-	path = c.expandHome(firstNonEmpty(path, "~/.kube/config"))
+	path = c.filePath(firstNonEmpty(path, "~/.kube/config"))
 	var fresh object
 	if err := yaml.Unmarshal(b, &fresh); err != nil {
 		return fmt.Errorf("read the credentials: %w", err)
@@ -161,7 +161,7 @@ func (c *call) sshKey() (string, error) {
 	if strings.HasPrefix(v, "ssh-") || strings.HasPrefix(v, "ecdsa-") {
 		return strings.TrimSpace(v), nil
 	}
-	path := c.expandHome(v)
+	path := c.filePath(v)
 	b, err := os.ReadFile(path)
 	if err == nil {
 		return strings.TrimSpace(string(b)), nil

@@ -88,14 +88,19 @@ func (c *call) readArgFile(path string) ([]byte, error) {
 	if path == "-" {
 		return io.ReadAll(c.env.Stdin)
 	}
-	return os.ReadFile(c.expandHome(path))
+	return os.ReadFile(c.filePath(path))
 }
 
-func (s *session) expandHome(path string) string {
+// filePath is where a path that was typed leads: "~/" is the home folder, and
+// others are taken from Env.Dir.
+func (s *session) filePath(path string) string {
 	if rest, ok := strings.CutPrefix(path, "~/"); ok {
 		return filepath.Join(s.env.Getenv("HOME"), rest)
 	}
-	return path
+	if filepath.IsAbs(path) || path == "" {
+		return path
+	}
+	return filepath.Join(s.env.Dir, path)
 }
 
 // execute runs the command, once for each of --ids, and prints its value.

@@ -22,6 +22,10 @@ type Env struct {
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
 
+	// Dir is the folder that relative paths are taken from; empty: the
+	// process's.
+	Dir string
+
 	// IsTerminal reports whether w is a terminal; nil: nothing is.
 	IsTerminal func(w io.Writer) bool
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -14,17 +15,21 @@ import (
 	"lazurite.dev/laztest"
 )
 
-// program is what cmd/laz does, without its own commands.
-func program(name string) func() {
-	return func() {
-		os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Env{
-			Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Program: name, Version: "1.2.3",
-		}))
+// program runs commands as cmd/laz does, in this process: scripts type so many
+// that starting one each would take minutes under the race detector.
+func program(name string) func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		status := cli.Main(context.Background(), args, cli.Env{
+			Stdin: strings.NewReader(""), Stdout: ts.Stdout(), Stderr: ts.Stderr(), Getenv: ts.Getenv, Dir: ts.MkAbs("."), Program: name, Version: "1.2.3",
+		})
+		ts.Setenv("STATUS", strconv.Itoa(status))
+		if status != 0 && !neg {
+			ts.Fatalf("unexpected status %d", status)
+		}
+		if status == 0 && neg {
+			ts.Fatalf("unexpected success")
+		}
 	}
-}
-
-func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"az": program("az"), "laz": program("laz")})
 }
 
 // TestScripts types the commands of testdata against a whole server. Scripts
@@ -33,8 +38,7 @@ func TestScripts(t *testing.T) {
 	cloud := laztest.New(t)
 	t.Run("all", func(t *testing.T) { // ends when all parallel scripts have
 		testscript.Run(t, testscript.Params{
-			Dir:                 "testdata",
-			RequireExplicitExec: false,
+			Dir: "testdata",
 			Setup: func(env *testscript.Env) error {
 				env.Vars = append(env.Vars, cloud.Environ()...)
 				dir := filepath.Join(env.WorkDir, "azure")
@@ -54,9 +58,18 @@ func TestScripts(t *testing.T) {
 				}
 				return nil
 			},
-			Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"subst": subst, "field": field},
+			Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+				"az": program("az"), "laz": program("laz"), "exited": exited, "subst": subst, "field": field,
+			},
 		})
 	})
+}
+
+// exited checks the status of the last command: exited STATUS.
+func exited(ts *testscript.TestScript, _ bool, args []string) {
+	if got := ts.Getenv("STATUS"); got != args[0] {
+		ts.Fatalf("the status was %s, want %s", got, args[0])
+	}
 }
 
 // field writes one member of a JSON file to a file of its name: field FILE NAME.

@@ -294,3 +294,31 @@ func TestProfile_KeepsWhatItDoesNotKnow(t *testing.T) {
 		t.Errorf("got %v, %v", m, err)
 	}
 }
+
+func TestTokens_TheOwnersFileIsTheLastResort(t *testing.T) {
+	s, sess := newStandIn(t)
+	s.answer("POST /other/oauth2/v2.0/token", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("refresh_token") != "first" {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"error":"invalid_grant","error_description":"AADSTS70008: The refresh token has expired."}`)
+			return
+		}
+		fmt.Fprint(w, `{"access_token":"owner","expires_in":"3600"}`)
+	})
+	sess.keep(func(c *tokenCache) { c.Refresh[sess.refreshKey("me")] = "stale" })
+	a, err := sess.account()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := sess.accountToken(t.Context(), a, "other", "https://x", "")
+	if err != nil || got.Token != "owner" {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if err := os.Remove(sess.path("laz_owner.json")); err != nil {
+		t.Fatal(err)
+	}
+	_, err = sess.accountToken(t.Context(), a, "other", "https://y", "")
+	if err == nil || !strings.HasPrefix(err.Error(), "AADSTS70008") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"os"
 	"strings"
 )
 
@@ -62,11 +61,7 @@ func (c *call) configFile() (*iniFile, error) {
 	if !c.flag("local") {
 		return c.ini, nil
 	}
-	dir, err := os.Getwd()
-	if err != nil {
-		return nil, err
-	}
-	return readINI(dir + "/.azure/config")
+	return readINI(c.filePath(".azure/config"))
 }
 
 func localOpt() arg {

@@ -150,7 +150,7 @@ func certificateImport() *command {
 			if err != nil {
 				return nil, err
 			}
-			b, err := os.ReadFile(c.expandHome(c.text("file")))
+			b, err := os.ReadFile(c.filePath(c.text("file")))
 			if err != nil {
 				return nil, err
 			}

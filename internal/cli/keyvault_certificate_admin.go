@@ -31,7 +31,7 @@ func pendingCommands() []*command {
 				if err != nil {
 					return nil, err
 				}
-				b, err := os.ReadFile(c.expandHome(c.text("file")))
+				b, err := os.ReadFile(c.filePath(c.text("file")))
 				if err != nil {
 					return nil, err
 				}

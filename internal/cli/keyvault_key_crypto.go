@@ -163,7 +163,7 @@ func keyImport() *command {
 			}
 			b := []byte(c.text("pem-string"))
 			if f := c.text("pem-file"); f != "" {
-				if b, err = os.ReadFile(c.expandHome(f)); err != nil {
+				if b, err = os.ReadFile(c.filePath(f)); err != nil {
 					return nil, err
 				}
 			}

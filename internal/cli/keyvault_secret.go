@@ -129,7 +129,7 @@ func (c *call) secretBody() (object, error) {
 // fileSecret reads the file of --file by the encoding that tells how its bytes
 // become text.
 func (c *call) fileSecret() (value, encoding string, err error) {
-	b, err := os.ReadFile(c.expandHome(c.text("file")))
+	b, err := os.ReadFile(c.filePath(c.text("file")))
 	if err != nil {
 		return "", "", err
 	}

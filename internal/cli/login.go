@@ -124,9 +124,9 @@ func (c *call) loginPrincipal() (*signIn, error) {
 	case c.given("federated-token"):
 		e.ClientAssertion = c.text("federated-token")
 	case c.given("certificate"):
-		e.Certificate = c.text("certificate")
-	case isFile(c.expandHome(secret)):
-		e.Certificate = secret
+		e.Certificate = c.filePath(c.text("certificate"))
+	case isFile(c.filePath(secret)):
+		e.Certificate = c.filePath(secret)
 	case secret != "":
 		e.ClientSecret = secret
 	default:

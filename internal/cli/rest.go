@@ -60,7 +60,7 @@ func runRest(ctx context.Context, c *call) (any, error) {
 		return nil, e
 	}
 	if f := c.text("output-file"); f != "" {
-		return nil, os.WriteFile(c.expandHome(f), a.body, 0o600)
+		return nil, os.WriteFile(c.filePath(f), a.body, 0o600)
 	}
 	if v, err := decode(a.body); err == nil {
 		return v, nil

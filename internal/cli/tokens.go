@@ -189,8 +189,13 @@ func (s *session) acquire(ctx context.Context, a *account, tenant, resource, cla
 	form.Set("refresh_token", refresh)
 	form.Set("scope", form.Get("scope")+" offline_access openid profile")
 	g, err := s.grant(ctx, tenant, form)
-	if isCode(err, "invalid_grant") {
-		return nil, withHint(failf("%s", err.(*remoteError).err.Message), "To re-authenticate, please run:\naz login")
+	owner := s.owner()
+	if isCode(err, "invalid_grant") && strings.EqualFold(owner.Username, a.User.Name) && owner.RefreshToken != refresh {
+		form.Set("refresh_token", owner.RefreshToken) // the file that the server renews
+		g, err = s.grant(ctx, tenant, form)
+	}
+	if r, ok := errors.AsType[*remoteError](err); ok && r.err.Code == "invalid_grant" {
+		return nil, withHint(failf("%s", r.err.Message), "To re-authenticate, please run:\naz login")
 	}
 	return g, err
 }
@@ -272,7 +277,7 @@ type principalEntry struct {
 	ClientID        string `json:"client_id"`
 	Tenant          string `json:"tenant"`
 	ClientSecret    string `json:"client_secret,omitempty"`
-	Certificate     string `json:"certificate,omitempty"` // path of a PEM file
+	Certificate     string `json:"certificate,omitempty"` // absolute path of a PEM file
 	ClientAssertion string `json:"client_assertion,omitempty"`
 }
 
@@ -321,7 +326,7 @@ func (s *session) fillCredential(form url.Values, e principalEntry, tenant strin
 		if err != nil {
 			return err
 		}
-		if assertion, err = certificateAssertion(s.expandHome(e.Certificate), e.ClientID, base+"/"+tenant+"/oauth2/v2.0/token"); err != nil {
+		if assertion, err = certificateAssertion(e.Certificate, e.ClientID, base+"/"+tenant+"/oauth2/v2.0/token"); err != nil {
 			return err
 		}
 	}

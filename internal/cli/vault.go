@@ -315,7 +315,7 @@ func (c *call) newFile(path string, b []byte) error {
 	if c.flag("overwrite") {
 		how = os.O_CREATE | os.O_WRONLY | os.O_TRUNC
 	}
-	f, err := os.OpenFile(c.expandHome(path), how, 0o600)
+	f, err := os.OpenFile(c.filePath(path), how, 0o600)
 	if os.IsExist(err) {
 		return failf("File or directory named '%s' already exists.", path)
 	}
@@ -353,7 +353,7 @@ func backupCommands(group, what, collection string, show func(any) any) []*comma
 		{path: group + " restore", short: "Bring a " + what + " back from a file.", example: group + " restore --vault-name myVault --file my.backup",
 			args: append(listArgs(what + "s")[:2], opt("file", "The file of a backup.").or("-f").required()),
 			run: inVault(func(ctx context.Context, c *call, v *vault) (any, error) {
-				b, err := os.ReadFile(c.expandHome(c.text("file")))
+				b, err := os.ReadFile(c.filePath(c.text("file")))
 				if err != nil {
 					return nil, err
 				}
