@@ -51,6 +51,12 @@ type Option func(*server.Config)
 // AzureLike brings Azure's delays, throttles and limits.
 func AzureLike() Option { return func(c *server.Config) { c.AzureLike = true } }
 
+// Propagation is AzureLike with role assignments and federated credentials that
+// count after d.
+func Propagation(d time.Duration) Option {
+	return func(c *server.Config) { c.AzureLike, c.Propagation = true, d }
+}
+
 // New starts a Cloud and stops it when the test ends.
 func New(t testing.TB, opts ...Option) *Cloud {
 	t.Helper()

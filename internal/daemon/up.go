@@ -22,11 +22,14 @@ import (
 
 const upUsage = `Start Lazurite on this machine.
 
-    laz up [-d] [--offline] [--azure-like] [--port N] [--names azure|own] [--domain D]
+    laz up [-d] [--offline] [--azure-like [--propagation TIME]] [--port N] [--names azure|own] [--domain D]
 
     -d            in the background; returns when it is ready
     --offline     programs under laz's environment reach Lazurite and nothing else
     --azure-like  with Azure's delays, throttles and limits
+    --propagation TIME
+                  how long role assignments and federated credentials then take
+                  to count, such as 10s or 10m (default 2m)
     --port N      of the one address on loopback; 0 chooses a free one
                   (default: the one of last time, else 4747, else a free one)
     --names KIND  the names that resources show: azure (default) or own
@@ -107,6 +110,7 @@ func upFlags(args []string, env Env) (upOptions, error) {
 	fs.BoolVar(&o.background, "d", false, "")
 	fs.BoolVar(&o.cfg.Offline, "offline", false, "")
 	fs.BoolVar(&o.cfg.AzureLike, "azure-like", false, "")
+	fs.DurationVar(&o.cfg.Propagation, "propagation", 0, "")
 	fs.IntVar(&o.port, "port", -1, "")
 	fs.StringVar(&o.cfg.Names, "names", server.NamesAzure, "")
 	fs.StringVar(&o.cfg.Domain, "domain", server.DefaultDomain, "")

@@ -34,11 +34,6 @@ import (
 	"lazurite.dev/internal/web"
 )
 
-// credentialDelay is how long Azure may take to see a new federated credential.
-// Source: Microsoft Entra documentation, "Important considerations and
-// restrictions for federated identity credentials".
-const credentialDelay = 2 * time.Minute
-
 // system is what assemble puts together, step by step; each step uses what the
 // ones before it made.
 type system struct {
@@ -133,7 +128,11 @@ func (s *system) directory(ctx context.Context) error {
 
 func (s *system) authorization(ctx context.Context) error {
 	var err error
-	if s.policy, err = authorization.Open(ctx, s.Store, s.dir); err != nil {
+	var limits authorization.Limits
+	if s.Config.AzureLike {
+		limits = authorization.Limits{Propagation: s.Config.Propagation, Assignments: authorization.AzureAssignments, CustomRoles: authorization.AzureCustomRoles}
+	}
+	if s.policy, err = authorization.OpenLimited(ctx, s.Store, s.dir, limits, time.Now); err != nil {
 		return err
 	}
 	s.ends(s.policy.Close)
@@ -172,11 +171,10 @@ func (s *system) entra(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := entra.Config{Tokens: s.tokens, Federation: federation, Directory: s.dir, Store: s.Store, Record: s.refusals.Record}
-	if s.Config.AzureLike {
-		cfg.CredentialDelay = credentialDelay
-	}
-	if s.login, err = entra.New(cfg); err != nil {
+	s.login, err = entra.New(entra.Config{
+		Tokens: s.tokens, Federation: federation, Directory: s.dir, Store: s.Store, Record: s.refusals.Record, CredentialDelay: s.Config.Propagation,
+	})
+	if err != nil {
 		return err
 	}
 	s.out.Surfaces[Login] = web.Surface{Handler: s.login, IDs: web.TokenService, MaxBody: 128 << 10, Error: s.login.Error}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -24,6 +25,12 @@ const (
 
 // DefaultDomain is under which own names are found where no domain is configured.
 const DefaultDomain = "lazurite.test" // .test is nobody's, RFC 6761 section 6.2
+
+// azurePropagation is how long Azure takes to follow a change of roles or
+// federated credentials, on most days. Sources: Azure RBAC, "Troubleshoot Azure
+// RBAC"; Microsoft Entra, "Important considerations and restrictions for
+// federated identity credentials".
+const azurePropagation = 2 * time.Minute
 
 // Config is how a server is set up: one YAML file for `laz serve`, flags for
 // `laz up`. Unknown keys are errors. The zero Config works, after Default.
@@ -82,6 +89,11 @@ type Config struct {
 
 	// AzureLike adds Azure's documented delays, throttles and limits.
 	AzureLike bool `yaml:"azureLike"`
+
+	// Propagation is how long, with AzureLike, a role assignment and a new
+	// federated credential take to count: "30s". Azure says up to 10 minutes for
+	// the one and minutes for the other. Default: two minutes.
+	Propagation time.Duration `yaml:"propagation"`
 
 	// LogLevel is "debug", "info", "warn" or "error". Default: "info".
 	LogLevel string `yaml:"logLevel"`
@@ -158,6 +170,9 @@ func (c *Config) Default() error {
 	set(&c.Names, NamesOwn)
 	set(&c.Domain, DefaultDomain)
 	set(&c.LogLevel, "info")
+	if c.AzureLike && c.Propagation == 0 {
+		c.Propagation = azurePropagation
+	}
 	set(&c.RootKeyFile, filepath.Join(Home(c.Home).Keys(), "root.json"))
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -218,6 +233,9 @@ func (c *Config) Validate() error {
 		if f.Cert == "" || f.Key == "" {
 			wrong("certificates[%d]: cert and key are both needed", i)
 		}
+	}
+	if c.Propagation < 0 || c.Propagation > 0 && !c.AzureLike {
+		wrong("propagation: %s is for azureLike, and not negative", c.Propagation)
 	}
 	if _, err := c.level(); err != nil {
 		wrong("logLevel: %w", err)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
@@ -57,12 +58,17 @@ type world struct {
 
 func start(t *testing.T) *world {
 	t.Helper()
+	return startLimited(t, authorization.Limits{}, time.Now)
+}
+
+func startLimited(t *testing.T, limits authorization.Limits, clock func() time.Time) *world {
+	t.Helper()
 	ctx := t.Context()
 	st, err := sqlstore.OpenSQLite(ctx, filepath.Join(t.TempDir(), "laz.db"))
 	check(t, err)
 	dir, err := directory.Open(ctx, st, tenant)
 	check(t, err)
-	a, err := authorization.Open(ctx, st, dir)
+	a, err := authorization.OpenLimited(ctx, st, dir, limits, clock)
 	check(t, err)
 	t.Cleanup(func() {
 		a.Close()

@@ -41,10 +41,13 @@ const maxStale = time.Second
 // Authorizer answers whether a principal may do something. It satisfies
 // arm.Authorizer and gate.Authorizer.
 type Authorizer struct {
-	engine *rbac.Engine
-	mirror *store.Mirror[*item]
-	dir    *directory.Directory
-	res    arm.Resources
+	engine    *rbac.Engine // what is written
+	effective *rbac.Engine // what is followed: the same, but for Limits.Propagation
+	late      late
+	limits    Limits
+	mirror    *store.Mirror[*item]
+	dir       *directory.Directory
+	res       arm.Resources
 
 	mu    sync.Mutex // guards going
 	going map[string]time.Time
@@ -62,7 +65,16 @@ type item struct {
 
 // Open reads the policy from st and follows its changes until Close.
 func Open(ctx context.Context, st store.Store, dir *directory.Directory) (*Authorizer, error) {
-	a := &Authorizer{engine: rbac.New(), dir: dir, res: arm.Resources{Store: st}, going: map[string]time.Time{}}
+	return OpenLimited(ctx, st, dir, Limits{}, time.Now)
+}
+
+// OpenLimited is Open with limits of Azure's, by the given clock.
+func OpenLimited(ctx context.Context, st store.Store, dir *directory.Directory, limits Limits, clock func() time.Time) (*Authorizer, error) {
+	a := &Authorizer{engine: rbac.New(), dir: dir, res: arm.Resources{Store: st}, going: map[string]time.Time{}, limits: limits}
+	a.effective, a.late.wait, a.late.now = a.engine, limits.Propagation, clock
+	if limits.Propagation > 0 {
+		a.effective = rbac.New()
+	}
 	var err error
 	a.mirror, err = store.NewMirror(ctx, st, arm.KeyPrefix+"/", decode, maxStale, kindAssignment, kindDefinition, kindDeny)
 	if err != nil {
@@ -76,6 +88,7 @@ func Open(ctx context.Context, st store.Store, dir *directory.Directory) (*Autho
 		a.apply(key, it, true)
 		return true
 	})
+	a.late.sort()
 	return a, nil
 }
 
@@ -107,36 +120,47 @@ func decode(doc store.Doc) (*item, error) {
 	return it, err
 }
 
-// apply brings a change into the engine. What the engine does not take is
-// taken out of it: nothing is granted that is not understood.
+// apply brings a change into the engine, and into the one that is followed when
+// it is due.
 func (a *Authorizer) apply(key string, it *item, exists bool) {
+	into(a.engine, key, it, exists)
+	if a.effective != a.engine && !a.late.add(key, it, exists) {
+		into(a.effective, key, it, exists)
+	}
+	if !exists {
+		a.mu.Lock()
+		delete(a.going, strings.TrimPrefix(key, arm.KeyPrefix))
+		a.mu.Unlock()
+	}
+}
+
+// into brings a change into an engine. What the engine does not take is taken
+// out of it: nothing is granted that is not understood.
+func into(e *rbac.Engine, key string, it *item, exists bool) {
 	id := strings.TrimPrefix(key, arm.KeyPrefix)
 	if !exists {
-		a.engine.RemoveAssignment(id)
-		a.engine.RemoveDeny(id)
+		e.RemoveAssignment(id)
+		e.RemoveDeny(id)
 		if strings.Contains(id, "/"+kindDefinition+"/") {
-			a.engine.RemoveDefinition(id)
+			e.RemoveDefinition(id)
 		}
-		a.mu.Lock()
-		delete(a.going, id)
-		a.mu.Unlock()
 		return
 	}
 	switch it.kind {
 	case kindAssignment:
 		p := it.assignment
-		_ = a.engine.SetAssignment(id, rbac.Assignment{ // refused means removed
+		_ = e.SetAssignment(id, rbac.Assignment{ // refused means removed
 			Principal: p.PrincipalID, Role: p.RoleDefinitionID, Scope: it.id.Scope().String(), Condition: text(p.Condition),
 		})
 	case kindDefinition:
 		d := it.definition.role(it.id.Name())
-		if a.engine.SetDefinition(d) != nil {
-			a.engine.RemoveDefinition(d.ID)
+		if e.SetDefinition(d) != nil {
+			e.RemoveDefinition(d.ID)
 		}
 	case kindDeny:
-		if a.engine.SetDeny(id, it.deny.rule(it.id)) != nil {
+		if e.SetDeny(id, it.deny.rule(it.id)) != nil {
 			// It cannot be read, so what it takes away is unknown: take all.
-			_ = a.engine.SetDeny(id, rbac.Deny{Name: it.deny.Name, Scope: it.id.Scope().String(), Principals: []string{rbac.Everyone},
+			_ = e.SetDeny(id, rbac.Deny{Name: it.deny.Name, Scope: it.id.Scope().String(), Principals: []string{rbac.Everyone},
 				Permissions: []rbac.Permission{{Actions: []string{"*"}, DataActions: []string{"*"}}}})
 		}
 	}
@@ -149,8 +173,8 @@ func text(s *string) string {
 	return *s
 }
 
-// Engine is the policy engine itself, for explanations.
-func (a *Authorizer) Engine() *rbac.Engine { return a.engine }
+// Engine is the policy engine that is followed, for explanations.
+func (a *Authorizer) Engine() *rbac.Engine { return a.followed() }
 
 // Fresh is nil while the policy is known to hold every change older than a
 // second; else an *apierr.Error of kind Unavailable.
@@ -177,16 +201,13 @@ func (a *Authorizer) Check(ctx context.Context, oid, action string, data bool, s
 		return rbac.Decision{}, err
 	}
 	q := rbac.Request{Principals: a.dir.Principals(oid), Action: action, Data: data, Scope: scope.String()}
-	d := a.engine.Decide(q)
+	d := a.followed().Decide(q)
 	log := trace.From(ctx)
 	switch {
 	case d.Allowed:
 		log.Add(trace.Hop{Step: "role", Subject: oid, Found: d.Role, Expected: action, OK: true})
 	case log.Wants():
-		d = a.engine.Explain(q)
-		if q.Principals == nil {
-			d.Reason = "the directory has no such principal"
-		}
+		d = a.why(q)
 		log.Add(trace.Hop{
 			Step: "role", Subject: a.display(oid), Found: d.Reason, Expected: action + " at " + scope.String(), Fix: a.fix(oid, d, q),
 		})
@@ -211,8 +232,26 @@ func (a *Authorizer) display(oid string) string {
 	return p.DisplayName + " (" + oid + ")"
 }
 
+// why is the decision with its reason.
+func (a *Authorizer) why(q rbac.Request) rbac.Decision {
+	d := a.followed().Explain(q)
+	switch {
+	case d.Allowed:
+	case q.Principals == nil:
+		d.Reason = "the directory has no such principal"
+	default:
+		if soon := a.underway(q); soon != "" {
+			d.Reason = soon
+		}
+	}
+	return d
+}
+
 // fix is the command that would allow what was refused, "" when none would.
 func (a *Authorizer) fix(oid string, d rbac.Decision, q rbac.Request) string {
+	if a.underway(q) != "" {
+		return "" // waiting is all
+	}
 	p, err := a.dir.Principal(oid)
 	roles := a.engine.Suggest(q.Action, q.Data, 1)
 	if err != nil || d.Deny != "" || len(roles) == 0 {

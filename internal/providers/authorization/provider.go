@@ -104,7 +104,7 @@ func (a *Authorizer) listDenies(_ context.Context, scope rid.ID, filter string) 
 // permissions says what the caller's roles grant at a scope.
 func (a *Authorizer) permissions(ctx context.Context, scope rid.ID, _ json.RawMessage) (any, error) {
 	list := []rbac.Permission{}
-	for _, p := range a.engine.Permissions(a.dir.Principals(caller(ctx)), scope.String()) {
+	for _, p := range a.followed().Permissions(a.dir.Principals(caller(ctx)), scope.String()) {
 		list = append(list, filled(p))
 	}
 	return map[string]any{"value": list}, nil
@@ -173,10 +173,7 @@ func (a *Authorizer) checkAccess(_ context.Context, scope rid.ID, body json.RawM
 }
 
 func (a *Authorizer) answer(oid string, q rbac.Request) checkAnswer {
-	d := a.engine.Explain(q)
-	if q.Principals == nil {
-		d.Reason = "the directory has no such principal"
-	}
+	d := a.why(q)
 	w := checkAnswer{ActionID: q.Action, IsDataAction: q.Data, AccessDecision: "NotAllowed", Reason: d.Reason, Near: d.Near}
 	if w.Near == nil {
 		w.Near = []rbac.Near{}

@@ -131,6 +131,11 @@ func (a *Authorizer) validateAssignment(_ context.Context, old, next *arm.Resour
 			return bad("RoleAssignmentUpdateNotPermitted", "Tenant ID, application ID, principal ID, and scope are not allowed to be updated.")
 		}
 	}
+	if old == nil {
+		if err := a.room(next.ID.Scope()); err != nil {
+			return err
+		}
+	}
 	if err := a.validateRole(next); err != nil {
 		return err
 	}

@@ -105,6 +105,11 @@ func (a *Authorizer) validateDefinition(ctx context.Context, old, next *arm.Reso
 	if err := a.uniqueName(p.RoleName, guid); err != nil {
 		return err
 	}
+	if old == nil {
+		if err := a.roomForRole(); err != nil {
+			return err
+		}
+	}
 	return a.validateScopes(ctx, old, next)
 }
 
