@@ -49,6 +49,7 @@ func serve(ctx context.Context, args []string, env Env) error {
 		return err
 	}
 	cfg.Log = slog.New(slog.NewJSONHandler(env.Stderr, &slog.HandlerOptions{Level: cfg.Level()}))
+	tuneMemory(env)
 	srv, err := server.New(ctx, cfg)
 	if err != nil {
 		return err
@@ -59,6 +60,9 @@ func serve(ctx context.Context, args []string, env Env) error {
 	if err := keepWelcome(cfg, srv.Welcome()); err != nil {
 		cfg.Log.Error("the first password was not written", slog.String("error", err.Error()))
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	go releaseMemory(ctx, srv)
 	return srv.Run(ctx)
 }
 

@@ -94,6 +94,7 @@ func up(ctx context.Context, args []string, env Env) error {
 			return nil
 		}
 	}
+	tuneMemory(env)
 	err = upForeground(ctx, o, tell)
 	if err != nil && env.Getenv(readyFD) != "" {
 		_ = tell(report{Error: err.Error()})
@@ -189,6 +190,7 @@ func upForeground(ctx context.Context, o upOptions, tell func(report) error) err
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Run(ctx) }()
+	go releaseMemory(ctx, srv)
 	select {
 	case err := <-ended:
 		return err

@@ -240,7 +240,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // serve starts the HTTP servers on the listeners.
 func (s *Server) serve(g *errgroup.Group) []*http.Server {
-	door := web.NewServer(s.front.Handler(s.hosts, &web.Surface{Name: "none", Handler: http.HandlerFunc(s.stranger)}), s.log)
+	door := s.front.NewServer(s.hosts, &web.Surface{Name: "none", Handler: http.HandlerFunc(s.stranger)})
 	door.ConnContext = arrival.ConnContext
 	door.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: s.ca.GetCertificate,

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +24,21 @@ type Front struct {
 	client   func(context.Context) []slog.Attr
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+
+	mu     sync.RWMutex // guards meters
+	meters map[meterKey]meter
+}
+
+// meterKey is a request as the metrics tell it from others; a meter measures
+// those of one key.
+type meterKey struct {
+	surface, method string
+	status          int
+}
+
+type meter struct {
+	requests prometheus.Counter
+	duration prometheus.Observer
 }
 
 // NewFront makes a Front that logs to log and registers its metrics with reg.
@@ -30,7 +46,7 @@ type Front struct {
 // fails when reg has the metrics already.
 func NewFront(log *slog.Logger, reg prometheus.Registerer, client func(context.Context) []slog.Attr) (*Front, error) {
 	f := &Front{
-		log: log, client: client,
+		log: log, client: client, meters: map[meterKey]meter{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "lazurite_requests_total", Help: "Requests answered.",
 		}, []string{"surface", "method", "status"}),
@@ -50,17 +66,23 @@ func NewFront(log *slog.Logger, reg prometheus.Registerer, client func(context.C
 // Serve answers one request by surface s.
 func (f *Front) Serve(s *Surface, w http.ResponseWriter, r *http.Request) {
 	makeRoom(len(r.Host))
+	f.serve(s, w, r, 0)
+}
+
+// serve is Serve by a server that already limits the request's time.
+func (f *Front) serve(s *Surface, w http.ResponseWriter, r *http.Request, limited time.Duration) {
 	ev := newEvent(s, r)
 	r = r.WithContext(withEvent(r.Context(), ev))
 	rec := &recorder{ResponseWriter: w}
 	s.setIDs(rec.Header(), r, ev)
-	rc := http.NewResponseController(w)
-	if d := s.timeout(); d > 0 {
-		end := ev.start.Add(d)
+	if d := s.timeout(); d != limited {
+		var end time.Time
+		if d > 0 {
+			end = ev.start.Add(d)
+		}
+		rc := http.NewResponseController(w)
 		// Writers that know no deadlines are those of tests.
 		_, _ = rc.SetReadDeadline(end), rc.SetWriteDeadline(end)
-	} else {
-		_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Time{})
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, s.maxBody()) // w itself: it closes the connection of a body too long
 	defer f.finish(rec, r, ev)
@@ -161,8 +183,9 @@ func (f *Front) finish(w *recorder, r *http.Request, ev *Event) {
 		status = http.StatusOK
 	}
 	took := time.Since(ev.start)
-	f.requests.WithLabelValues(ev.surface, method(r.Method), strconv.Itoa(status)).Inc()
-	f.duration.WithLabelValues(ev.surface).Observe(took.Seconds())
+	m := f.meter(meterKey{ev.surface, method(r.Method), status})
+	m.requests.Inc()
+	m.duration.Observe(took.Seconds())
 	level := slog.LevelInfo
 	switch {
 	case status >= 500:
@@ -185,11 +208,30 @@ func (f *Front) finish(w *recorder, r *http.Request, ev *Event) {
 		if f.client != nil {
 			attrs = append(attrs, f.client(r.Context())...)
 		}
-		f.log.LogAttrs(r.Context(), level, "request", append(attrs, ev.list()...)...)
+		// Not by the Logger: it would look for our place in the source.
+		rec := slog.NewRecord(ev.start.Add(took), level, "request", 0)
+		rec.AddAttrs(append(attrs, ev.list()...)...)
+		_ = f.log.Handler().Handle(r.Context(), rec) // as the Logger does
 	}
 	if w.aborted {
 		panic(http.ErrAbortHandler) // net/http's way to cut an answer short
 	}
+}
+
+// meter finds or makes what measures requests of a kind: few of them, since
+// surfaces, methods and statuses are.
+func (f *Front) meter(k meterKey) meter {
+	f.mu.RLock()
+	m, ok := f.meters[k]
+	f.mu.RUnlock()
+	if ok {
+		return m
+	}
+	m = meter{f.requests.WithLabelValues(k.surface, k.method, strconv.Itoa(k.status)), f.duration.WithLabelValues(k.surface)}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.meters[k] = m
+	return m
 }
 
 // method keeps what clients make up out of the metrics.
