@@ -8,8 +8,8 @@ FUZZTIME ?= 1m
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-build: ## bin/laz
-	@$(GO) build -trimpath -o bin/laz ./cmd/laz
+build: ## bin/laz, one static file
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/laz ./cmd/laz
 
 demo: build ## the first path, end to end, in a cloud of its own
 	@cd examples/keyvault-reader && $(GO) build -trimpath -o ../../bin/keyvault-reader .
