@@ -61,3 +61,24 @@ func TestNew_KeyVaultAsksForARole(t *testing.T) {
 	}
 	t.Log(m)
 }
+
+func TestNew_TakesThePathsThatAzSends(t *testing.T) {
+	c := laztest.New(t)
+	if code, m := c.ARM(t, "PUT", "/subscriptions/{sub}/resourceGroups/demo?api-version=2021-04-01", `{"location":"eastus"}`); code != 201 {
+		t.Fatalf("group: %d %v", code, m)
+	}
+	body := `{"location":"eastus","properties":{"tenantId":"` + c.Tenant + `","sku":{"family":"A","name":"standard"}}}`
+	if code, m := c.ARM(t, "PUT", "/subscriptions/{sub}/resourceGroups/demo/providers/Microsoft.KeyVault/vaults/slashed?api-version=2023-07-01", body); code != 201 && code != 200 {
+		t.Fatalf("vault: %d %v", code, m)
+	}
+	for path, want := range map[string]int{
+		"/subscriptions/{sub}/resourceGroups/demo/providers/Microsoft.KeyVault//vaults/slashed?api-version=2023-07-01":          200, // az resource show
+		"/subscriptions/{sub}/resourceGroups/demo/providers/Microsoft.KeyVault/%2Fvaults/slashed?api-version=2023-07-01":        400,
+		"/subscriptions/{sub}/resourceGroups/demo/providers/Microsoft.KeyVault/vaults/../vaults/slashed?api-version=2023-07-01": 400,
+		"/subscriptions/{sub}/providers/Microsoft.KeyVault/deletedManagedHSMs?api-version=2022-07-01":                           200, // az keyvault list-deleted
+	} {
+		if code, m := c.ARM(t, "GET", path, ""); code != want {
+			t.Errorf("%s: %d, want %d: %v", path, code, want, m)
+		}
+	}
+}

@@ -47,6 +47,7 @@ type call struct {
 // result, render. Correlation ids, recovery and the log event are the front
 // door's (package web).
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = singleSlashes(r)
 	if extra := h.cfg.Extra[strings.ToLower(strings.TrimSuffix(r.URL.Path, "/"))]; extra != nil {
 		extra(w, r)
 		return
@@ -60,6 +61,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.activity(c, err)
 }
 
+// singleSlashes takes empty segments out of the path, as Azure does: az leaves
+// one in where a parent's path is empty. Everything behind sees one path.
+func singleSlashes(r *http.Request) *http.Request {
+	if !strings.Contains(r.URL.Path, "//") || encodedSlash(r.URL) {
+		return r
+	}
+	u := *r.URL
+	for strings.Contains(u.Path, "//") {
+		u.Path = strings.ReplaceAll(u.Path, "//", "/")
+	}
+	u.RawPath = ""
+	out := *r
+	out.URL = &u
+	return &out
+}
+
+// encodedSlash reports a slash that is part of a name: no name has one.
+func encodedSlash(u *url.URL) bool {
+	return strings.Contains(strings.ToLower(u.EscapedPath()), "%2f")
+}
+
 func (h *Handler) serve(c *call) error {
 	if err := h.authenticate(c); err != nil {
 		return err
@@ -70,7 +92,7 @@ func (h *Handler) serve(c *call) error {
 	if err := h.subscriptionRate(c); err != nil {
 		return err
 	}
-	if strings.Contains(c.r.URL.EscapedPath(), "%2F") || strings.Contains(c.r.URL.EscapedPath(), "%2f") {
+	if encodedSlash(c.r.URL) {
 		return apierr.New(apierr.BadRequest, "InvalidResourceId", "The path '%s' holds an encoded slash.", c.r.URL.Path)
 	}
 	if ep, params, known := h.endpoints.find(c.r.Method, c.r.URL.Path); ep != nil {

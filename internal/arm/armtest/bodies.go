@@ -217,7 +217,7 @@ func (k *contract) badNames() {
 
 func (k *contract) badPaths() {
 	path, body := k.next()
-	for _, bad := range []string{path + "%2Fx", k.list(path) + "//x", k.list(path) + "/%00", k.list(path) + "/" + strings.Repeat("n", 300)} {
+	for _, bad := range []string{path + "%2Fx", k.list(path) + "/../x", k.list(path) + "/%00", k.list(path) + "/" + strings.Repeat("n", 300)} {
 		if a := k.Do("PUT", bad+k.q(), body); a.Status != http.StatusBadRequest {
 			k.t.Errorf("PUT %.200s: %d %s, want 400", bad, a.Status, a.Raw)
 		}

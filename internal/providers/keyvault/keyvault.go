@@ -78,7 +78,7 @@ func New(c Config) arm.Provider {
 func (p *provider) endpoints() []arm.Endpoint {
 	const sub = "/subscriptions/{subscriptionId}/providers/" + Namespace
 	const deleted = sub + "/locations/{location}/deletedVaults/{vaultName}"
-	return []arm.Endpoint{
+	return append(managedHSMs(), []arm.Endpoint{
 		{Method: http.MethodPost, Path: sub + "/checkNameAvailability", Action: Namespace + "/checkNameAvailability/read", APIVersions: apiVersions(), Handle: p.checkName},
 		{Method: http.MethodGet, Path: sub + "/deletedVaults", Action: Namespace + "/deletedVaults/read", APIVersions: apiVersions(), Handle: p.listDeleted},
 		{Method: http.MethodGet, Path: deleted, Action: Namespace + "/locations/deletedVaults/read", APIVersions: apiVersions(), Handle: p.getDeleted},
@@ -87,7 +87,7 @@ func (p *provider) endpoints() []arm.Endpoint {
 			Method: http.MethodPut, APIVersions: apiVersions(), Handle: p.setPolicies, // authorised at the vault by the handler
 			Path: "/subscriptions/{subscriptionId}/resourceGroups/{resourceGroupName}/providers/" + Namespace + "/vaults/{vaultName}/accessPolicies/{operation}",
 		},
-	}
+	}...)
 }
 
 // uidKey is where a vault's resource keeps its uid.
