@@ -94,7 +94,11 @@ func (s *system) verify(t testing.TB, issuers *cluster.Issuers, raw string) (*to
 	if err != nil {
 		t.Fatal(err)
 	}
-	return f.VerifyAssertion(t.Context(), raw, nil)
+	a, err := f.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	return a, f.VerifyAssertion(t.Context(), a, nil)
 }
 
 func payload(t testing.TB, raw string) map[string]any {

@@ -3,7 +3,6 @@ package entra
 import (
 	"context"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -20,7 +19,7 @@ import (
 // assertion checks a client assertion: the client's own, signed with the key of
 // a registered certificate, or one of an issuer that the client trusts.
 func (s *Service) assertion(ctx context.Context, r *tokenRequest, raw string) (reuse string, err error) {
-	a, err := token.ParseAssertion(raw)
+	a, err := s.cfg.Federation.Parse(raw)
 	if err != nil {
 		trace.Add(ctx, trace.Hop{Step: "assertion", Found: apierr.From(err).Message})
 		return "", err
@@ -28,11 +27,11 @@ func (s *Service) assertion(ctx context.Context, r *tokenRequest, raw string) (r
 	if strings.EqualFold(a.Issuer, r.client.id) {
 		return "", s.certificate(ctx, r, a)
 	}
-	cred, err := s.federated(ctx, r.client, raw)
+	cred, err := s.federated(ctx, r.client, a)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(raw))
+	sum := a.Digest()
 	return cred.ID + "/" + hex.EncodeToString(sum[:]), nil
 }
 

@@ -21,7 +21,7 @@ const (
 // another issuer. The issuer is compared before its keys are fetched, so that
 // nobody can send us to an address that no credential names. Source: facts of
 // the AADSTS7002xx family; letter case counts.
-func (s *Service) federated(ctx context.Context, c *client, raw string) (directory.FederatedCredential, error) {
+func (s *Service) federated(ctx context.Context, c *client, a *token.Assertion) (directory.FederatedCredential, error) {
 	list := s.credentials(c)
 	trusts := func(a *token.Assertion) error {
 		if len(list) == 0 {
@@ -37,8 +37,7 @@ func (s *Service) federated(ctx context.Context, c *client, raw string) (directo
 		}
 		return s.mismatch(ctx, c, list, a)
 	}
-	a, err := s.cfg.Federation.VerifyAssertion(ctx, raw, trusts)
-	if err != nil {
+	if err := s.cfg.Federation.VerifyAssertion(ctx, a, trusts); err != nil {
 		return directory.FederatedCredential{}, err
 	}
 	found, _, ok := directory.FindCredential(list, asAssertion(a))

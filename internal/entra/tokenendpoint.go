@@ -124,15 +124,15 @@ func (s *Service) exchange(w http.ResponseWriter, r *http.Request, req *tokenReq
 // readForm reads the body's form, and from the query what the body lacks: some
 // clients send all parameters there. A parameter that comes twice is refused.
 func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := r.ParseForm(); err != nil {
-		if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong {
+	posted, err := postedForm(w, r)
+	if err != nil {
+		if _, tooLong := errors.AsType[*http.MaxBytesError](err); tooLong || apierr.Is(err, apierr.TooLarge) {
 			return nil, aad(apierr.TooLarge, "invalid_request", "9000410", "The request is longer than %d bytes.", maxForm)
 		}
 		return nil, aad(apierr.BadRequest, "invalid_request", "9002313", "Invalid request. Request is malformed or invalid.")
 	}
 	form := url.Values{}
-	for _, from := range []url.Values{r.PostForm, r.URL.Query()} {
+	for _, from := range []url.Values{posted, r.URL.Query()} {
 		for name, values := range from {
 			if len(values) > 1 {
 				return nil, aad(apierr.BadRequest, "invalid_request", "9000411",
@@ -144,6 +144,22 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 		}
 	}
 	return form, nil
+}
+
+// postedForm is the form in the body. Nearly all clients send it the same way,
+// for which net/http would do more than is needed.
+func postedForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method == http.MethodPost && r.Header.Get("Content-Type") == "application/x-www-form-urlencoded" && r.URL.RawQuery == "" {
+		raw, err := web.ReadBody(r, maxForm)
+		if err != nil {
+			return nil, err
+		}
+		r.PostForm, err = url.ParseQuery(string(raw))
+		return r.PostForm, err
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	err := r.ParseForm()
+	return r.PostForm, err
 }
 
 // body is the answer in the shape of the endpoint's version: v1 has numbers as

@@ -41,7 +41,11 @@ type Assertion struct {
 	Header    map[string]any
 
 	jws *jws
+	sum [sha256.Size]byte // of the whole assertion
 }
+
+// Digest is the SHA-256 of the assertion as it came.
+func (a *Assertion) Digest() [sha256.Size]byte { return a.sum }
 
 // Audience is the one audience of a verified assertion.
 func (a *Assertion) Audience() string {
@@ -59,7 +63,7 @@ func ParseAssertion(raw string) (*Assertion, error) {
 		return nil, malformed("The client assertion can't be read: %v.", err)
 	}
 	a := &Assertion{
-		Issuer: j.text("iss"), Subject: j.text("sub"), ID: j.text("jti"), KeyID: j.kid, All: j.claims, Header: j.header, jws: j,
+		sum: sha256.Sum256([]byte(raw)), Issuer: j.text("iss"), Subject: j.text("sub"), ID: j.text("jti"), KeyID: j.kid, All: j.claims, Header: j.header, jws: j,
 	}
 	switch aud := j.claims["aud"].(type) {
 	case string:
@@ -144,6 +148,17 @@ type verifiedAssertion struct {
 	key *rsa.PublicKey
 }
 
+// Parse is ParseAssertion, which remembers those that VerifyAssertion accepted.
+// What it gives is shared: it must not be changed.
+func (f *Federation) Parse(raw string) (*Assertion, error) {
+	if len(raw) <= MaxTokenBytes {
+		if seen, ok := f.seen.get(sha256.Sum256([]byte(raw))); ok {
+			return seen.a, nil
+		}
+	}
+	return ParseAssertion(raw)
+}
+
 // VerifyAssertion checks an assertion of another issuer: RS256 by a key that
 // the issuer publishes, lifetime, exactly one audience. trusts is asked first,
 // about what is not yet believed, so that nobody can send us to an issuer that
@@ -152,38 +167,29 @@ type verifiedAssertion struct {
 //
 // Of an assertion seen before only the arithmetic of the signature is spared:
 // trust, the issuer's keys and the time are looked at each time.
-func (f *Federation) VerifyAssertion(ctx context.Context, raw string, trusts func(*Assertion) error) (*Assertion, error) {
-	sum := sha256.Sum256([]byte(raw))
-	seen, again := f.seen.get(sum)
-	a := seen.a
-	if !again {
-		var err error
-		if a, err = ParseAssertion(raw); err != nil {
-			trace.Add(ctx, trace.Hop{Step: "assertion", Found: apierr.From(err).Message})
-			return nil, err
-		}
-	}
+func (f *Federation) VerifyAssertion(ctx context.Context, a *Assertion, trusts func(*Assertion) error) error {
 	if err := f.precheck(a); err != nil {
 		trace.Add(ctx, trace.Hop{Step: "assertion", Subject: a.Subject, Found: apierr.From(err).Message})
-		return nil, err
+		return err
 	}
 	if trusts != nil {
 		if err := trusts(a); err != nil {
-			return nil, err
+			return err
 		}
 	}
+	seen, again := f.seen.get(a.sum)
 	key, err := f.key(ctx, a)
 	if err == nil && (!again || !key.Equal(seen.key)) {
 		if err = a.CheckSignature(key, string(jose.RS256)); err == nil {
-			f.seen.put(sum, verifiedAssertion{a, key})
+			f.seen.put(a.sum, verifiedAssertion{a, key})
 		}
 	}
 	if err != nil {
 		trace.Add(ctx, trace.Hop{Step: "signature", Subject: a.Issuer, Found: apierr.From(err).Message})
-		return nil, err
+		return err
 	}
 	trace.Add(ctx, trace.Hop{Step: "signature", Subject: a.Issuer, Found: "signed by the issuer's key " + short(a.KeyID), OK: true})
-	return a, nil
+	return nil
 }
 
 // precheck is what needs no key.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"unicode/utf8"
 )
 
@@ -20,66 +19,118 @@ func parseObject(b []byte) (map[string]any, error) {
 	if !utf8.Valid(b) {
 		return nil, errors.New("not UTF-8")
 	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	v, err := parseValue(dec, 0)
-	if err != nil {
-		return nil, err
+	if !json.Valid(b) {
+		var v any
+		return nil, fmt.Errorf("not JSON: %w", json.Unmarshal(b, &v))
 	}
-	obj, ok := v.(map[string]any)
-	if !ok {
+	p := reader{b}
+	if p.next() != '{' {
 		return nil, errors.New("not a JSON object")
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("text after the JSON object")
-	}
-	return obj, nil
+	return p.object(0)
 }
 
-func parseValue(dec *json.Decoder, depth int) (any, error) {
+// reader takes values from the front of JSON that is known to be valid.
+type reader struct{ rest []byte }
+
+// next is the first byte after white space.
+func (p *reader) next() byte {
+	p.rest = bytes.TrimLeft(p.rest, " \t\r\n")
+	return p.rest[0]
+}
+
+// sep takes the comma after a value, if it is there, else the closing bracket.
+func (p *reader) sep() (more bool) {
+	c := p.next()
+	p.rest = p.rest[1:]
+	return c == ','
+}
+
+func (p *reader) value(depth int) (any, error) {
 	if depth > maxDepth {
 		return nil, errors.New("nested too deeply")
 	}
-	t, err := dec.Token()
-	if err != nil {
-		return nil, fmt.Errorf("not JSON: %w", err)
+	switch p.next() {
+	case '{':
+		return p.object(depth)
+	case '[':
+		return p.list(depth)
+	case '"':
+		return p.text()
+	case 't':
+		p.rest = p.rest[len("true"):]
+		return true, nil
+	case 'f':
+		p.rest = p.rest[len("false"):]
+		return false, nil
+	case 'n':
+		p.rest = p.rest[len("null"):]
+		return nil, nil
 	}
-	switch t {
-	case json.Delim('{'):
-		return parseMembers(dec, depth)
-	case json.Delim('['):
-		list := []any{}
-		for dec.More() {
-			v, err := parseValue(dec, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err := dec.Token()
-		return list, err
-	}
-	return t, nil
+	n := bytes.IndexAny(p.rest, ",]} \t\r\n")
+	number := json.Number(p.rest[:n])
+	p.rest = p.rest[n:]
+	return number, nil
 }
 
-func parseMembers(dec *json.Decoder, depth int) (any, error) {
+func (p *reader) object(depth int) (map[string]any, error) {
 	obj := map[string]any{}
-	for dec.More() {
-		t, err := dec.Token()
+	p.rest = p.rest[1:]
+	if p.next() == '}' {
+		p.rest = p.rest[1:]
+		return obj, nil
+	}
+	for more := true; more; more = p.sep() {
+		p.next()
+		name, err := p.text()
 		if err != nil {
-			return nil, fmt.Errorf("not JSON: %w", err)
-		}
-		name, ok := t.(string)
-		if !ok {
-			return nil, errors.New("a member name isn't a string")
+			return nil, err
 		}
 		if _, doubled := obj[name]; doubled {
 			return nil, fmt.Errorf("the member %q comes twice", name)
 		}
-		if obj[name], err = parseValue(dec, depth+1); err != nil {
+		p.next()
+		p.rest = p.rest[1:] // the colon
+		if obj[name], err = p.value(depth + 1); err != nil {
 			return nil, err
 		}
 	}
-	_, err := dec.Token()
-	return obj, err
+	return obj, nil
+}
+
+func (p *reader) list(depth int) ([]any, error) {
+	list := []any{}
+	p.rest = p.rest[1:]
+	if p.next() == ']' {
+		p.rest = p.rest[1:]
+		return list, nil
+	}
+	for more := true; more; more = p.sep() {
+		v, err := p.value(depth + 1)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// text takes a string, at whose opening quote the rest begins.
+func (p *reader) text() (s string, err error) {
+	end, escaped := 1, false
+	for ; p.rest[end] != '"'; end++ {
+		if p.rest[end] == '\\' {
+			escaped = true
+			end++
+		}
+	}
+	raw := p.rest[:end+1]
+	p.rest = p.rest[end+1:]
+	if !escaped {
+		return string(raw[1:end]), nil
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return "", fmt.Errorf("not JSON: %w", err)
+	}
+	return s, nil
 }

@@ -13,6 +13,9 @@ import (
 	"lazurite.dev/internal/apierr"
 )
 
+// maxAhead is how much of a body a client's word makes us get memory for.
+const maxAhead = 64 << 10
+
 // maxDepth is how deep JSON in a request may nest.
 const maxDepth = 100
 
@@ -82,7 +85,12 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	var b bytes.Buffer
+	if n := r.ContentLength; n > 0 && n <= maxAhead {
+		b.Grow(int(n) + bytes.MinRead) // ReadFrom wants room to see the end
+	}
+	_, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
+	raw := b.Bytes()
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(e.Limit)
 	}
