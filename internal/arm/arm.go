@@ -180,9 +180,9 @@ func translateAuth(err error) error {
 	}
 	code := "InvalidAuthenticationToken"
 	switch e.Code {
-	case "expired":
+	case token.CodeExpired:
 		code = "ExpiredAuthenticationToken"
-	case "audience":
+	case token.CodeAudience:
 		code = "InvalidAuthenticationTokenAudience"
 	}
 	return &apierr.Error{Kind: e.Kind, Code: code, Message: e.Message, Cause: e}

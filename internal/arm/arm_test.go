@@ -3,6 +3,7 @@ package arm_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/armtest"
+	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
 
@@ -201,6 +203,47 @@ func TestGroupDelete_IsALongOperationThatRunsHooks(t *testing.T) {
 	docs, err := p.Store.List(t.Context(), store.Query{Prefix: arm.KeyPrefix + strings.ToLower(g) + "/"})
 	if err != nil || len(docs) != 0 {
 		t.Errorf("left behind: %v %v", docs, err)
+	}
+}
+
+func TestDelete_NothingStaysBehindForWhoeverMakesItAgain(t *testing.T) {
+	p := start(t, &shop{})
+	quick := p.Group("g") + "/providers/Contoso.Shop/quick/x"
+	note := quick + "/providers/Contoso.Shop/notes/n"
+	const body = `{"location":"westus2"}`
+	p.Want(http.StatusCreated, "PUT", quick+version, body)
+	p.Want(http.StatusCreated, "PUT", note+version, `{}`)
+	doc, err := p.Store.Get(t.Context(), arm.ResourceKey(rid.MustParse(note)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Want(http.StatusOK, "DELETE", quick+version, "")
+	doc.Rev = 0
+	if _, err := p.Store.Put(t.Context(), doc); err != nil { // as a program that died would leave it
+		t.Fatal(err)
+	}
+	p.Want(http.StatusCreated, "PUT", quick+version, body)
+	p.Want(http.StatusNotFound, "GET", note+version, "")
+}
+
+func TestPut_RacesWithTheDeletionOfItsParent(t *testing.T) {
+	p := start(t, &shop{})
+	quick := p.Group("g") + "/providers/Contoso.Shop/quick/x"
+	for range 20 {
+		p.Want(http.StatusCreated, "PUT", quick+version, `{"location":"westus2"}`)
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() { p.Do("PUT", fmt.Sprintf("%s/providers/Contoso.Shop/notes/n%d%s", quick, i, version), `{}`) })
+		}
+		p.Want(http.StatusOK, "DELETE", quick+version, "")
+		wg.Wait()
+		docs, err := p.Store.List(t.Context(), store.Query{Prefix: arm.ResourceKey(rid.MustParse(quick))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(docs) > 0 {
+			t.Fatalf("%s stayed behind", docs[0].Key)
+		}
 	}
 }
 

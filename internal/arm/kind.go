@@ -24,6 +24,17 @@ type Kind[P any] struct {
 	NoLocation  bool     // of a tracked type: the location may be left out
 	Name        func(name string) error
 
+	// ActionType is the type in the RBAC actions where it is another than the
+	// type's own: a group's is "Microsoft.Resources/subscriptions/resourceGroups".
+	ActionType string
+
+	// Home is for types of which there is one of a name in the tenant, at
+	// whatever scope it is addressed (role definitions): under which id it is
+	// stored, and under which it is shown. The caller's right is asked for at
+	// the scope that was addressed, so hooks must ask for it where the resource
+	// counts.
+	Home func(asked rid.ID) (stored, shown rid.ID)
+
 	ReadOnly  []string // properties that clients cannot set (dotted paths); sent ones are ignored
 	WriteOnly []string // properties that hooks see and that are neither stored nor shown
 	NoState   bool     // the type shows no provisioningState
@@ -99,6 +110,9 @@ type Route struct {
 	Async       bool
 
 	identity, noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel bool
+
+	actionType string
+	home       func(asked rid.ID) (stored, shown rid.ID)
 
 	names     *names
 	limit     func(what string, id rid.ID) error
@@ -177,6 +191,9 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 	}
 	if r.Scopes == 0 {
 		r.Scopes = ResourceGroup
+	}
+	if r.actionType, r.home = k.ActionType, k.Home; r.actionType == "" {
+		r.actionType = r.Type
 	}
 	r.names = namesOf(reflect.TypeFor[P](), k.ReadOnly, k.WriteOnly)
 	r.prepare = func(ctx context.Context, old, next *Envelope) error { return both(old, next, k.check(ctx)) }
@@ -385,3 +402,6 @@ func (r *Route) Operations() []string {
 	slices.Sort(acts)
 	return append(list, acts...)
 }
+
+// ActionType is the type in the RBAC actions of the route.
+func (r *Route) ActionType() string { return r.actionType }

@@ -29,9 +29,11 @@ func (h *Handler) collection(c *call) error {
 		return errMethod(c.r)
 	}
 	rt := c.route
-	c.action, c.scope = rt.Type+"/read", c.id.Parent()
+	c.action, c.scope = rt.actionType+"/read", c.id.Parent()
 	if _, err := h.scopeExists(c.ctx, c.id); err != nil {
-		return err
+		if err := h.hidden(c, err); rt.listAt != nil || !apierr.Is(err, apierr.Forbidden) {
+			return err
+		} // else the list is empty, as where the caller may see nothing
 	}
 	if rt.limit != nil {
 		if err := rt.limit("list", c.scope); err != nil {
@@ -77,7 +79,7 @@ func (h *Handler) question(c *call) error {
 		c.action = c.route.Type + "/action"
 	}
 	if _, err := h.scopeExists(c.ctx, c.id); err != nil {
-		return err
+		return h.hidden(c, err)
 	}
 	if err := h.authorise(c); err != nil {
 		return err
@@ -231,8 +233,16 @@ func (h *Handler) visible(ctx context.Context, c *call, p *pager, e *Envelope, a
 	if all {
 		return true, nil
 	}
-	d, err := h.cfg.Authorizer.Check(ctx, c.caller.ObjectID, e.Type+"/read", false, e.RID())
+	d, err := h.cfg.Authorizer.Check(ctx, c.caller.ObjectID, h.readAction(e.Type), false, e.RID())
 	return d.Allowed, err
+}
+
+// readAction is the action that reading a resource of a type needs.
+func (h *Handler) readAction(typ string) string {
+	if rt := h.routes[strings.ToLower(typ)]; rt != nil {
+		typ = rt.actionType
+	}
+	return typ + "/read"
 }
 
 func nextLink(c *call, last string) string {
@@ -297,6 +307,8 @@ func matchResource(expr *odata.Expr, e *Envelope) (bool, error) {
 	return false, nil
 }
 
+const readResources = "Microsoft.Resources/subscriptions/resources/read"
+
 // resources lists resources of all types in a subscription or a group.
 func (h *Handler) resources(c *call, scope rid.ID) error {
 	q := c.r.URL.Query()
@@ -310,7 +322,7 @@ func (h *Handler) resources(c *call, scope rid.ID) error {
 		p.expand = strings.Split(x, ",")
 	}
 	p.narrow(filter)
-	c.action, c.scope = "Microsoft.Resources/subscriptions/resources/read", scope
+	c.action, c.scope = readResources, scope
 	return h.page(c, p, nil)
 }
 

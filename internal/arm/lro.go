@@ -47,6 +47,9 @@ func (h *Handler) startPut(c *call, next *Envelope, status int) error {
 	if err := h.res.Put(c.ctx, next); err != nil {
 		return conflict(err)
 	}
+	if err := h.orphaned(c, next); err != nil {
+		return err
+	}
 	started, err := h.cfg.Ops.Start(context.WithoutCancel(c.ctx), op)
 	if err != nil {
 		return errors.Join(err, h.undo(context.WithoutCancel(c.ctx), c.route, c.old, next))
@@ -249,15 +252,32 @@ func (h *Handler) resumeDelete(ctx context.Context, op ops.Op) error {
 }
 
 // remove deletes a resource and everything under it, deepest first. It can be
-// run again after a crash.
+// run again after a crash. What others made under it in the meantime goes too:
+// what was written before it was gone is seen here, and who writes after that
+// sees it: see orphaned.
 func (h *Handler) remove(ctx context.Context, id rid.ID) error {
+	if err := h.removeUnder(ctx, id); err != nil {
+		return err
+	}
+	e, err := h.res.Get(ctx, id)
+	if err == nil {
+		err = h.removeOne(ctx, e)
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return h.leftovers(ctx, id)
+}
+
+// removeUnder deletes what is under a resource, and not the resource.
+func (h *Handler) removeUnder(ctx context.Context, id rid.ID) error {
 	for {
 		under, err := h.res.List(ctx, id, "", "", 1000)
 		if err != nil {
 			return err
 		}
 		if len(under) == 0 {
-			break
+			return nil
 		}
 		slices.SortFunc(under, func(a, b *Envelope) int { return strings.Count(b.ID, "/") - strings.Count(a.ID, "/") })
 		// A full page may end in the middle of a subtree: take only what has
@@ -277,23 +297,68 @@ func (h *Handler) remove(ctx context.Context, id rid.ID) error {
 			}
 		}
 	}
-	e, err := h.res.Get(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
+}
+
+// orphaned refuses a resource, just written, whose parent was deleted while
+// that was going on, and takes it back: a role assignment that stayed behind
+// would count again for whoever makes a resource of that name later.
+func (h *Handler) orphaned(c *call, e *Envelope) error {
+	if c.old != nil || c.parent == nil {
 		return nil
-	} else if err != nil {
+	}
+	ctx := context.WithoutCancel(c.ctx)
+	_, err := h.res.Get(ctx, c.parent.RID())
+	if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	return h.removeOne(ctx, e)
+	gone := apierr.New(apierr.NotFound, "ParentResourceNotFound",
+		"Failed to perform the operation on '%s', because '%s' was deleted at the same time.", c.id, c.parent.ID)
+	if err := h.cfg.Store.Delete(ctx, docKey(e.RID()), e.rev); err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
+		return errors.Join(gone, err)
+	}
+	return gone
+}
+
+// leftovers removes what is stored under a resource that is not there: a
+// program that died may have left it. It looks for the resource again after it
+// has seen them, and removes only what it has seen, so that nothing goes that
+// another replica has just made.
+func (h *Handler) leftovers(ctx context.Context, id rid.ID) error {
+	for {
+		under, err := h.res.List(ctx, id, "", "", 100)
+		if err != nil || len(under) == 0 {
+			return err
+		}
+		if _, err := h.res.Get(ctx, id); !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		for _, e := range under {
+			if err := h.undone(ctx, e); err != nil {
+				return err
+			}
+			err := h.cfg.Store.Delete(ctx, docKey(e.RID()), e.rev)
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return conflict(err)
+			}
+		}
+	}
+}
+
+// undone undoes what was done for a resource, whose document is to go.
+func (h *Handler) undone(ctx context.Context, e *Envelope) error {
+	rt := h.routes[strings.ToLower(e.Type)]
+	if rt == nil {
+		return nil
+	}
+	if err := rt.del(ctx, e); err != nil {
+		return err
+	}
+	return h.forgetIdentity(ctx, rt, e)
 }
 
 func (h *Handler) removeOne(ctx context.Context, e *Envelope) error {
-	if rt := h.routes[strings.ToLower(e.Type)]; rt != nil {
-		if err := rt.del(ctx, e); err != nil {
-			return err
-		}
-		if err := h.forgetIdentity(ctx, rt, e); err != nil {
-			return err
-		}
+	if err := h.undone(ctx, e); err != nil {
+		return err
 	}
 	if err := h.res.Delete(ctx, e.RID()); err != nil {
 		return err
@@ -355,7 +420,8 @@ func (h *Handler) operation(ctx context.Context, r *Request, result bool) (*Resp
 		return nil, err
 	}
 	if op.Principal != Caller(ctx).ObjectID {
-		d, err := h.cfg.Authorizer.Check(ctx, Caller(ctx).ObjectID, rid.MustParse(op.Target).Type()+"/read", false, rid.MustParse(op.Target))
+		target := rid.MustParse(op.Target)
+		d, err := h.cfg.Authorizer.Check(ctx, Caller(ctx).ObjectID, h.readAction(target.Type()), false, target)
 		if err != nil {
 			return nil, err
 		}

@@ -32,6 +32,8 @@ type call struct {
 	r       *http.Request
 	caller  *token.Claims
 	id      rid.ID
+	asked   rid.ID // id as it was addressed; another than id for types with a Home
+	shown   rid.ID // id under which the answer shows a resource of a type with a Home
 	route   *Route // nil for endpoints
 	version string
 	action  string // RBAC action asked for
@@ -176,6 +178,9 @@ func (h *Handler) parse(c *call) error {
 		return apierr.New(apierr.BadRequest, "InvalidResourceType",
 			"The resource type '%s' cannot be addressed at the scope '%s'.", c.route.Type, c.id.Scope())
 	}
+	if c.asked = c.id; c.route.home != nil && !c.id.Collection {
+		c.id, c.shown = c.route.home(c.asked)
+	}
 	return nil
 }
 
@@ -225,9 +230,12 @@ func (h *Handler) item(c *call) error {
 	if c.action, err = actionOf(c); err != nil {
 		return err
 	}
-	c.scope = c.id
-	if c.parent, err = h.scopeExists(c.ctx, c.id); err != nil {
-		return err
+	c.scope = c.asked
+	if c.parent, err = h.scopeExists(c.ctx, c.asked); err != nil {
+		return h.hidden(c, err)
+	}
+	if c.route.home != nil {
+		c.parent = nil
 	}
 	if err := h.authorise(c); err != nil {
 		return err
@@ -279,14 +287,14 @@ func actionOf(c *call) (string, error) {
 	rt := c.route
 	switch c.r.Method {
 	case http.MethodGet, http.MethodHead:
-		return rt.Type + "/read", nil
+		return rt.actionType + "/read", nil
 	case http.MethodPut, http.MethodPatch:
-		return rt.Type + "/write", nil
+		return rt.actionType + "/write", nil
 	case http.MethodDelete:
-		return rt.Type + "/delete", nil
+		return rt.actionType + "/delete", nil
 	case http.MethodPost:
 		if c.verb != "" {
-			return rt.Type + "/" + rt.actions[c.verb].name + "/action", nil
+			return rt.actionType + "/" + rt.actions[c.verb].name + "/action", nil
 		}
 	}
 	return "", errMethod(c.r)
@@ -326,6 +334,21 @@ func (h *Handler) scopeExists(ctx context.Context, id rid.ID) (*Envelope, error)
 	}
 	return nil, apierr.New(apierr.NotFound, "ParentResourceNotFound",
 		"Failed to perform the operation on resource(s) of type '%s', because the parent resource '%s' could not be found.", id.Type(), p)
+}
+
+// hidden is the answer where a scope was not found: to whoever may not act
+// there it is the same as where there is one, so that nobody learns what exists
+// by asking. Only a subscription's absence is told, as Azure does: its name
+// can't be guessed.
+func (h *Handler) hidden(c *call, missing error) error {
+	e := apierr.From(missing)
+	if e.Kind != apierr.NotFound || e.Code == subscriptionNotFound {
+		return missing
+	}
+	if err := h.authorise(c); err != nil {
+		return err
+	}
+	return missing
 }
 
 // registered refuses writes of a provider that the subscription unregistered.
@@ -410,11 +433,19 @@ func (h *Handler) endpoint(c *call, ep *Endpoint, params map[string]string) erro
 		return err
 	}
 	scope, err := h.endpointScope(c.ctx, params)
-	if err != nil {
-		return err
-	}
 	c.action, c.scope = ep.Action, scope
-	if ep.Action != "" {
+	missing := err != nil && apierr.Is(err, apierr.NotFound) && apierr.From(err).Code != subscriptionNotFound
+	switch {
+	case missing && ep.resources:
+		if c.action = readResources; !apierr.Is(h.hidden(c, err), apierr.Forbidden) {
+			return err
+		} // else the list is empty, as where the caller may see nothing
+	case missing && ep.Action == "": // the handler asks for the right, and then finds that out
+	case err != nil && ep.Action != "":
+		return h.hidden(c, err)
+	case err != nil:
+		return err
+	case ep.Action != "":
 		if err := h.authorise(c); err != nil {
 			return err
 		}
@@ -518,12 +549,14 @@ func errNotFoundPath(r *http.Request) error {
 	return apierr.New(apierr.NotFound, "NotFound", "There is nothing at '%s %s'.", r.Method, r.URL.Path)
 }
 
+const subscriptionNotFound = "SubscriptionNotFound"
+
 func errResourceNotFound(id rid.ID) error {
 	if id.Namespace() == "" {
 		if id.ResourceGroup() != "" {
 			return apierr.New(apierr.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", id.Name())
 		}
-		return apierr.New(apierr.NotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", id.Name())
+		return apierr.New(apierr.NotFound, subscriptionNotFound, "The subscription '%s' could not be found.", id.Name())
 	}
 	return apierr.New(apierr.NotFound, "ResourceNotFound",
 		"The Resource '%s/%s' under resource group '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix",

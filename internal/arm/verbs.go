@@ -56,6 +56,11 @@ func (h *Handler) render(c *call, status int, e *Envelope) error {
 	if err != nil {
 		return err
 	}
+	if c.route.home != nil {
+		moved := *e
+		moved.ID = c.shown.String()
+		e = &moved
+	}
 	if e.rev != 0 {
 		c.w.Header().Set("ETag", e.ETag())
 	}
@@ -261,6 +266,11 @@ func (h *Handler) write(c *call, next *Envelope) error {
 	if err := h.check(c, next); err != nil {
 		return err
 	}
+	if c.old == nil {
+		if err := h.leftovers(c.ctx, c.id); err != nil {
+			return err
+		}
+	}
 	stamp(next, c)
 	status := http.StatusOK
 	if c.old == nil {
@@ -284,6 +294,9 @@ func (h *Handler) write(c *call, next *Envelope) error {
 		if err := h.res.Put(c.ctx, next); err != nil {
 			return conflict(err)
 		}
+		if err := h.orphaned(c, next); err != nil {
+			return err
+		}
 	}
 	return h.render(c, status, next)
 }
@@ -297,6 +310,9 @@ func (h *Handler) putNow(c *call, full, next *Envelope) error {
 	if err := h.res.Put(c.ctx, intent); err != nil {
 		return conflict(err)
 	}
+	if err := h.orphaned(c, intent); err != nil {
+		return err
+	}
 	ctx := context.WithoutCancel(c.ctx) // the client may hang up; the work is finished
 	if err := h.act(ctx, rt, c.old, full); err != nil {
 		return errors.Join(err, h.undo(ctx, rt, c.old, intent))
@@ -305,10 +321,13 @@ func (h *Handler) putNow(c *call, full, next *Envelope) error {
 	next.Properties, next.Private, next.Extra, next.Tags, next.Location = full.Properties, full.Private, full.Extra, full.Tags, full.Location
 	next.rev = intent.rev
 	setDone(rt, next)
-	if err := h.res.Put(ctx, next); err != nil {
-		return conflict(err)
+	err := h.res.Put(ctx, next)
+	if errors.Is(err, store.ErrConflict) {
+		if _, gone := h.res.Get(ctx, next.RID()); errors.Is(gone, store.ErrNotFound) { // its parent was deleted meanwhile
+			return errors.Join(conflict(err), h.undone(ctx, next))
+		}
 	}
-	return nil
+	return conflict(err)
 }
 
 // undo puts back what was there before an intent that could not be acted on,

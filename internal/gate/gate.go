@@ -199,7 +199,7 @@ func (h *Handler) serve(c *Call) (any, error) {
 		return nil, h.plane.RefuseNetwork(c, blocked)
 	}
 	if !hasToken {
-		return nil, apierr.New(apierr.Unauthorized, "missing", "Request is missing a Bearer or PoP token.")
+		return nil, apierr.New(apierr.Unauthorized, token.CodeMissing, "Request is missing a Bearer or PoP token.")
 	}
 	if c.Caller, err = h.cfg.Verifier.Verify(c.Context, raw, h.plane.Audiences...); err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ type world struct {
 func (w *world) Verify(_ context.Context, raw string, audiences ...string) (*token.Claims, error) {
 	w.asked = append(w.asked, "token")
 	if raw != "good" || !slices.Equal(audiences, []string{"https://thing"}) {
-		return nil, apierr.New(apierr.Unauthorized, "signature", "bad token")
+		return nil, apierr.New(apierr.Unauthorized, token.CodeSignature, "bad token")
 	}
 	return &token.Claims{ObjectID: "me", AppID: "app"}, nil
 }
@@ -130,8 +130,8 @@ func TestPipeline_EachStepRefusesBeforeTheNextIsAsked(t *testing.T) {
 	}{
 		{"unknown host", "GET https://x.thing/parts/p?api-version=1", "good", nil, "", 404, "NoThing", "host"},
 		{"network before token", "GET https://t.thing/parts/p?api-version=1", "", &closed, "", 403, "Connection", "host"},
-		{"no token", "GET https://t.thing/parts/p", "", nil, "", 401, "missing", "host"},
-		{"bad token", "GET https://t.thing/parts/p", "bad", nil, "", 401, "signature", "host token"},
+		{"no token", "GET https://t.thing/parts/p", "", nil, "", 401, token.CodeMissing, "host"},
+		{"bad token", "GET https://t.thing/parts/p", "bad", nil, "", 401, token.CodeSignature, "host token"},
 		{"no operation", "GET https://t.thing/other/p", "good", nil, "", 404, "NotFound", "host token"},
 		{"no such method", "PATCH https://t.thing/parts/p", "good", nil, "", 405, "MethodNotAllowed", "host token"},
 		{"no api-version", "GET https://t.thing/parts/p", "good", nil, "", 400, "NoVersion", "host token version"},

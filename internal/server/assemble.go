@@ -235,6 +235,12 @@ func (s *system) plane(host string) explain.Plane {
 	return p
 }
 
+// principals is an account's own object id and its groups', as far as the
+// directory is known to be up to date.
+func (s *system) principals(oid string) ([]string, error) {
+	return s.dir.Principals(oid), s.policy.Fresh()
+}
+
 // gate is what every data plane shares.
 func (s *system) gate() gate.Config {
 	return gate.Config{Verifier: s.tokens, Authorizer: s.policy, Recorder: s.refusals}
@@ -273,7 +279,7 @@ func (s *system) keyVault(ctx context.Context) error {
 		families = append(families, vaultdata.Family{Suffix: "." + bare, Authority: c.URL(Login, ""), Resource: "https://" + host})
 	}
 	s.planes[KeyVault] = vaultdata.NewPlane(vaultdata.PlaneConfig{
-		Gate: s.gate(), Names: names, Objects: objects, Groups: s.dir.Principals, Families: families, AzureLike: s.Config.AzureLike,
+		Gate: s.gate(), Names: names, Objects: objects, Groups: s.principals, Families: families, AzureLike: s.Config.AzureLike,
 	})
 	s.out.Surfaces[KeyVault] = web.Surface{Handler: s.planes[KeyVault], IDs: web.KeyVault, MaxBody: vaultdata.MaxBody}
 	return nil

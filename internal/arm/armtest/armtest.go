@@ -81,9 +81,9 @@ type verifier struct{}
 func (verifier) Verify(_ context.Context, raw string, _ ...string) (*token.Claims, error) {
 	switch raw {
 	case Expired:
-		return nil, apierr.New(apierr.Unauthorized, "expired", "The token expired.")
+		return nil, apierr.New(apierr.Unauthorized, token.CodeExpired, "The token expired.")
 	case "bad":
-		return nil, apierr.New(apierr.Unauthorized, "signature", "The signature is wrong.")
+		return nil, apierr.New(apierr.Unauthorized, token.CodeSignature, "The signature is wrong.")
 	}
 	return &token.Claims{ObjectID: raw, UPN: UPN(raw), TenantID: Tenant}, nil
 }

@@ -364,7 +364,7 @@ func (k *contract) unauthorised() {
 	path, body, _ := k.made()
 	for m, verb := range map[string]string{"GET": "read", "PUT": "write", "DELETE": "delete", "PATCH": "write"} {
 		a := k.WantError(http.StatusForbidden, "AuthorizationFailed", m, path+k.q(), body, "Authorization", "Bearer "+Nobody)
-		want := fmt.Sprintf("The client 'nobody@example.com' with object id '%s' does not have authorization to perform action '%s/%s' over scope '%s'", Nobody, k.rt.Type, verb, path)
+		want := fmt.Sprintf("The client 'nobody@example.com' with object id '%s' does not have authorization to perform action '%s/%s' over scope '%s'", Nobody, k.rt.ActionType(), verb, path)
 		if !strings.HasPrefix(a.Text("error", "message"), want) {
 			k.t.Errorf("got %q, want %q", a.Text("error", "message"), want)
 		}

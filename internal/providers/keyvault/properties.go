@@ -9,6 +9,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/rid"
 )
 
 // Properties are those of a vault.
@@ -105,8 +106,9 @@ func (p *provider) complete(ctx context.Context, old, next *arm.Resource[Propert
 		if err != nil {
 			return err
 		}
-		if rec == nil || rec.Deleted == nil || !strings.EqualFold(rec.SubscriptionID(), next.ID.Subscription()) {
-			return apierr.New(apierr.NotFound, "DeletedVaultNotFound", "The vault '%s' cannot be recovered: no deleted vault of this name is in the subscription.", next.ID.Name())
+		// In another group the contents would be whoever's may write there.
+		if rec == nil || rec.Deleted == nil || !rid.MustParse(rec.ID).Equal(next.ID) {
+			return apierr.New(apierr.NotFound, "DeletedVaultNotFound", "The vault '%s' cannot be recovered: no vault of this name was deleted in the resource group '%s'.", next.ID.Name(), next.ID.ResourceGroup())
 		}
 		if rec.Location != next.Location {
 			return bad("location", "The deleted vault '%s' is in the location '%s' and can only be recovered there.", rec.Name, rec.Location)
@@ -128,6 +130,9 @@ func (p *provider) complete(ctx context.Context, old, next *arm.Resource[Propert
 		}
 		if n.PurgeProtection == nil {
 			n.PurgeProtection = old.Properties.PurgeProtection
+		}
+		if n.RBAC == nil {
+			n.RBAC = old.Properties.RBAC
 		}
 	}
 	if n.RetentionDays == nil {
@@ -193,9 +198,21 @@ func (p *provider) validate(ctx context.Context, old, next *arm.Resource[Propert
 		if o := old.Properties.RetentionDays; o != nil && *n.RetentionDays != *o {
 			return bad("properties.softDeleteRetentionInDays", `The property "softDeleteRetentionInDays" has been set already and it can't be modified.`)
 		}
-		return nil
+		return p.validateModel(ctx, old, next)
 	}
 	return p.nameFree(ctx, next)
+}
+
+// validateModel demands the right to assign roles from whoever changes who
+// decides about the data: with access policies everybody decides who may write
+// the vault. Source: "Migrate from vault access policy to an Azure role-based
+// access control permission model", prerequisites.
+func (p *provider) validateModel(ctx context.Context, old, next *arm.Resource[Properties]) error {
+	was, is := old.Properties.RBAC, next.Properties.RBAC
+	if (was != nil && *was) == (is != nil && *is) {
+		return nil
+	}
+	return arm.Authorise(ctx, "Microsoft.Authorization/roleAssignments/write", next.ID)
 }
 
 func (n *Properties) check(tenant string) error {

@@ -15,7 +15,8 @@ import (
 func groups() arm.Kind[struct{}] {
 	return arm.Kind[struct{}]{
 		Type: "resourceGroups", APIVersions: versions(), Scopes: arm.Subscription, Tracked: true, AsyncDel: true,
-		Name: checkGroupName, Validate: checkGroup,
+		ActionType: "Microsoft.Resources/subscriptions/resourceGroups",
+		Name:       checkGroupName, Validate: checkGroup,
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/rbac"
 	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/token"
 	"lazurite.dev/internal/trace"
 	"lazurite.dev/internal/web"
 )
@@ -32,8 +33,11 @@ type PlaneConfig struct {
 	Gate     gate.Config
 	Names    *keyvault.Registry
 	Objects  *Objects
-	Groups   func(oid string) []string // a principal's own object id and its groups'
 	Families []Family
+
+	// Groups gives a principal's own object id and its groups', nothing of one
+	// that is not in the directory any more.
+	Groups func(oid string) ([]string, error)
 
 	AzureLike bool             // keep Azure's limits of transactions
 	Now       func() time.Time // for them; nil means time.Now
@@ -163,13 +167,16 @@ func network(p *keyvault.Properties) gate.Network {
 // byPolicy judges a call by the vault's access policies.
 func (p *plane) byPolicy(c *gate.Call, op *gate.Operation) error {
 	kind, word, _ := strings.Cut(op.Permission, "/")
-	ids := p.Groups(c.Caller.ObjectID)
+	ids, err := p.Groups(c.Caller.ObjectID)
+	if err != nil {
+		return err
+	}
 	t := c.Target.Data.(*target)
 	for _, a := range t.record.Properties.AccessPolicies {
 		if a.ApplicationID != "" && !strings.EqualFold(a.ApplicationID, c.Caller.AppID) {
 			continue
 		}
-		if !strings.EqualFold(a.ObjectID, c.Caller.ObjectID) && !slices.ContainsFunc(ids, func(id string) bool { return strings.EqualFold(id, a.ObjectID) }) {
+		if !slices.ContainsFunc(ids, func(id string) bool { return strings.EqualFold(id, a.ObjectID) }) {
 			continue
 		}
 		words := map[string][]string{"keys": a.Permissions.Keys, "secrets": a.Permissions.Secrets, "certificates": a.Permissions.Certificates}[kind]
@@ -283,13 +290,13 @@ func writeError(w http.ResponseWriter, _ *gate.Call, e *apierr.Error) {
 // tokenMessage is the text of a 401.
 func tokenMessage(e *apierr.Error) string {
 	switch e.Code {
-	case "missing":
+	case token.CodeMissing:
 		return "AKV10000: Request is missing a Bearer or PoP token."
-	case "signature":
+	case token.CodeSignature:
 		return "AKV10046: Unable to resolve the key used for signature validation. " + e.Message
-	case "audience":
+	case token.CodeAudience:
 		return "AKV10022: Invalid audience. " + e.Message
-	case "issuer":
+	case token.CodeIssuer:
 		return "AKV10032: Invalid issuer. " + e.Message
 	default:
 		return "AKV10001: The token was not accepted. " + e.Message

@@ -34,10 +34,10 @@ type checker struct {
 
 func (c *checker) Verify(_ context.Context, raw string, audiences ...string) (*token.Claims, error) {
 	if raw == "expired" {
-		return nil, apierr.New(apierr.Unauthorized, "expired", "The access token expired.")
+		return nil, apierr.New(apierr.Unauthorized, token.CodeExpired, "The access token expired.")
 	}
 	if audiences[0] != "https://vault.azure.net" {
-		return nil, apierr.New(apierr.Unauthorized, "audience", "wrong audience")
+		return nil, apierr.New(apierr.Unauthorized, token.CodeAudience, "wrong audience")
 	}
 	return &token.Claims{ObjectID: raw, AppID: "app-" + raw, TenantID: armtest.Tenant}, nil
 }
@@ -83,7 +83,7 @@ func newSiteWith(t testing.TB, azureLike bool) *site {
 		s.data = vaultdata.NewPlane(vaultdata.PlaneConfig{
 			Gate: gate.Config{Verifier: s.check, Authorizer: s.check}, Names: names, Objects: objects,
 			AzureLike: azureLike,
-			Groups:    func(oid string) []string { return []string{oid, "group-of-" + oid} },
+			Groups:    func(oid string) ([]string, error) { return []string{oid, "group-of-" + oid}, nil },
 			Families: []vaultdata.Family{
 				{Suffix: ".vault.azure.net", Authority: "https://login.microsoftonline.com", Resource: "https://vault.azure.net"},
 				{Suffix: ".vault.laz.test", Authority: "https://login.laz.test:8443", Resource: "https://vault.laz.test:8443"},
