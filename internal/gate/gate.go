@@ -139,13 +139,28 @@ type Handler struct {
 	cfg   Config
 	plane Plane
 	segs  [][]string
+	index map[route][]int // operations; nil when one's path begins with a parameter
+}
+
+// route is what requests for an operation have in common before parameters.
+type route struct {
+	method, first string // first is in lower case
+	length        int    // of the path, in segments
 }
 
 // New makes the handler of a plane.
 func New(cfg Config, p Plane) *Handler {
-	h := &Handler{cfg: cfg, plane: p}
-	for _, op := range p.Operations {
-		h.segs = append(h.segs, strings.Split(strings.Trim(op.Path, "/"), "/"))
+	h := &Handler{cfg: cfg, plane: p, index: map[route][]int{}}
+	for i, op := range p.Operations {
+		segs := strings.Split(strings.Trim(op.Path, "/"), "/")
+		h.segs = append(h.segs, segs)
+		if strings.HasPrefix(segs[0], "{") {
+			h.index = nil
+		}
+		if h.index != nil {
+			r := route{op.Method, strings.ToLower(segs[0]), len(segs)}
+			h.index[r] = append(h.index[r], i)
+		}
 	}
 	return h
 }
@@ -231,20 +246,25 @@ func bearer(r *http.Request) (string, bool) {
 // network judges how the request came in; 0 lets it pass.
 func (h *Handler) network(c *Call) Blocked {
 	a, n := arrival.From(c.Context), c.Target.Network
-	hop := trace.Hop{Step: "network", Subject: c.Target.ID.String(), Received: a.Client.String()}
 	b := judge(a, n)
+	id := c.Target.ID
+	trace.From(c.Context).AddLate(func() trace.Hop { return networkHop(id, a, b) })
+	return b
+}
+
+func networkHop(id rid.ID, a arrival.Arrival, b Blocked) trace.Hop {
+	hop := trace.Hop{Step: "network", Subject: id.String(), Received: a.Client.String()}
 	switch b {
 	case BlockedConnection:
 		hop.Found = "public network access is disabled, and the request came over no approved private endpoint"
-		hop.Fix = "az resource update --ids " + c.Target.ID.String() + " --set properties.publicNetworkAccess=Enabled"
+		hop.Fix = "az resource update --ids " + id.String() + " --set properties.publicNetworkAccess=Enabled"
 	case BlockedFirewall:
 		hop.Found = "the default action is Deny, and no rule has the client's address"
-		hop.Fix = "az keyvault network-rule add --name " + c.Target.ID.Name() + " --ip-address " + a.Client.String()
+		hop.Fix = "az keyvault network-rule add --name " + id.Name() + " --ip-address " + a.Client.String()
 	default:
 		hop.OK, hop.Found = true, "the address is let in"
 	}
-	trace.Add(c.Context, hop)
-	return b
+	return hop
 }
 
 func judge(a arrival.Arrival, n Network) Blocked {
@@ -279,6 +299,13 @@ func (h *Handler) operation(c *Call) (*Operation, error) {
 	}
 	path := strings.Trim(c.Request.URL.Path, "/")
 	segs := strings.FieldsFunc(path, func(r rune) bool { return r == '/' }) // Go's clients leave an absent version's slash in
+	if h.index != nil && len(segs) > 0 {
+		for _, i := range h.index[route{method, strings.ToLower(segs[0]), len(segs)}] {
+			if params, ok := match(h.segs[i], segs); ok {
+				return h.chosen(c, i, params), nil
+			}
+		}
+	}
 	other := false
 	for i := range h.segs {
 		params, ok := match(h.segs[i], segs)
@@ -289,14 +316,18 @@ func (h *Handler) operation(c *Call) (*Operation, error) {
 			other = true
 			continue
 		}
-		c.Params, c.Operation = params, &h.plane.Operations[i]
-		web.EventFrom(c.Context).SetOperation(c.Operation.Action)
-		return c.Operation, nil
+		return h.chosen(c, i, params), nil
 	}
 	if other {
 		return nil, apierr.New(apierr.MethodNotAllowed, "MethodNotAllowed", "The method %s is not supported at /%s.", method, path)
 	}
 	return nil, apierr.New(apierr.NotFound, "NotFound", "There is no operation at /%s.", path)
+}
+
+func (h *Handler) chosen(c *Call, i int, params map[string]string) *Operation {
+	c.Params, c.Operation = params, &h.plane.Operations[i]
+	web.EventFrom(c.Context).SetOperation(c.Operation.Action)
+	return c.Operation
 }
 
 func match(pattern, segs []string) (map[string]string, bool) {

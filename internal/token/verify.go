@@ -29,8 +29,14 @@ const (
 // it is Unavailable.
 func (s *Service) Verify(ctx context.Context, raw string, audiences ...string) (*Claims, error) {
 	c, err := s.verify(ctx, raw, audiences)
-	if log := trace.From(ctx); log != nil {
+	log := trace.From(ctx)
+	switch {
+	case log == nil:
+	case err != nil:
 		log.Add(s.hop(raw, c, audiences, err))
+	default:
+		said := *c // the caller may change its own
+		log.AddLate(func() trace.Hop { return s.hop(raw, &said, audiences, nil) })
 	}
 	return c, err
 }

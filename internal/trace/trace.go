@@ -46,7 +46,13 @@ type Trace struct {
 // Log collects the hops of one request. The nil Log takes and gives nothing.
 type Log struct {
 	mu   sync.Mutex // guards hops
-	hops []Hop
+	hops []entry
+}
+
+// entry is a hop, or what will make it when somebody asks.
+type entry struct {
+	hop  Hop
+	late func() Hop
 }
 
 type key struct{}
@@ -73,14 +79,24 @@ func From(ctx context.Context) *Log {
 func Add(ctx context.Context, h Hop) { From(ctx).Add(h) }
 
 // Add appends a hop. Beyond 64 hops further ones are left out.
-func (l *Log) Add(h Hop) {
+func (l *Log) Add(h Hop) { l.add(entry{hop: h}) }
+
+// AddLate appends the hop that late makes, which is called only if somebody
+// asks for the hops: hardly ever for a step that was passed. It must not add
+// hops itself, and what it reads must not change.
+func (l *Log) AddLate(late func() Hop) { l.add(entry{late: late}) }
+
+func (l *Log) add(e entry) {
 	if l == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.hops) < maxHops {
-		l.hops = append(l.hops, h)
+		if l.hops == nil {
+			l.hops = make([]entry, 0, 4)
+		}
+		l.hops = append(l.hops, e)
 	}
 }
 
@@ -102,7 +118,14 @@ func (l *Log) Hops() []Hop {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]Hop(nil), l.hops...)
+	var out []Hop
+	for i := range l.hops {
+		if e := &l.hops[i]; e.late != nil {
+			*e = entry{hop: e.late()}
+		}
+		out = append(out, l.hops[i].hop)
+	}
+	return out
 }
 
 // Trimmed is t with every text within its limit: parts of it come from callers.

@@ -192,3 +192,39 @@ func TestSQLite_MoreDocumentsThanMemoryKeeps(t *testing.T) {
 		}
 	}
 }
+
+// Who lost a race sees the winner's revision when it reads again.
+func TestSQLite_AConflictIsAlwaysProgress(t *testing.T) {
+	s := openSQLite(t, filepath.Join(t.TempDir(), "laz.db"))
+	if _, err := s.Put(t.Context(), store.Doc{Key: "n", Value: []byte{0}}); err != nil {
+		t.Fatal(err)
+	}
+	const writers, each = 6, 40
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			lost := int64(0)
+			for done := 0; done < each; {
+				d, err := s.Get(t.Context(), "n")
+				if err != nil || d.Rev == lost {
+					t.Errorf("after losing with rev %d: got rev %d, %v", lost, d.Rev, err)
+					return
+				}
+				_, err = s.Put(t.Context(), store.Doc{Key: "n", Rev: d.Rev, Value: []byte{d.Value[0] + 1}})
+				switch {
+				case err == nil:
+					done++
+				case errors.Is(err, store.ErrConflict):
+					lost = d.Rev
+				default:
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if d, err := s.Get(t.Context(), "n"); err != nil || d.Value[0] != writers*each {
+		t.Errorf("counted to %v, %v, want %d", d.Value, err, writers*each)
+	}
+}

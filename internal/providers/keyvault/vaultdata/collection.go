@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"lazurite.dev/internal/apierr"
@@ -149,15 +150,18 @@ func (c *collection[B, X]) save(ctx context.Context, v *Vault, h *head[B, X]) er
 	return nil
 }
 
-// retry runs fn until it does not meet a conflict of revisions.
+// retry runs fn until it does not meet a conflict of revisions, after a short
+// wait of chance, or the same writer could lose again and again.
 func retry(ctx context.Context, fn func() error) error {
-	for range attempts {
+	for n := range attempts {
 		err := fn()
 		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}
-		if err := ctx.Err(); err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(time.Duration(n+1) * time.Millisecond)): //nolint:gosec // no secret
 		}
 	}
 	return apierr.New(apierr.Conflict, "Conflict", "Too many writers change this object at once. Try again.")

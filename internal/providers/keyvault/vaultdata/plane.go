@@ -253,17 +253,17 @@ func (p *plane) headers(h http.Header, c *gate.Call) {
 	h.Set("Expires", "-1")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Strict-Transport-Security", "max-age=31536000;includeSubDomains")
-	h.Set("x-ms-keyvault-service-version", "1.9.3000.0")
+	h.Set("X-Ms-Keyvault-Service-Version", "1.9.3000.0")
 	if c.Target == nil {
 		return
 	}
-	h.Set("x-ms-keyvault-region", c.Target.Location)
+	h.Set("X-Ms-Keyvault-Region", c.Target.Location)
 	if a := arrival.From(c.Context); a.Client.IsValid() {
 		kind, family := "Ipv6", "InterNetworkV6"
 		if a.Client.Is4() {
 			kind, family = "Ipv4", "InterNetwork"
 		}
-		h.Set("x-ms-keyvault-network-info", "conn_type="+kind+";addr="+a.Client.String()+";act_addr_fam="+family+";")
+		h.Set("X-Ms-Keyvault-Network-Info", "conn_type="+kind+";addr="+a.Client.String()+";act_addr_fam="+family+";")
 	}
 	if c.APIVersion != "" && !strings.EqualFold(c.APIVersion, askedVersion(c.Request)) {
 		h.Set(servedHeader, c.APIVersion)
