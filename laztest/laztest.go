@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -228,4 +229,32 @@ func (c *Cloud) OwnerID(t testing.TB) string {
 		t.Fatalf("the owner's token: %v", err)
 	}
 	return claims.ObjectID
+}
+
+// Admin calls the socket that only the server's user can open, as laz does.
+func (c *Cloud) Admin(t testing.TB, path, body string) (int, map[string]any) {
+	t.Helper()
+	socket, done, err := server.Home(c.Home).SocketPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://laz"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	m := map[string]any{}
+	if err := json.NewDecoder(res.Body).Decode(&m); err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, m
 }

@@ -179,6 +179,10 @@ type Provider struct {
 	Namespace string // "Microsoft.KeyVault"
 	Routes    []Route
 	Endpoints []Endpoint
+
+	// DataActions are what its data plane asks for, such as
+	// "Microsoft.KeyVault/vaults/secrets/getSecret/action".
+	DataActions []string
 }
 
 // Serve makes the Route of k in a namespace.

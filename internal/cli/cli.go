@@ -65,6 +65,7 @@ const (
 // resource that isn't there.
 func Main(ctx context.Context, args []string, env Env) int {
 	env = env.complete()
+	args = asked(args)
 	if len(args) > 0 {
 		if p, ok := env.Product[args[0]]; ok {
 			if len(args) > 1 && (args[1] == "--help" || args[1] == "-h") {
@@ -78,6 +79,18 @@ func Main(ctx context.Context, args []string, env Env) int {
 		}
 	}
 	return dispatch(ctx, args, env)
+}
+
+// asked writes "help X" as "X --help", and "--version" as az means it.
+func asked(args []string) []string {
+	switch {
+	case len(args) == 0:
+	case args[0] == "help":
+		return append(slices.Clone(args[1:]), "--help")
+	case len(args) == 1 && (args[0] == "--version" || args[0] == "-v"):
+		return []string{"version"}
+	}
+	return args
 }
 
 func (env Env) complete() Env {

@@ -21,7 +21,7 @@ func keyvaultNoun() noun {
 		},
 		commands: func() []*command {
 			cmds := []*command{vaultCreate(), vaultShow(), vaultList(), vaultUpdate(), vaultDelete(), vaultRecover(), vaultPurge(),
-				vaultListDeleted(), vaultShowDeleted(), vaultCheckName(), vaultWait(), vaultSetPolicy(), vaultDeletePolicy()}
+				vaultListDeleted(), vaultShowDeleted(), vaultCheckName(), vaultWait(), vaultSetPolicy(), vaultDeletePolicy(), vaultRewrap()}
 			cmds = append(cmds, networkRuleCommands()...)
 			cmds = append(cmds, secretCommands()...)
 			cmds = append(cmds, keyCommands()...)

@@ -26,6 +26,7 @@ func loginNoun() noun {
 				flagOpt("identity", "Sign in as the managed identity of this machine.").or("-i"),
 				opt("client-id", "Client id of the managed identity."), opt("object-id", "Object id of the managed identity."),
 				opt("resource-id", "Resource id of the managed identity."),
+				flagOpt("owner", "Sign in as the owner of the Lazurite on this machine, by the file that its user alone can read."),
 				flagOpt("use-device-code", "Show a code to enter in a browser on any machine."),
 				flagOpt("allow-no-subscriptions", "Sign in to a tenant although it has no subscription."),
 				listOpt("scope", "Scope of the first token."),
@@ -58,6 +59,8 @@ func runLogin(ctx context.Context, c *call) (any, error) {
 	var in *signIn
 	var err error
 	switch {
+	case c.flag("owner"):
+		in, err = c.loginOwner(ctx)
 	case c.flag("identity"):
 		in, err = c.loginIdentity()
 	case c.flag("service-principal"):
@@ -162,6 +165,18 @@ func (c *call) loginPassword(ctx context.Context) (*signIn, error) {
 		return nil, usagef("Please specify both username and password in non-interactive mode.")
 	}
 	return c.userSignIn(ctx, url.Values{"grant_type": {"password"}, "username": {c.text("username")}, "password": {password}})
+}
+
+// loginOwner needs no password: the server on this machine left a refresh token.
+func (c *call) loginOwner(ctx context.Context) (*signIn, error) {
+	o := c.owner()
+	if o.RefreshToken == "" {
+		return nil, failf("There is no laz_owner.json in %s: laz up writes it, and eval \"$(laz env)\" shows the way to it.", c.path(""))
+	}
+	if c.given("username") || c.given("password") || c.flag("service-principal") || c.flag("identity") {
+		return nil, usagef("usage error: '--owner' is not applicable with other arguments")
+	}
+	return c.userSignIn(ctx, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {o.RefreshToken}})
 }
 
 // userSignIn exchanges what a user gave for tokens.

@@ -7,9 +7,10 @@ import (
 )
 
 func providerNoun() noun {
-	return noun{name: "provider", short: "Manage resource providers.", commands: func() []*command {
-		return []*command{providerList(), providerShow(), providerRegister(), providerUnregister()}
-	}}
+	return noun{name: "provider", short: "Manage resource providers.", groups: map[string]string{"operation": "See what providers can do."},
+		commands: func() []*command {
+			return []*command{providerList(), providerShow(), providerRegister(), providerUnregister(), providerOperationList(), providerOperationShow()}
+		}}
 }
 
 func providerName() arg {

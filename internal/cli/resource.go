@@ -11,7 +11,7 @@ import (
 
 func resourceNoun() noun {
 	return noun{name: "resource", short: "Manage resources of any type.", commands: func() []*command {
-		return []*command{resourceList(), resourceShow(), resourceCreate(), resourceUpdate(), resourceDelete(), resourceTag()}
+		return []*command{resourceList(), resourceShow(), resourceCreate(), resourceUpdate(), resourceDelete(), resourceTag(), resourceInvokeAction(), resourceWait()}
 	}}
 }
 

@@ -26,7 +26,7 @@ aks update-credentials, aks upgrade, aks use-dev-spaces, group export, group loc
 keyvault restore, keyvault role, keyvault security-domain, keyvault setting, keyvault storage, keyvault update-hsm,
 keyvault private-endpoint-connection, keyvault private-link-resource, keyvault key get-policy-template,
 monitor alert, monitor metrics, monitor diagnostic-settings, monitor log-analytics, monitor action-group,
-provider operation, provider permission, resource invoke-action, resource link, resource lock, resource move,
+provider permission, resource link, resource lock, resource move,
 resource patch, role deny-assignment, config param-persist, ad ds`
 
 // unknownNoun is the error for a first word that names nothing here.

@@ -7,7 +7,7 @@ import (
 
 func tagNoun() noun {
 	return noun{name: "tag", short: "Manage tags.", commands: func() []*command {
-		return []*command{tagList(), tagCreate(), tagUpdate(), tagDelete()}
+		return []*command{tagList(), tagCreate(), tagUpdate(), tagDelete(), tagAddValue(), tagRemoveValue()}
 	}}
 }
 

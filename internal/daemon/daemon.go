@@ -1,6 +1,6 @@
 // Package daemon holds the commands that start, stop and show the server on
 // this machine, and that give other programs its environment: up, down,
-// status, logs, env, run, serve.
+// status, logs, env, run, rotate, serve.
 package daemon
 
 import (
@@ -39,6 +39,7 @@ func Commands() map[string]Command {
 		"logs":   {"Show the log.", logsUsage, run(logs)},
 		"env":    {"Print the environment that programs need.", envUsage, run(environment)},
 		"run":    {"Run a program in that environment.", runUsage, run(runProgram)},
+		"rotate": {"Change the keys of this cloud.", rotateUsage, run(rotate)},
 		"serve":  {"Run Lazurite as a service.", serveUsage, run(serve)},
 	}
 }

@@ -405,3 +405,20 @@ func TestServe(t *testing.T) {
 		t.Errorf("got %v\n%s", err, log.String())
 	}
 }
+
+func TestRotate(t *testing.T) {
+	l := newLaz(t)
+	l.run("rotate", "token-key").want(t, 1, "not running")
+	l.up()
+	l.run("rotate").want(t, 2, "say what")
+	l.run("rotate", "everything").want(t, 2, "say what")
+	l.run("rotate", "root-key", "--now").want(t, 2, "--now is of token-key")
+	l.run("rotate", "token-key", "--drop-old").want(t, 2, "--drop-old is of root-key")
+	l.run("rotate", "token-key", "more").want(t, 2, "more")
+	l.run("rotate", "token-key").want(t, 0, "New token key", "signs from")
+	l.run("rotate", "--now", "token-key").want(t, 0, "New token key")
+	l.run("rotate", "root-key").want(t, 0, "New root key", "--drop-old")
+	l.run("rotate", "root-key", "--drop-old").want(t, 0, "forgotten")
+	l.run("down").want(t, 0, "Stopped")
+	l.ok("up", "-d", "--offline") // all that was sealed opens under the new key
+}

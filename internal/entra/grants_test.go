@@ -347,9 +347,15 @@ func TestNewRefreshToken_IsKept(t *testing.T) {
 			t.Fatalf("%d %v", status, b)
 		}
 	}
+	if !l.svc.Good(t.Context(), raw) || l.svc.Good(t.Context(), raw+"x") {
+		t.Error("Good tells them not apart")
+	}
 	u.Disabled = true
 	_, err = l.dir.UpdateUser(t.Context(), u)
 	must(t, err)
+	if l.svc.Good(t.Context(), raw) {
+		t.Error("good although the user is disabled")
+	}
 	status, b := l.token("grant_type", "refresh_token", "client_id", cli, "refresh_token", raw, "scope", vault)
 	l.refused(status, b, 400, "invalid_grant", "50057")
 }

@@ -68,6 +68,15 @@ func (s *Service) NewRefreshToken(ctx context.Context, userOID, clientID string)
 	return s.newRefresh(ctx, session{User: userOID, Client: clientID, Keep: true})
 }
 
+// Good reports whether a refresh token would be taken from its client today.
+func (s *Service) Good(ctx context.Context, refreshToken string) bool {
+	v, err := s.session(ctx, refreshToken)
+	if err == nil {
+		_, err = s.active(v.User, v.Stamp)
+	}
+	return err == nil
+}
+
 // newRefresh stores a new refresh token.
 func (s *Service) newRefresh(ctx context.Context, n session) (string, error) {
 	var err error

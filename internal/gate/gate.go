@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -163,6 +164,16 @@ func New(cfg Config, p Plane) *Handler {
 		}
 	}
 	return h
+}
+
+// Actions are the data actions that requests ask for, each once, sorted.
+func (h *Handler) Actions() []string {
+	var out []string
+	for _, op := range h.plane.Operations {
+		out = append(out, op.Action)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // ServeHTTP runs the pipeline.

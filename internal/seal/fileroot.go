@@ -54,10 +54,14 @@ func OpenFileRoot(path string) (*FileRoot, error) {
 // Name implements Root.
 func (r *FileRoot) Name() string { return "file" }
 
-// Wrap implements Root.
+// Wrap implements Root. It reads the file first: another process may have added
+// a key, and may drop the one before it later on.
 func (r *FileRoot) Wrap(_ context.Context, plaintext, aad []byte) ([]byte, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.read(); err != nil {
+		return nil, err
+	}
 	return r.aead.Encrypt(plaintext, aad)
 }
 

@@ -144,16 +144,19 @@ func (k *Keyring) Rewrap(ctx context.Context, scope string) error {
 	return k.change(ctx, scope, func(h *keyset.Handle) (*keyset.Handle, error) { return h, nil })
 }
 
-// RewrapAll wraps every data key again; then the root's earlier keys are not
-// needed any more.
-func (k *Keyring) RewrapAll(ctx context.Context) error {
-	return store.All(ctx, k.s, store.Query{Prefix: prefix}, func(d store.Doc) error {
+// RewrapAll wraps every data key again, and says how many there are; then the
+// root's earlier keys are not needed any more.
+func (k *Keyring) RewrapAll(ctx context.Context) (int, error) {
+	n := 0
+	err := store.All(ctx, k.s, store.Query{Prefix: prefix}, func(d store.Doc) error {
 		err := k.Rewrap(ctx, d.Key[len(prefix):])
 		if errors.Is(err, ErrNoKey) { // destroyed in between
 			return nil
 		}
+		n++
 		return err
 	})
+	return n, err
 }
 
 // Destroy deletes the scope's data key: nothing that was sealed in the scope

@@ -181,11 +181,35 @@ func TestRewrap_RetiresARootKey(t *testing.T) {
 	wantText(t, seal.NewKeyring(s, root), "a", a, "1")
 	wantErr(t, "rewrap", k.Rewrap(t.Context(), "a"), nil)
 	wantErr(t, "rewrap of none", k.Rewrap(t.Context(), "none"), seal.ErrNoKey)
-	wantErr(t, "rewrap all", k.RewrapAll(t.Context()), nil)
+	n, err := k.RewrapAll(t.Context())
+	wantErr(t, "rewrap all", err, nil)
+	if n != 2 {
+		t.Errorf("rewrapped: %d, want 2", n)
+	}
 	wantErr(t, "drop", root.DropOldKeys(), nil)
 	fresh := seal.NewKeyring(s, root)
 	wantText(t, fresh, "a", a, "1")
 	wantText(t, fresh, "b", b, "2")
+}
+
+// A replica that has not read the file since a key was added must not wrap
+// under the key before, which may be dropped.
+func TestFileRoot_WrapsUnderAKeyAddedElsewhere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "root.json")
+	a, err := seal.OpenFileRoot(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := seal.OpenFileRoot(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, "add", a.AddKey(), nil)
+	w, err := b.Wrap(t.Context(), []byte("key"), nil)
+	wantErr(t, "wrap", err, nil)
+	wantErr(t, "drop", a.DropOldKeys(), nil)
+	_, err = a.Unwrap(t.Context(), w, nil)
+	wantErr(t, "unwrap after the drop", err, nil)
 }
 
 func TestFileRoot_SeesKeysAddedElsewhere(t *testing.T) {

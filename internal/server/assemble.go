@@ -39,6 +39,7 @@ import (
 type system struct {
 	*Base
 	in       *installation
+	root     *seal.FileRoot
 	keyring  *seal.Keyring
 	refusals *refusals.Recorder
 	dir      *directory.Directory
@@ -104,11 +105,11 @@ func (s *system) ends(closing func()) {
 }
 
 func (s *system) seals(context.Context) error {
-	root, err := seal.OpenFileRoot(s.Config.RootKeyFile)
-	if err != nil {
+	var err error
+	if s.root, err = seal.OpenFileRoot(s.Config.RootKeyFile); err != nil {
 		return err
 	}
-	s.keyring = seal.NewKeyring(s.Store, root)
+	s.keyring = seal.NewKeyring(s.Store, s.root)
 	s.refusals = refusals.New(s.Store, nil)
 	s.worker(s.refusals.Run)
 	return nil
@@ -165,6 +166,7 @@ func (s *system) entra(ctx context.Context) error {
 		return err
 	}
 	s.worker(s.tokens.Run)
+	s.rotations()
 	federation, err := token.NewFederation(token.FederationConfig{
 		Own: s.tokens, Issuers: []token.IssuerKeys{s.issuers}, AllowPrivateIssuers: s.Config.Issuers.AllowPrivate,
 	})
@@ -259,8 +261,8 @@ func (s *system) keyVault(ctx context.Context) error {
 		Destroy: func(ctx context.Context, uid string) error {
 			return errors.Join(objects.Destroy(ctx, uid), s.keyring.Destroy(ctx, vaultdata.SealScope(uid)))
 		},
-		Rewrap: func(ctx context.Context, uid string) error { return s.keyring.Rewrap(ctx, vaultdata.SealScope(uid)) },
-		Rotate: func(ctx context.Context, uid string) error { return s.keyring.Rotate(ctx, vaultdata.SealScope(uid)) },
+		Rewrap: unlessEmpty(func(ctx context.Context, uid string) error { return s.keyring.Rewrap(ctx, vaultdata.SealScope(uid)) }),
+		Rotate: unlessEmpty(func(ctx context.Context, uid string) error { return s.keyring.Rotate(ctx, vaultdata.SealScope(uid)) }),
 	}
 	s.vaults = keyvault.New(vaults)
 	s.worker(func(ctx context.Context) error {
@@ -278,9 +280,10 @@ func (s *system) keyVault(ctx context.Context) error {
 		}
 		families = append(families, vaultdata.Family{Suffix: "." + bare, Authority: c.URL(Login, ""), Resource: "https://" + host})
 	}
-	s.planes[KeyVault] = vaultdata.NewPlane(vaultdata.PlaneConfig{
+	plane := vaultdata.NewPlane(vaultdata.PlaneConfig{
 		Gate: s.gate(), Names: names, Objects: objects, Groups: s.principals, Families: families, AzureLike: s.Config.AzureLike,
 	})
+	s.planes[KeyVault], s.vaults.DataActions = plane, plane.Actions()
 	s.out.Surfaces[KeyVault] = web.Surface{Handler: s.planes[KeyVault], IDs: web.KeyVault, MaxBody: vaultdata.MaxBody}
 	return nil
 }

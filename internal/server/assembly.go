@@ -35,6 +35,9 @@ type Assembly struct {
 	// `laz run --identity`.
 	RunSecret func(context.Context, RunRequest) (RunAnswer, error)
 
+	// RotateTokenKey and RotateRootKey change keys, for `laz rotate`.
+	RotateTokenKey, RotateRootKey func(context.Context, RotateRequest) (RotateAnswer, error)
+
 	// Admin are further handlers of the admin socket, by http.ServeMux pattern.
 	Admin map[string]http.Handler
 

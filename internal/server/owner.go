@@ -20,11 +20,15 @@ const (
 )
 
 // ownerFiles writes, in the configuration folder that `laz env` names, the
-// files by which the local az is signed in as the owner. What is there stays:
-// somebody may have signed in as somebody else.
+// files by which the local az is signed in as the owner. A profile that is there
+// stays: somebody may have signed in as somebody else.
 func (s *system) ownerFiles(ctx context.Context) error {
 	dir := s.Home.Azure()
-	if there(filepath.Join(dir, ownerFile)) && there(filepath.Join(dir, profileFile)) {
+	if there(filepath.Join(dir, profileFile)) && s.ownerSignedIn(ctx, filepath.Join(dir, ownerFile)) {
+		return nil
+	}
+	if u, err := s.dir.User(s.in.Owner); err != nil || u.Disabled {
+		s.Config.Log.Warn("the owner of the first start is gone or disabled: the local az is not signed in")
 		return nil
 	}
 	refresh, err := s.login.NewRefreshToken(ctx, s.in.Owner, azureCLI)
@@ -40,6 +44,9 @@ func (s *system) ownerFiles(ctx context.Context) error {
 	if err := writePrivate(filepath.Join(dir, ownerFile), owner); err != nil {
 		return err
 	}
+	if there(filepath.Join(dir, profileFile)) {
+		return nil
+	}
 	profile, err := s.profile()
 	if err != nil {
 		return err
@@ -50,6 +57,16 @@ func (s *system) ownerFiles(ctx context.Context) error {
 		}
 	}
 	return writePrivate(filepath.Join(dir, profileFile), profile)
+}
+
+// ownerSignedIn reports whether the file has a refresh token that still counts:
+// it ends with the owner's password.
+func (s *system) ownerSignedIn(ctx context.Context, path string) bool {
+	raw, err := os.ReadFile(path)
+	var f struct {
+		RefreshToken string `json:"refreshToken"`
+	}
+	return err == nil && json.Unmarshal(raw, &f) == nil && s.login.Good(ctx, f.RefreshToken)
 }
 
 // cloudName is what az calls the cloud.

@@ -105,7 +105,19 @@ func (s *Service) JWKS(ctx context.Context, host, version string) (JWKS, error) 
 // Config.PublishAhead; its predecessor stays published until the last token
 // that it signed is dead. It returns the new key's id.
 func (s *Service) RotateKeys(ctx context.Context) (string, error) {
-	return s.addKey(ctx, s.now().Add(s.cfg.PublishAhead))
+	kid, _, err := s.RotateKeysAt(ctx, false)
+	return kid, err
+}
+
+// RotateKeysAt is RotateKeys that also says from when the new key signs: with
+// now at once, before those who keep key sets have seen it.
+func (s *Service) RotateKeysAt(ctx context.Context, now bool) (kid string, signFrom time.Time, err error) {
+	signFrom = s.now()
+	if !now {
+		signFrom = signFrom.Add(s.cfg.PublishAhead)
+	}
+	kid, err = s.addKey(ctx, signFrom)
+	return kid, signFrom, err
 }
 
 // signer is the key that signs now: the newest whose time has come.

@@ -350,6 +350,28 @@ func TestRotateKeys_NewIsPublishedBeforeItSignsAndOldUntilItsTokensAreDead(t *te
 	}
 }
 
+func TestRotateKeysAt_NowSignsAtOnceAndOldTokensStayGood(t *testing.T) {
+	s, c := start(t)
+	raw := issue(t, s, appRequest(t, s))
+	c.t = c.t.Add(time.Second)
+	kid, from, err := s.RotateKeysAt(t.Context(), true)
+	if err != nil || from.IsZero() {
+		t.Fatal(from, err)
+	}
+	fresh := issue(t, s, token.Request{Resource: resource(t, s, token.Vault), ObjectID: "o", AppID: "a", MIRID: "/x"})
+	if h, _ := parts(t, fresh); h["kid"] != kid {
+		t.Errorf("signs with %v, want %v", h["kid"], kid)
+	}
+	for what, raw := range map[string]string{"old": raw, "new": fresh} {
+		if _, err := s.Verify(t.Context(), raw, token.Vault, token.Graph, token.ARM); err != nil {
+			t.Errorf("%s token: %v", what, err)
+		}
+	}
+	if got := kids(t, s); len(got) != 2 {
+		t.Errorf("published: %v, want both", got)
+	}
+}
+
 func kids(t testing.TB, s *token.Service) []string {
 	t.Helper()
 	set, err := s.JWKS(t.Context(), "", "2.0")

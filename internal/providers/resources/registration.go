@@ -41,6 +41,8 @@ func (s *service) registration() []arm.Endpoint {
 		end(http.MethodGet, "/providers", "", s.listProviders),
 		end(http.MethodGet, "/providers/{namespace}", "", s.getProvider),
 		{Method: http.MethodGet, Path: "/providers/{namespace}/operations", Handle: s.operations}, // any api-version: each provider has its own
+		{Method: http.MethodGet, Path: providerOperations, APIVersions: []string{"2022-04-01", "2018-01-01-preview", "2015-07-01"}, Handle: s.allProviderOperations},
+		{Method: http.MethodGet, Path: providerOperations + "/{namespace}", APIVersions: []string{"2022-04-01", "2018-01-01-preview", "2015-07-01"}, Handle: s.providerOperations},
 		end(http.MethodGet, sub+"/providers", "Microsoft.Resources/subscriptions/providers/read", s.listProviders),
 		end(http.MethodGet, sub+"/providers/{namespace}", "Microsoft.Resources/subscriptions/providers/read", s.getProvider),
 		end(http.MethodPost, sub+"/providers/{namespace}/register", "", s.setRegistration(registered)),
@@ -76,14 +78,11 @@ func (s *service) operations(_ context.Context, r *arm.Request) (*arm.Response, 
 		return nil, err
 	}
 	var out []any
-	for _, rt := range p.Routes {
-		_, typ, _ := strings.Cut(rt.Type, "/")
-		for _, op := range rt.Operations() {
-			verb := strings.TrimPrefix(op, rt.Type+"/")
-			out = append(out, map[string]any{"name": op, "isDataAction": false, "display": map[string]any{
-				"provider": p.Namespace, "resource": typ, "operation": verb, "description": verb + " of " + typ,
-			}})
-		}
+	for _, op := range operationsOf(p) {
+		typ := strings.TrimPrefix(op.Type, p.Namespace+"/")
+		out = append(out, map[string]any{"name": op.Name, "isDataAction": op.IsDataAction, "origin": "user,system", "display": map[string]any{
+			"provider": p.Namespace, "resource": typ, "operation": op.Verb, "description": op.Description,
+		}})
 	}
 	return list(out), nil
 }

@@ -236,6 +236,14 @@ func TestProviders(t *testing.T) {
 		t.Errorf("got %s", got.Raw)
 	}
 	p.WantError(http.StatusNotFound, "InvalidResourceNamespace", "GET", armtest.Base+"/providers/Contoso.Absent"+v, "")
+	all := "/providers/Microsoft.Authorization/providerOperations"
+	if got := p.Want(http.StatusOK, "GET", all+"/contoso.shop?api-version=2022-04-01&$expand=resourceTypes", ""); !strings.Contains(string(got.Raw), `"name":"things"`) {
+		t.Errorf("got %s", got.Raw)
+	}
+	if got := p.Want(http.StatusOK, "GET", all+"?api-version=2018-01-01-preview", ""); strings.Contains(string(got.Raw), `"name":"things"`) || !strings.Contains(string(got.Raw), `"Contoso.Shop"`) {
+		t.Errorf("without $expand: %s", got.Raw)
+	}
+	p.WantError(http.StatusNotFound, "InvalidResourceNamespace", "GET", all+"/Contoso.Absent?api-version=2022-04-01", "")
 
 	thing := p.Group("g") + "/providers/Contoso.Shop/things/t?api-version=2024-01-01"
 	p.Want(http.StatusCreated, "PUT", thing, `{"location":"westus2"}`)

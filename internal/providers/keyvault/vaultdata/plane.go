@@ -69,7 +69,7 @@ type target struct {
 }
 
 // NewPlane makes the handler of Key Vault's data plane.
-func NewPlane(c PlaneConfig) http.Handler {
+func NewPlane(c PlaneConfig) *gate.Handler {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
