@@ -98,7 +98,7 @@ typed "$line"
 if text=$(read_secret 2>&1); then printf '%s\n' "$text"; exit 1; fi
 { grep -m1 '^RESPONSE' <<<"$text"; grep -m1 -o '"code": "ForbiddenBy[A-Za-z]*"' <<<"$text"; } | sed "s/^/    $red✗$off $dim/; s/\$/$off/"
 typed 'laz explain'
-laz explain | awk '/^no/ { n++ } n == 1' | fold -s -w 130 | sed "s/^/    $dim/; s/\$/$off/"
+laz explain | fold -s -w 140 | sed "s/^/    $dim/; s/\$/$off/"
 
 chapter 'With the role, on the next request, and no key anywhere'
 keep IDENTITY_PRINCIPAL_ID 'az identity show --name "${USER_ASSIGNED_IDENTITY_NAME}" --resource-group "${RESOURCE_GROUP}" --query principalId --output tsv'
