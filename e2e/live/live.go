@@ -27,7 +27,15 @@ type Cloud struct {
 	Dir  string            // scratch space; removed at the end
 	Vars map[string]string // what the setup found, handed to tests under laz run
 	env  []string
+	end  func() error // stops the server
 }
+
+// keeper runs the server until its standard input ends: with the test's
+// process at the latest, however that ends.
+const keeper = `"$0" up --offline --port 0 >"$1" 2>&1 & pid=$!
+read -r _
+kill "$pid"
+wait "$pid"`
 
 // Start builds laz, unless LAZ_BINARY names one, and starts it.
 func Start() (*Cloud, error) {
@@ -43,10 +51,26 @@ func Start() (*Cloud, error) {
 		return c, err
 	}
 	c.env = append(Clean(os.Environ()), "HOME="+c.path("home"), "LAZ_HOME="+c.path("state"))
-	if _, err := c.Laz("up", "-d", "--offline", "--port", "0"); err != nil {
-		return c, fmt.Errorf("starting: %w", err)
+	return c, c.up()
+}
+
+// up starts the server and waits until it answers.
+func (c *Cloud) up() error {
+	cmd := exec.Command("sh", "-c", keeper, c.Bin, c.path("up.out"))
+	cmd.Env = c.env
+	alive, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
 	}
-	return c, nil
+	if err != nil {
+		return fmt.Errorf("starting laz: %w", err)
+	}
+	c.end = func() error { return errors.Join(alive.Close(), cmd.Wait()) }
+	if !Until(30*time.Second, func() bool { _, err := c.Laz("status"); return err == nil }) {
+		out, _ := os.ReadFile(c.path("up.out")) // what there is of it
+		return fmt.Errorf("laz up is not ready: %s", out)
+	}
+	return nil
 }
 
 // Binary is a laz built from the checkout that these tests belong to.
@@ -89,8 +113,8 @@ func (c *Cloud) Home() string { return c.path("state") }
 // Stop stops the server and removes its folder.
 func (c *Cloud) Stop() error {
 	var err error
-	if c.Bin != "" && c.env != nil {
-		_, err = c.Laz("down")
+	if c.end != nil {
+		err = c.end()
 	}
 	return errors.Join(err, os.RemoveAll(c.Dir))
 }
