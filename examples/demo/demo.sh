@@ -8,7 +8,8 @@ set -euo pipefail
 : "${LAZ:=bin/laz}" "${READER:=bin/keyvault-reader}"
 LAZ=$(realpath "$LAZ") READER=$(realpath "$READER")
 LAZ_HOME=$(realpath -m "${DEMO_HOME:-.cache/demo}")
-export LAZ_HOME
+HOME=$(mktemp -d) # az aks create --generate-ssh-keys writes there, as az does
+export LAZ_HOME HOME
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
   bold=$'\e[1m' dim=$'\e[2m' blue=$'\e[34m' green=$'\e[32m' red=$'\e[31m' off=$'\e[0m'
@@ -40,6 +41,7 @@ stop() {
     tail -n 5 "$LAZ_HOME/log/laz.log" 2>/dev/null || true
   fi
   "$LAZ" down --purge --yes >/dev/null 2>&1 || true
+  rm -rf "$HOME"
   exit "$status"
 }
 trap stop EXIT
