@@ -391,3 +391,26 @@ func BenchmarkPrincipals(b *testing.B) {
 		d.Principals(u.ObjectID)
 	}
 }
+
+func TestGeneratePassword(t *testing.T) {
+	d, _ := open(t)
+	ctx := t.Context()
+	u := user(t, d, "ada@contoso.example", "correct horse")
+	seen := map[string]bool{"correct horse": true}
+	for range 3 {
+		password, err := d.GeneratePassword(ctx, u.ObjectID)
+		if err != nil || seen[password] || len(password) < 30 {
+			t.Fatalf("got %q, %v", password, err)
+		}
+		if _, err := d.CheckPassword(ctx, u.UPN, password); err != nil {
+			t.Errorf("the generated password: %v", err)
+		}
+		for old := range seen {
+			_, err := d.CheckPassword(ctx, u.UPN, old)
+			isErr(t, "an older password", err, directory.ErrPassword)
+		}
+		seen[password] = true
+	}
+	_, err := d.GeneratePassword(ctx, "00000000-0000-0000-0000-000000000009")
+	isErr(t, "nobody", err, directory.ErrNotFound)
+}

@@ -89,7 +89,7 @@ func (d *Directory) CreateUser(ctx context.Context, u User, password string) (Us
 	s := &storedUser{User: u}
 	var err error
 	if password != "" {
-		if s.Hash, err = d.pws.hash(ctx, password); err != nil {
+		if s.Hash, err = d.pws.hash(ctx, password, bcryptCost); err != nil {
 			return User{}, err
 		}
 	}
@@ -158,11 +158,25 @@ func (d *Directory) SetPassword(ctx context.Context, oid, password string) error
 	if len(password) < 8 || len(password) > 256 {
 		return fmt.Errorf("a password has 8 to 256 characters: %w", ErrInvalid)
 	}
+	return d.setPassword(ctx, oid, password, bcryptCost)
+}
+
+// GeneratePassword replaces the user's password by one of chance, which is
+// stored when it returns. It takes a hundredth of SetPassword's time.
+func (d *Directory) GeneratePassword(ctx context.Context, oid string) (string, error) {
+	password := generatePassword()
+	if err := d.setPassword(ctx, oid, password, generatedCost); err != nil {
+		return "", err
+	}
+	return password, nil
+}
+
+func (d *Directory) setPassword(ctx context.Context, oid, password string, cost int) error {
 	u, err := d.storedUser(oid)
 	if err != nil {
 		return err
 	}
-	if u.Hash, err = d.pws.hash(ctx, password); err != nil {
+	if u.Hash, err = d.pws.hash(ctx, password, cost); err != nil {
 		return err
 	}
 	_, err = d.put(ctx, &u, u.Rev)

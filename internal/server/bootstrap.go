@@ -2,12 +2,9 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -84,14 +81,11 @@ func (in *installation) complete(ctx context.Context, s store.Store, d *director
 	if in.Complete {
 		return nil, nil
 	}
-	password, err := generatePassword()
-	if err != nil {
-		return nil, err
-	}
 	if err := d.SetTenant(ctx, directory.Tenant{DisplayName: tenantName, Domains: []string{ownerDomain}}); err != nil {
 		return nil, fmt.Errorf("making the tenant: %w", err)
 	}
-	if err := in.owner(ctx, d, password); err != nil {
+	password, err := in.owner(ctx, d)
+	if err != nil {
 		return nil, fmt.Errorf("making the owner: %w", err)
 	}
 	if err := p.Assign(ctx, rid.MustParse("/subscriptions/"+in.Subscription), rbac.Owner, in.Owner); err != nil {
@@ -104,31 +98,17 @@ func (in *installation) complete(ctx context.Context, s store.Store, d *director
 	return &Welcome{Owner: in.OwnerUPN, Password: password, Tenant: in.Tenant, Subscription: in.Subscription}, nil
 }
 
-func (in *installation) owner(ctx context.Context, d *directory.Directory, password string) error {
+// owner makes the owner and gives the password, which is stored by then.
+func (in *installation) owner(ctx context.Context, d *directory.Directory) (string, error) {
 	_, err := d.User(in.Owner)
-	switch {
-	case errors.Is(err, directory.ErrNotFound):
-		_, err = d.CreateUser(ctx, directory.User{ObjectID: in.Owner, UPN: in.OwnerUPN, DisplayName: ownerName, Mail: in.OwnerUPN}, password)
-	case err == nil:
-		err = d.SetPassword(ctx, in.Owner, password)
+	if errors.Is(err, directory.ErrNotFound) {
+		_, err = d.CreateUser(ctx, directory.User{ObjectID: in.Owner, UPN: in.OwnerUPN, DisplayName: ownerName, Mail: in.OwnerUPN}, "")
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = d.AssignRole(ctx, in.Owner, directory.GlobalAdministrator)
-	return err
-}
-
-// generatePassword makes 130 bits of chance readable.
-func generatePassword() (string, error) {
-	b := make([]byte, 17)
-	if _, err := rand.Read(b); err != nil {
-		return "", fmt.Errorf("generating a password: %w", err)
+	if _, err := d.AssignRole(ctx, in.Owner, directory.GlobalAdministrator); err != nil {
+		return "", err
 	}
-	s := base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b)
-	var parts []string
-	for i := 0; i+5 <= len(s); i += 5 {
-		parts = append(parts, s[i:i+5])
-	}
-	return strings.ToLower(strings.Join(parts, "-")) + "-Az1", nil
+	return d.GeneratePassword(ctx, in.Owner)
 }
