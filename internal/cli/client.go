@@ -13,9 +13,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -97,6 +99,9 @@ func (s *session) sendOnce(ctx context.Context, r request) (*answer, error) {
 	s.trace("Request: %s %s%s", r.method, req.URL, headerLines(req.Header))
 	client, err := s.http()
 	if err != nil {
+		return nil, err
+	}
+	if err := s.stays(req.URL); err != nil {
 		return nil, err
 	}
 	resp, err := client.Do(req)
@@ -206,7 +211,31 @@ func (s *session) unreachable(err error, u *url.URL) error {
 		return withHint(failf("the certificate of %s is signed by an authority that isn't trusted here", u.Host),
 			"Run it under `laz run -- COMMAND` or after `eval \"$(laz env)\"`, or name a CA bundle in REQUESTS_CA_BUNDLE.")
 	}
-	return withHint(failf("cannot reach %s: %s", u.Host, err), "Is the server running? `laz status` tells, `laz up` starts it.")
+	if p, _ := s.proxyFor(u); p != nil && s.direct(p.Hostname()) && errors.Is(err, syscall.ECONNREFUSED) {
+		return notRunning()
+	}
+	return withHint(failf("cannot reach %s: %s", u.Host, err), "Is the server running? `laz status` tells, `laz up -d` starts it.")
+}
+
+func notRunning() error {
+	return withHint(failf("Lazurite is not running."), "Start it: laz up -d")
+}
+
+// ownFolder reports whether the state is in the folder that the server on this
+// machine keeps for its users.
+func (s *session) ownFolder() bool { return s.dir == filepath.Join(lazHome(s.env), "azure") }
+
+// stays refuses to ask Azure itself with what is in the folder of the server on
+// this machine while that does not run: its users' tokens are not for Azure.
+func (s *session) stays(u *url.URL) error {
+	p, err := s.proxyFor(u)
+	if err != nil || p != nil || s.direct(u.Hostname()) || !s.ownFolder() || s.local().Listen != "" {
+		return err
+	}
+	if c, err := s.cloud(); err != nil || c.name != publicCloud().name {
+		return err
+	}
+	return notRunning()
 }
 
 func (s *session) http() (*http.Client, error) {

@@ -80,7 +80,7 @@ func (c *call) loginBrowser(ctx context.Context) (*signIn, error) {
 	challenge := sha256.Sum256([]byte(verifier))
 	redirect := fmt.Sprintf("http://localhost:%d", l.Addr().(*net.TCPAddr).Port)
 	tenant := firstNonEmpty(c.text("tenant"), "organizations")
-	authorize := base + "/" + url.PathEscape(tenant) + "/oauth2/v2.0/authorize?" + url.Values{
+	authorize := c.forBrowser(base) + "/" + url.PathEscape(tenant) + "/oauth2/v2.0/authorize?" + url.Values{
 		"client_id": {azClientID}, "response_type": {"code"}, "redirect_uri": {redirect}, "state": {state},
 		"scope": {scope + " offline_access openid profile"}, "code_challenge": {b64(challenge[:])},
 		"code_challenge_method": {"S256"}, "prompt": {"select_account"}, "client_info": {"1"},
@@ -93,6 +93,21 @@ func (c *call) loginBrowser(ctx context.Context) (*signIn, error) {
 	}
 	return c.userSignIn(ctx, url.Values{"grant_type": {"authorization_code"}, "code": {code},
 		"redirect_uri": {redirect}, "code_verifier": {verifier}})
+}
+
+// forBrowser is where a browser of this machine finds the sign-in page: it
+// knows the login hosts as Microsoft's, but for the server on this machine the
+// local address has the page too.
+func (c *call) forBrowser(base string) string {
+	u, err := url.Parse(base)
+	if err != nil {
+		return base
+	}
+	p, err := c.proxyFor(u)
+	if local := c.local().Proxy; err != nil || p == nil || local == "" || p.String() != local {
+		return base
+	}
+	return c.local().Proxy
 }
 
 // waitForCode serves the redirect once and gives its code.

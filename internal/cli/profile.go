@@ -101,7 +101,7 @@ func (s *session) accountOf(nameOrID string) (*account, error) {
 		return nil, err
 	}
 	if len(all) == 0 {
-		return nil, failf("Please run 'az login' to setup account.")
+		return nil, s.signedOut()
 	}
 	if nameOrID == "" {
 		for _, a := range all {
@@ -117,6 +117,15 @@ func (s *session) accountOf(nameOrID string) (*account, error) {
 		}
 	}
 	return nil, failf("The subscription of '%s' doesn't exist in cloud '%s'.", nameOrID, s.active.name)
+}
+
+// signedOut says what to do: without a server on this machine, that comes first.
+func (s *session) signedOut() error {
+	err := failf("Please run 'az login' to setup account.")
+	if s.local().Listen == "" && firstNonEmpty(s.env.Getenv("HTTPS_PROXY"), s.env.Getenv("https_proxy")) == "" {
+		err = withHint(err, "Lazurite is not running on this machine; to start it, signed in as its owner: laz up -d")
+	}
+	return err
 }
 
 func (a *account) show(cloudKey string) object {

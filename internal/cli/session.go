@@ -71,9 +71,10 @@ func (s *session) config() configView {
 
 // endpointFile says where the server on this machine listens.
 type endpointFile struct {
-	Proxy string `json:"proxy"` // URL of its CONNECT proxy
-	CA    string `json:"ca"`    // PEM file of all trusted authorities
-	OwnCA string `json:"ownCA"` // PEM file of its own authority alone
+	Listen string `json:"listen"` // HOST:PORT; "" when no server runs
+	Proxy  string `json:"proxy"`  // URL of its CONNECT proxy
+	CA     string `json:"ca"`     // PEM file of all trusted authorities
+	OwnCA  string `json:"ownCA"`  // PEM file of its own authority alone
 }
 
 // local is the server on this machine; empty when none says that it runs.

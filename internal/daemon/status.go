@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -76,7 +75,7 @@ func statusPage(env Env, a statusAnswer) error {
 	var b strings.Builder
 	if !a.Running {
 		fmt.Fprintf(&b, "\n  %s %s\n\n      %s   start it\n\n  %s  %s\n\n", s.red("○"), s.bold("Lazurite is not running"),
-			s.bold("laz up -d"), s.dim("state"), tilde(a.Home))
+			s.bold("laz up -d"), s.dim("state"), stateText(a.Home))
 		_, err := io.WriteString(env.Stdout, b.String())
 		return err
 	}
@@ -85,14 +84,14 @@ func statusPage(env Env, a statusAnswer) error {
 	row := func(k, v string) { fmt.Fprintf(&b, "  %s %s\n", s.dim(fmt.Sprintf("%-9s", k)), v) }
 	row("address", addresses(a.Status))
 	if a.Names == server.NamesAzure {
-		row("names", "resources show Azure's; own ones are under "+a.Domain)
+		row("names", "Azure's; the same things answer under "+a.Domain+" too")
 	} else {
-		row("names", "resources show those under "+a.Domain)
+		row("names", "under "+a.Domain)
 	}
 	if a.Offline {
 		row("outside", "refused (--offline)")
 	} else {
-		row("outside", "passes")
+		row("outside", "passes: what Lazurite does not own goes on to the internet")
 	}
 	if a.AzureLike {
 		row("limits", "Azure's delays, throttles and limits (--azure-like)")
@@ -108,6 +107,14 @@ func statusPage(env Env, a statusAnswer) error {
 	surfaces(&b, s, a.Status)
 	_, err := io.WriteString(env.Stdout, b.String())
 	return err
+}
+
+// stateText is where the state is, or would be.
+func stateText(home string) string {
+	if !server.Home(home).Ours() {
+		return tilde(home) + " (nothing there yet)"
+	}
+	return tilde(home)
 }
 
 func addresses(st *server.Status) string {
@@ -135,12 +142,37 @@ func memoryText(m server.MemoryStatus) string {
 	return bytesText(m.Resident)
 }
 
+// countLimit is where the server stops counting.
+const countLimit = 1000
+
+// countsText says how many there are of what there is, what holds the others
+// first.
 func countsText(counts map[string]int) string {
-	var out []string
+	order := []string{"resource groups", "clusters", "identities", "federated credentials", "key vaults", "role assignments"}
 	for _, k := range slices.Sorted(maps.Keys(counts)) {
-		out = append(out, strconv.Itoa(counts[k])+" "+k)
+		if !slices.Contains(order, k) {
+			order = append(order, k)
+		}
+	}
+	var out []string
+	for _, k := range order {
+		switch n := counts[k]; {
+		case n >= countLimit:
+			out = append(out, fmt.Sprintf("%d %s or more", n, k))
+		case n > 1:
+			out = append(out, fmt.Sprintf("%d %s", n, k))
+		case n == 1:
+			out = append(out, "1 "+singular(k))
+		}
 	}
 	return strings.Join(out, " · ")
+}
+
+func singular(plural string) string {
+	if stem, ok := strings.CutSuffix(plural, "ies"); ok {
+		return stem + "y"
+	}
+	return strings.TrimSuffix(plural, "s")
 }
 
 // surfaces lists the faces of the system under the names that resources show.

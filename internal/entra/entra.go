@@ -4,7 +4,6 @@ package entra
 
 import (
 	"context"
-
 	"errors"
 	"fmt"
 	"net/http"
@@ -32,6 +31,9 @@ type Config struct {
 	// CredentialDelay is how long after its last change a federated credential
 	// is not seen yet, as in Azure; 0 is at once.
 	CredentialDelay time.Duration
+
+	// LocalPages is where Pages are served, "http://HOST:PORT"; "" is nowhere.
+	LocalPages string
 
 	// Clock tells the time; nil means time.Now.
 	Clock func() time.Time
@@ -85,7 +87,9 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ctx, _ = trace.With(ctx)
 		r = r.WithContext(ctx)
 	}
-	w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	if !isLocal(r) {
+		w.Header().Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store, no-cache")
 	name, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")

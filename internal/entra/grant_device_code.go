@@ -99,7 +99,7 @@ func (s *Service) newDevice(w http.ResponseWriter, r *http.Request, req *tokenRe
 	if _, err := store.PutJSON(r.Context(), s.cfg.Store, userPrefix+hashed(user), "entra.usercode", 0, userCode{key, end}); err != nil {
 		return nil, fmt.Errorf("storing a user code: %w", err)
 	}
-	page := "https://" + r.Host + "/device"
+	page := s.devicePageURL(r)
 	b := map[string]any{
 		"user_code": user, "device_code": raw, "expires_in": int(deviceLife.Seconds()), "interval": 5,
 		"message": "To sign in, use a web browser to open the page " + page + " and enter the code " + user + " to authenticate.",

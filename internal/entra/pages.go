@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"lazurite.dev/internal/apierr"
 )
@@ -36,19 +37,29 @@ type page struct {
 
 // canaryCookie binds a form to the browser that it was shown in: another site
 // can make a browser send a form, but neither read nor set this cookie.
-const canaryCookie = "__Host-laz-canary"
+const (
+	canaryCookie      = "__Host-laz-canary"
+	localCanaryCookie = "laz-canary" // over plain HTTP browsers take no __Host- names
+)
+
+func canaryName(r *http.Request) string {
+	if isLocal(r) {
+		return localCanaryCookie
+	}
+	return canaryCookie
+}
 
 func canary(w http.ResponseWriter, r *http.Request) string {
-	if c, err := r.Cookie(canaryCookie); err == nil && len(c.Value) == 43 {
+	if c, err := r.Cookie(canaryName(r)); err == nil && len(c.Value) == 43 {
 		return c.Value
 	}
 	v := secretText(32)
-	http.SetCookie(w, &http.Cookie{Name: canaryCookie, Value: v, Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.SetCookie(w, &http.Cookie{Name: canaryName(r), Value: v, Path: "/", Secure: !isLocal(r), HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	return v
 }
 
 func checkCanary(r *http.Request) error {
-	c, err := r.Cookie(canaryCookie)
+	c, err := r.Cookie(canaryName(r))
 	if err == nil && len(c.Value) == 43 && subtle.ConstantTimeCompare([]byte(c.Value), []byte(r.PostForm.Get("canary"))) == 1 {
 		if http.NewCrossOriginProtection().Check(r) == nil {
 			return nil
@@ -105,9 +116,10 @@ func (s *Service) signInPage(w http.ResponseWriter, r *http.Request, q *signInRe
 
 func (s *Service) errorPage(w http.ResponseWriter, r *http.Request, a attempt, err error) {
 	status, b := s.body(w, r, a, err)
+	said, _, _ := strings.Cut(b.Description, " Trace ID: ") // the ids are below
 	s.render(w, r, status, page{
-		Title: "Sign in", Text: "Sorry, but we're having trouble signing you in.", Problem: b.Description,
-		Details: []string{"Request Id: " + b.TraceID, "Correlation Id: " + b.CorrelationID, "Timestamp: " + b.Timestamp},
+		Title: "Sign in", Text: "Sorry, but we're having trouble signing you in.", Problem: said,
+		Details: []string{"Request Id: " + b.TraceID, "Correlation Id: " + b.CorrelationID, "Timestamp: " + b.Timestamp, "To see why: laz explain " + b.CorrelationID},
 	})
 }
 

@@ -140,6 +140,7 @@ func (s *system) authorization(ctx context.Context) error {
 	if err := resources.EnsureSubscription(ctx, s.Store, s.in.Tenant, s.in.Subscription, subscriptionName); err != nil {
 		return err
 	}
+	s.out.Owner = s.in.OwnerUPN
 	s.out.Welcome, err = s.in.complete(ctx, s.Store, s.dir, s.policy)
 	return err
 }
@@ -173,12 +174,16 @@ func (s *system) entra(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.login, err = entra.New(entra.Config{
+	cfg := entra.Config{
 		Tokens: s.tokens, Federation: federation, Directory: s.dir, Store: s.Store, Record: s.refusals.Record, CredentialDelay: s.Config.Propagation,
-	})
-	if err != nil {
+	}
+	if s.Config.Local != "" {
+		cfg.LocalPages = "http://" + s.Config.Local
+	}
+	if s.login, err = entra.New(cfg); err != nil {
 		return err
 	}
+	s.out.Pages = s.login.Pages()
 	s.out.Surfaces[Login] = web.Surface{Handler: s.login, IDs: web.TokenService, MaxBody: 128 << 10, Error: s.login.Error}
 	s.worker(s.login.Run)
 	return nil

@@ -28,6 +28,10 @@ type Assembly struct {
 	IMDS     http.Handler           // the instance metadata service; proxy.Credential says which run asks
 	MSI      http.Handler           // the App Service style endpoint, at /msi/token of the local address
 
+	// Pages are the sign-in pages for browsers of this machine, at /device and
+	// /TENANT/oauth2/v2.0/authorize of the local address.
+	Pages http.Handler
+
 	// ServiceAccountToken makes a projected token for `laz run --as`.
 	ServiceAccountToken func(context.Context, TokenRequest) (TokenAnswer, error)
 
@@ -46,6 +50,9 @@ type Assembly struct {
 
 	// Workers run from the start until the last request is answered.
 	Workers []func(context.Context) error
+
+	// Owner is the owner's user principal name.
+	Owner string
 
 	// Welcome is what the first start made; nil at every later one.
 	Welcome *Welcome

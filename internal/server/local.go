@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -18,9 +17,14 @@ func (s *Server) localHandler() http.Handler {
 	if s.system.MSI != nil {
 		mux.Handle("/msi/token", s.wrap("msi", s.system.MSI))
 	}
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, "Lazurite %s\n\nThis is the proxy for programs on this machine. To use it:\n\n    eval \"$(laz env)\"\n", Version())
-	})
+	if s.system.Pages != nil {
+		pages := s.system.Surfaces[Login]
+		pages.Name, pages.Handler = Login, s.system.Pages
+		serve := func(w http.ResponseWriter, r *http.Request) { s.front.Serve(&pages, w, r) }
+		mux.HandleFunc("/device", serve)
+		mux.HandleFunc("/{tenant}/oauth2/v2.0/authorize", serve)
+	}
+	mux.HandleFunc("GET /{$}", s.startPage)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A web page whose name was pointed at this machine sends its own name.
 		if !namesLoopback(r.Host) {
