@@ -83,7 +83,7 @@ func (s *Service) mismatch(ctx context.Context, c *client, list []directory.Fede
 	near, differs, _ := directory.FindCredential(list, asAssertion(a))
 	for _, m := range differs {
 		trace.Add(ctx, trace.Hop{Step: m.Field, Subject: "federated credential " + near.Name, Expected: m.Expected, Received: m.Received,
-			Found: difference(m), Fix: fixUpdate(c, near, m)})
+			Found: difference(m), Fix: fixFor(c, near, m, a)})
 	}
 	m := first(differs)
 	text := func(what, value string) string {
@@ -133,6 +133,15 @@ func difference(m directory.Mismatch) string {
 		return "the " + m.Field + " differs only in a slash at its end"
 	}
 	return "the " + m.Field + " differs"
+}
+
+// fixFor mends a slip where it is. A credential that trusts somebody else keeps on
+// doing so, and another is made beside it.
+func fixFor(c *client, f directory.FederatedCredential, m directory.Mismatch, a *token.Assertion) string {
+	if m.CaseOnly || m.SlashOnly || m.Field == "audience" {
+		return fixUpdate(c, f, m)
+	}
+	return fixCreate(c, a)
 }
 
 // fixUpdate is the command that would make the credential accept what came.

@@ -92,6 +92,9 @@ func TestFederated_MismatchesAreNamed(t *testing.T) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if subject := l.traces[len(l.traces)-3]; !strings.Contains(subject.Hops[1].Fix, "federated-credential create ") {
+		t.Errorf("a credential that trusts somebody else is not left alone: %+v", subject)
+	}
 	last := l.traces[len(l.traces)-1]
 	if last.Outcome != "AADSTS700212" || !strings.HasSuffix(last.Who, " ("+miApp+")") || !strings.Contains(last.Hops[1].Fix, "az identity federated-credential update --name fed --identity-name id1 --resource-group rg --audiences") {
 		t.Errorf("trace %+v", last)

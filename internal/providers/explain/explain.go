@@ -280,8 +280,16 @@ func (c *chain) create(issuer, subject string) (string, error) {
 	if len(all) == 1 {
 		identity, group = all[0].Name, all[0].RID().ResourceGroup()
 	}
+	return c.createFor(identity, group, issuer, subject), nil
+}
+
+func (c *chain) createFor(identity, group, issuer, subject string) string {
+	name := strings.ReplaceAll(c.q.ServiceAccount, ".", "-") // a credential's name has no dots, and three letters
+	if len(name) < 3 {
+		name = c.q.Namespace + "-" + name
+	}
 	return fix("az identity federated-credential create --name %s --identity-name %s --resource-group %s --issuer %s --subject %s --audiences %s",
-		c.q.ServiceAccount, identity, group, issuer, subject, audience), nil
+		name, identity, group, issuer, subject, audience)
 }
 
 func noneOf(n int) string {
@@ -338,11 +346,14 @@ func expression(e *arm.Envelope) string {
 	return s
 }
 
-// differ names what differs between the nearest credential and the token.
+// differ names what differs between the nearest credential and the token. A slip
+// is mended where it is; one that trusts somebody else keeps on doing so, and
+// another is made beside it.
 func (c *chain) differ(e *arm.Envelope, issuer, subject string) {
 	iss, sub, aud := ficOf(e)
 	update := fix("az identity federated-credential update --name %s --identity-name %s --resource-group %s",
 		e.Name, e.RID().Parent().Name(), e.RID().ResourceGroup())
+	beside := c.createFor(e.RID().Parent().Name(), e.RID().ResourceGroup(), issuer, subject)
 	h := trace.Hop{Step: "credential", Subject: e.ID}
 	switch {
 	case iss != issuer && near(iss, issuer) && !strings.EqualFold(iss, issuer):
@@ -350,13 +361,13 @@ func (c *chain) differ(e *arm.Envelope, issuer, subject string) {
 	case iss != issuer && strings.EqualFold(iss, issuer):
 		h.Found, h.Expected, h.Received, h.Fix = "the issuer differs only in letter case", iss, issuer, update+" --issuer "+issuer
 	case iss != issuer:
-		h.Found, h.Expected, h.Received, h.Fix = "the issuer differs", iss, issuer, update+" --issuer "+issuer
+		h.Found, h.Expected, h.Received, h.Fix = "the issuer differs", iss, issuer, beside
 	case expression(e) != "":
-		h.Found, h.Expected, h.Received, h.Fix = "the claims matching expression does not match the subject", expression(e), subject, update+" --claims-matching-expression-value \"claims['sub'] eq '"+subject+"'\""
+		h.Found, h.Expected, h.Received, h.Fix = "the claims matching expression does not match the subject", expression(e), subject, beside
 	case sub != subject && strings.EqualFold(sub, subject):
 		h.Found, h.Expected, h.Received, h.Fix = "the subject differs only in letter case", sub, subject, update+" --subject "+subject
 	case sub != subject:
-		h.Found, h.Expected, h.Received, h.Fix = "the subject differs", sub, subject, update+" --subject "+subject
+		h.Found, h.Expected, h.Received, h.Fix = "the subject differs", sub, subject, beside
 	default:
 		h.Found, h.Expected, h.Received, h.Fix = "the audience differs", aud, audience, update+" --audiences "+audience
 	}
@@ -371,10 +382,7 @@ func (c *chain) target(oid string) error {
 		if err != nil {
 			return apierr.New(apierr.BadRequest, "InvalidResourceId", "'%s' is no resource id: %v.", c.q.To, err)
 		}
-		if _, err := c.p.cfg.Resources.Get(c.ctx, id); errors.Is(err, store.ErrNotFound) {
-			c.hop(trace.Hop{Step: "target", Subject: c.q.To, Found: "there is no such resource"})
-			return nil
-		} else if err != nil {
+		if ok, err := c.resource(id); err != nil || !ok {
 			return err
 		}
 		scope = id
@@ -398,6 +406,53 @@ func (c *chain) target(oid string) error {
 		return nil
 	}
 	return c.role(oid, action, data, scope)
+}
+
+// resource looks for the resource that the target is, or is an object in, and at
+// the network before its data plane.
+func (c *chain) resource(id rid.ID) (bool, error) {
+	e, err := c.p.cfg.Resources.Get(c.ctx, id)
+	if errors.Is(err, store.ErrNotFound) && isObject(id) {
+		e, err = c.p.cfg.Resources.Get(c.ctx, id.Parent())
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		c.hop(trace.Hop{Step: "target", Subject: c.q.To, Found: "there is no such resource"})
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	uri, _ := e.Properties["vaultUri"].(string)
+	u, err := url.Parse(uri)
+	if uri == "" || err != nil || c.q.Action != "" && !isData(c.q.Action) {
+		return true, nil
+	}
+	plane := c.p.cfg.Plane(u.Host)
+	if plane == nil {
+		return true, nil
+	}
+	pv, err := plane.Preview(c.ctx, http.MethodGet, u.JoinPath("secrets"))
+	if err != nil {
+		return true, err
+	}
+	c.hop(asAsked(pv.Network))
+	return true, nil
+}
+
+// asAsked says whose address was judged: that of whoever asks, not the workload's.
+func asAsked(h trace.Hop) trace.Hop {
+	h.Found += " (judged for the address from which you ask)"
+	return h
+}
+
+// isObject reports whether the id is that of an object in a vault, which is no
+// resource but may be a scope of roles.
+func isObject(id rid.ID) bool {
+	switch strings.ToLower(id.Type()) {
+	case "microsoft.keyvault/vaults/secrets", "microsoft.keyvault/vaults/keys", "microsoft.keyvault/vaults/certificates":
+		return true
+	}
+	return false
 }
 
 // url asks the data plane behind a URL.
@@ -424,7 +479,7 @@ func (c *chain) url() (gate.Preview, bool, error) {
 		return pv, false, err
 	}
 	c.hop(trace.Hop{Step: "target", Subject: pv.Target.ID.String(), OK: true, Found: "stands behind " + u.Host})
-	c.hop(pv.Network)
+	c.hop(asAsked(pv.Network))
 	return pv, true, nil
 }
 
