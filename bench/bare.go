@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -26,7 +27,8 @@ import (
 const bareName = "bare.lazurite.test"
 
 // serveBare is the limit of what is measured over HTTPS: Go's own server with a
-// handler that answers a fixed text. It prints its address and certificate.
+// handler that answers a fixed text, under /sign after one RSA-2048 signature
+// and one verification. It prints its address and certificate.
 func serveBare(ctx context.Context) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -45,8 +47,18 @@ func serveBare(ctx context.Context) error {
 		return err
 	}
 	answer := []byte(`{"value":"` + strings.Repeat("x", 300) + `"}`)
+	signer, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
 	srv := &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/sign" {
+				if err := verifyAndSign(signer); err != nil {
+					http.Error(w, err.Error(), http.StatusInternalServerError)
+					return
+				}
+			}
 			w.Header().Set("Content-Type", "application/json; charset=utf-8")
 			_, _ = w.Write(answer) // the client measures what it got
 		}),
@@ -71,6 +83,13 @@ type bareProcess struct {
 	addr string
 	ca   []byte
 	stop func() error
+}
+
+// trust is how a client trusts the bare server.
+func (b *bareProcess) trust() *tls.Config {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(b.ca)
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: bareName}
 }
 
 func startBare(ctx context.Context) (*bareProcess, error) {

@@ -212,7 +212,11 @@ func (s *suite) exchanges(ctx context.Context, c *cloud, p *process, w world, cl
 		token = a.AccessToken
 		return err
 	}
-	limit, err := verifyAndSign(n)
+	limit, err := signing(n)
+	if err != nil {
+		return "", err
+	}
+	behind, err := bareSigning(ctx, n)
 	if err != nil {
 		return "", err
 	}
@@ -226,28 +230,49 @@ func (s *suite) exchanges(ctx context.Context, c *cloud, p *process, w world, cl
 	}
 	what := "one RSA-2048 verify + sign " + us(limit)
 	s.add(figure{"federated exchange, CPU, new assertions", us(fresh), what, float64(fresh) / float64(limit), "within 10 % of the limit", fresh <= limit*11/10})
+	s.add(figure{"", "", "the same behind Go's HTTPS server " + us(behind), float64(fresh) / float64(behind), "", true})
 	s.add(figure{"federated exchange, CPU, the same again", us(again), what, float64(again) / float64(limit), "< 200 µs", again < 200*time.Microsecond})
 	return token, nil
 }
 
-// verifyAndSign is the CPU of one RSA-2048 verification and one signature of crypto/rsa.
-func verifyAndSign(n int) (time.Duration, error) {
+// verifyAndSign is one RSA-2048 signature of crypto/rsa and one verification.
+func verifyAndSign(key *rsa.PrivateKey) error {
+	digest := sha256.Sum256([]byte("bench"))
+	sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
+	if err != nil {
+		return err
+	}
+	return rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], sig)
+}
+
+// signing is the CPU of verifyAndSign, done n times without a pause.
+func signing(n int) (time.Duration, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return 0, err
 	}
-	digest := sha256.Sum256([]byte("bench"))
 	before := ownCPU()
 	for range n {
-		sig, err := rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:])
-		if err != nil {
-			return 0, err
-		}
-		if err := rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], sig); err != nil {
+		if err := verifyAndSign(key); err != nil {
 			return 0, err
 		}
 	}
 	return (ownCPU() - before) / time.Duration(n), nil
+}
+
+// bareSigning is the CPU of verifyAndSign behind Go's own HTTPS server, asked as often as we are.
+func bareSigning(ctx context.Context, n int) (got time.Duration, err error) {
+	bare, err := startBare(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, bare.stop()) }()
+	t := &http.Transport{TLSClientConfig: bare.trust(), ForceAttemptHTTP2: true}
+	defer t.CloseIdleConnections()
+	var v struct{ Value string }
+	return cost(bare.pid, n, func(int) error {
+		return send(ctx, &http.Client{Transport: t}, "https://"+bare.addr+"/sign", "", strings.NewReader("x=y"), &v)
+	})
 }
 
 // secrets measures reading a secret: token, policy, decryption, log.
@@ -258,14 +283,12 @@ func (s *suite) secrets(ctx context.Context, p *process, w world, client *http.C
 		return err
 	}
 	defer func() { err = errors.Join(err, bare.stop()) }()
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(bare.ca)
 	for _, version := range []string{"HTTP/2", "HTTP/1.1"} {
 		two := version == "HTTP/2"
 		mine := client.Transport.(*http.Transport).Clone()
 		mine.ForceAttemptHTTP2 = two
 		toBare := &http.Transport{
-			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: bareName}, ForceAttemptHTTP2: two,
+			TLSClientConfig: bare.trust(), ForceAttemptHTTP2: two,
 		}
 		if !two {
 			mine.TLSClientConfig.NextProtos, mine.TLSNextProto = []string{"http/1.1"}, map[string]func(string, *tls.Conn) http.RoundTripper{}
