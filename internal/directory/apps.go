@@ -271,6 +271,7 @@ func (d *Directory) AddSecret(ctx context.Context, oid, displayName string, star
 	if _, err := rand.Read(b); err != nil {
 		return "", Secret{}, fmt.Errorf("making a secret: %w", err)
 	}
+	b[0] &= 0x7f // a letter comes first, not a dash that command lines take for an option
 	text := base64.RawURLEncoding.EncodeToString(b[:secretBytes])
 	h := hashedSecret{Secret: Secret{
 		KeyID: uuid.NewString(), DisplayName: displayName, Hint: text[:3], Start: start.UTC(), End: end.UTC(),

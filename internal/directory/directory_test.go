@@ -196,6 +196,25 @@ func TestRoles_LastAdministratorStays(t *testing.T) {
 	isErr(t, "unknown role", err, directory.ErrNotFound)
 }
 
+// A secret that begins with a dash is an option to a command line: az login
+// --password -x.
+func TestAddSecret_BeginsWithALetter(t *testing.T) {
+	d, _ := open(t)
+	a, err := d.CreateApp(t.Context(), directory.App{DisplayName: "app"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		text, _, err := d.AddSecret(t.Context(), a.ObjectID, "", time.Time{}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := text[0] | 0x20; c < 'a' || c > 'z' {
+			t.Fatalf("the secret begins with %q", text[0])
+		}
+	}
+}
+
 func TestApps_SecretsAndCertificates(t *testing.T) {
 	d, st := open(t)
 	ctx := t.Context()
