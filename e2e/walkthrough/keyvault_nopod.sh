@@ -134,12 +134,20 @@ reader() {
 }
 if [ -n "${READER:-}" ]; then
   denied 'the workload has no role yet' 'Forbidden' reader
+  does 'laz explain says why' laz explain
+  looks 'and which command mends it' "$out" 'role assignment create .*--role "Key Vault Secrets User"'
 fi
+explain() {
+  laz explain --as "${SERVICE_ACCOUNT_NAMESPACE}/$1" --cluster "${CLUSTER_NAME}" --to "${KEYVAULT_URL}secrets/${SECRET_NAME}" 2>&1
+}
+looks 'explain foresees the refusal' "$(explain "${SERVICE_ACCOUNT_NAME}")" 'no +role'
+looks 'and names a subject that differs in case' "$(explain Workload-Identity-SA)" '[Cc]ase'
 does 'role assignment create by object id' az role assignment create \
     --assignee-object-id "${IDENTITY_PRINCIPAL_ID}" \
     --role "Key Vault Secrets User" \
     --scope "${KEYVAULT_RESOURCE_ID}" \
     --assignee-principal-type ServicePrincipal
+looks 'explain foresees the success' "$(explain "${SERVICE_ACCOUNT_NAME}")" 'ok +role'
 if [ -n "${READER:-}" ]; then
   does 'the workload reads the secret' bash -c 'laz run --as "$1" --cluster "$2" -- "$READER" 2>&1' - \
     "${SERVICE_ACCOUNT_NAMESPACE}/${SERVICE_ACCOUNT_NAME}" "${CLUSTER_NAME}"
