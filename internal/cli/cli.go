@@ -9,6 +9,7 @@ package cli
 import (
 	"context"
 	"io"
+	"maps"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
@@ -151,6 +152,9 @@ func splitWords(args []string) (words, rest []string) {
 func withoutCommand(env Env, words []string, used int, rest []string, err error) int {
 	wantsHelp := slices.ContainsFunc(rest, func(a string) bool { return a == "--help" || a == "-h" })
 	if used < len(words) {
+		if used == 0 { // up, down, … may be meant as well
+			err = unknownNoun(words[0], slices.Sorted(maps.Keys(env.Product))...)
+		}
 		return fail(env, err)
 	}
 	if !wantsHelp && len(rest) > 0 && len(words) == 0 {

@@ -19,7 +19,7 @@ func explainNoun() noun {
 				opt("as", "Service account that wants to get through: NAMESPACE/NAME."),
 				opt("principal", "User, service principal or managed identity in place of a service account: user principal name, application id or object id."),
 				opt("cluster", "Cluster of the service account: name or id. Without it, the only one."),
-				opt("to", "Where it wants to go: URL of a data plane, or a resource id. The exit status is 1 where it would be refused."),
+				opt("to", "Where it wants to go: URL of a data plane, or a resource id. Without it: to a token of an identity. The exit status is 1 where it would be refused."),
 				opt("action", "Action or data action, where it doesn't follow from the URL."),
 				opt("method", "HTTP method for the URL.").byDefault("GET"),
 				flagOpt("list", "List the latest refusals."),
@@ -36,9 +36,9 @@ func runExplain(ctx context.Context, c *call, m *management) (any, error) {
 	switch {
 	case c.flag("list"):
 		return m.list(ctx, base+"/refusals", explainVersion)
-	case !c.given("to") && (c.given("as") || c.given("principal")):
+	case !c.given("to") && c.given("principal"):
 		return nil, usagef("the following arguments are required: --to")
-	case c.given("to"):
+	case c.given("to"), c.given("as"):
 		return explainAhead(ctx, c, m, base+"/explain")
 	}
 	id := firstNonEmpty(strings.TrimSuffix(c.text("id"), "…"), "last") // as a narrow list shows it

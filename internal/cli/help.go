@@ -2,16 +2,18 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"text/tabwriter"
 )
 
 func writeProductHelp(env Env, name string, p Product) {
-	fmt.Fprintf(env.Stdout, "\n%s %s : %s\n\n", env.Program, name, p.Short)
-	if p.Usage != "" {
-		fmt.Fprintln(env.Stdout, strings.TrimRight(p.Usage, "\n"))
+	if p.Usage == "" {
+		fmt.Fprintf(env.Stdout, "%s %s : %s\n", env.Program, name, p.Short)
+		return
 	}
+	fmt.Fprintln(env.Stdout, strings.TrimRight(p.Usage, "\n"))
 }
 
 // writeGroupHelp shows what stands under words; none is the whole program.
@@ -45,8 +47,26 @@ func writeGroupHelp(env Env, words []string) {
 	fmt.Fprintf(env.Stdout, "\nMore of one command: %s %s COMMAND --help\n", env.Program, path)
 }
 
+const startHere = `
+laz is Lazurite, a private cloud that speaks Azure's APIs, and speaks az itself.
+
+Start here:
+    laz up -d
+    eval "$(laz env)"
+    az group create --name demo --location eastus
+`
+
+// ofLife are the product's commands in the order in which people meet them.
+func ofLife() []string {
+	return []string{"up", "status", "env", "run", "explain", "logs", "rotate", "down", "serve"}
+}
+
 func writeRootHelp(env Env) {
-	fmt.Fprintf(env.Stdout, "\n%s speaks az: the same commands, options, output and exit statuses.\n", env.Program)
+	if env.isAz() {
+		fmt.Fprint(env.Stdout, "\nThis az is Lazurite's: the same commands, options, output and exit statuses.\n")
+	} else {
+		fmt.Fprint(env.Stdout, startHere)
+	}
 	products := map[string]string{}
 	for name, p := range env.Product {
 		products[name] = p.Short
@@ -54,16 +74,28 @@ func writeRootHelp(env Env) {
 	groups, verbs := map[string]string{}, map[string]string{}
 	for _, n := range nouns() {
 		cmds := n.commands()
-		if len(cmds) == 1 && cmds[0].path == n.name {
+		if n.name == "explain" {
+			products[n.name] = n.short
+		} else if len(cmds) == 1 && cmds[0].path == n.name {
 			verbs[n.name] = n.short
 		} else {
 			groups[n.name] = n.short
 		}
 	}
-	writeEntries(env, "Lazurite", products)
+	writeEntries(env, lazurite, products)
 	writeEntries(env, "Groups", groups)
 	writeEntries(env, "Commands", verbs)
 	fmt.Fprintf(env.Stdout, "\nMore: %s GROUP --help, %s GROUP COMMAND --help\n", env.Program, env.Program)
+}
+
+const lazurite = "Lazurite"
+
+// met is when people meet a command; those unknown here come last.
+func met(command string) int {
+	if i := slices.Index(ofLife(), command); i >= 0 {
+		return i
+	}
+	return len(ofLife())
 }
 
 func writeEntries(env Env, title string, m map[string]string) {
@@ -76,6 +108,9 @@ func writeEntries(env Env, title string, m map[string]string) {
 		names = append(names, n)
 	}
 	sort.Strings(names)
+	if title == lazurite {
+		slices.SortStableFunc(names, func(a, b string) int { return met(a) - met(b) })
+	}
 	w := tabwriter.NewWriter(env.Stdout, 0, 4, 1, ' ', 0)
 	for _, n := range names {
 		fmt.Fprintf(w, "    %s\t: %s\n", n, m[n])

@@ -30,8 +30,7 @@ provider permission, resource link, resource lock, resource move,
 resource patch, role deny-assignment, config param-persist, ad ds`
 
 // unknownNoun is the error for a first word that names nothing here.
-func unknownNoun(word string) error {
-	var ours []string
+func unknownNoun(word string, ours ...string) error {
 	for _, n := range nouns() {
 		ours = append(ours, n.name)
 	}
@@ -43,7 +42,7 @@ func unknownNoun(word string) error {
 	}
 	return &failure{status: exitUsage,
 		msg:  fmt.Sprintf("'%s' is misspelled or not recognized by the system.", word),
-		hint: didYouMean(near)}
+		hint: didYouMean(closeTo(word, near))}
 }
 
 // unknownVerb is the error for a word that names nothing under an existing group.
@@ -70,7 +69,16 @@ func unknownVerb(cmds []*command, words []string, used int) error {
 	}
 	return &failure{status: exitUsage,
 		msg:  fmt.Sprintf("'%s' is misspelled or not recognized by the system.", words[used]),
-		hint: didYouMean(near)}
+		hint: didYouMean(closeTo(words[used], near))}
+}
+
+// closeTo is near when its last word may be word with a slip of the finger, else "".
+func closeTo(word, near string) string {
+	last := near[strings.LastIndexByte(near, ' ')+1:]
+	if distance(word, last) > max(1, len(word)/2) && !strings.HasPrefix(last, word) && !strings.HasPrefix(word, last) {
+		return ""
+	}
+	return near
 }
 
 func didYouMean(near string) string {

@@ -116,12 +116,22 @@ var (
 	subdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`) // RFC 1123
 )
 
+// meant asks whether the name in lower case was meant, where that would do.
+func meant(name string, rule *regexp.Regexp) string {
+	if low := strings.ToLower(name); low != name && rule.MatchString(low) {
+		return fmt.Sprintf(" (did you mean %q?)", low)
+	}
+	return ""
+}
+
 func (r *Request) check() error {
 	switch {
 	case !label.MatchString(r.Namespace):
-		return fmt.Errorf("%w: the namespace %q is none: 1 to 63 lower-case letters, digits and '-', a letter or digit at both ends", ErrInvalid, r.Namespace)
+		return fmt.Errorf("%w: %q is no name of a namespace%s: Kubernetes takes 1 to 63 lower-case letters, digits and '-', with a letter or digit at both ends",
+			ErrInvalid, r.Namespace, meant(r.Namespace, label))
 	case len(r.ServiceAccount) > 253 || !subdomain.MatchString(r.ServiceAccount):
-		return fmt.Errorf("%w: the service account %q is none: 1 to 253 lower-case letters, digits, '-' and '.', a letter or digit at both ends", ErrInvalid, r.ServiceAccount)
+		return fmt.Errorf("%w: %q is no name of a service account%s: Kubernetes takes 1 to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends",
+			ErrInvalid, r.ServiceAccount, meant(r.ServiceAccount, subdomain))
 	case len(r.Audience) > maxAudience || strings.ContainsFunc(r.Audience, func(c rune) bool { return c < ' ' || c == 0x7f }):
 		return fmt.Errorf("%w: the audience is longer than %d bytes or has control characters", ErrInvalid, maxAudience)
 	case r.Lifetime < minLife || r.Lifetime > maxLife:

@@ -87,8 +87,8 @@ func run(f func(context.Context, []string, Env) error) func(context.Context, []s
 	}
 }
 
-// parse reads flags; what is left are the arguments. text is the command's
-// help, printed to stdout when asked for.
+// parse reads flags of the command fs is named for; what is left are the
+// arguments. text is the command's help, printed to stdout when asked for.
 func parse(fs *flag.FlagSet, args []string, text string, env Env) ([]string, error) {
 	fs.SetOutput(io.Discard)
 	err := fs.Parse(args)
@@ -97,7 +97,8 @@ func parse(fs *flag.FlagSet, args []string, text string, env Env) ([]string, err
 		return nil, errors.Join(exit{}, err)
 	}
 	if err != nil {
-		return nil, usage("%v\n\n%s", err, strings.TrimSpace(text))
+		said := strings.Replace(err.Error(), "flag provided but not defined: -", "there is no option --", 1)
+		return nil, usage("%s\nSee what there is: laz %s --help", said, fs.Name())
 	}
 	return fs.Args(), nil
 }

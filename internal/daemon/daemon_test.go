@@ -211,7 +211,7 @@ func TestUp_Refusals(t *testing.T) {
 	l.run("up", "--port", "70000").want(t, 2, "not a port")
 	l.run("up", "--names", "mine").want(t, 2, "names:")
 	l.run("up", "--domain", "x").want(t, 2, "domain:")
-	l.run("up", "--nonsense").want(t, 2, "nonsense", "laz up [-d]")
+	l.run("up", "--nonsense").want(t, 2, "nonsense", "laz up --help")
 	l.run("up", "now").want(t, 2, `"now"`)
 
 	l.home = filepath.Join(t.TempDir(), "documents")

@@ -77,6 +77,9 @@ func environment(_ context.Context, args []string, env Env) error {
 		}
 		setAll(&b, d, h, e, *realAz, env)
 	}
+	if env.IsTerminal(env.Stdout) { // nobody evaluates it: say how
+		b.WriteString("\n# These lines are for a shell: " + d.use + "\n")
+	}
 	_, err = io.WriteString(env.Stdout, b.String())
 	return err
 }
@@ -128,18 +131,21 @@ func pathWith(path string, h server.Home, with bool) string {
 
 // dialect is how a shell sets and unsets a variable, one line each.
 type dialect struct {
+	use   string // how a shell takes in what is printed
 	set   func(name, value string) string
 	unset func(name string) string
 }
 
 func dialects() map[string]dialect {
 	posix := dialect{
+		use: `eval "$(laz env)"        undo: eval "$(laz env --unset)"`,
 		set: func(n, v string) string {
 			return fmt.Sprintf("export %s='%s'\n", n, strings.ReplaceAll(v, "'", `'\''`))
 		},
 		unset: func(n string) string { return "unset " + n + "\n" },
 	}
 	fish := dialect{
+		use: "laz env --shell fish | source        undo: laz env --shell fish --unset | source",
 		set: func(n, v string) string {
 			q := strings.NewReplacer(`\`, `\\`, `'`, `\'`)
 			if n == "PATH" { // a list in fish
@@ -154,6 +160,7 @@ func dialects() map[string]dialect {
 		unset: func(n string) string { return "set -e " + n + "\n" },
 	}
 	powershell := dialect{
+		use: "laz env --shell powershell | Out-String | iex",
 		set: func(n, v string) string {
 			return fmt.Sprintf("$env:%s = '%s'\n", n, strings.ReplaceAll(v, "'", "''"))
 		},

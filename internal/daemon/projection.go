@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,9 +50,17 @@ func newProjection(ctx context.Context, s *supervised) (*projection, error) {
 	if a.ClientID != "" {
 		s.vars = append(s.vars, variable{"AZURE_CLIENT_ID", a.ClientID})
 	} else {
-		warn(s.env.Stderr, "no single identity trusts %s, so AZURE_CLIENT_ID is not set; say which with --identity", s.o.as)
+		warn(s.env.Stderr, "%s", ownerless(s.o.as, a))
 	}
 	return p, nil
+}
+
+// ownerless says why AZURE_CLIENT_ID is not set, and what to type.
+func ownerless(as string, a server.TokenAnswer) string {
+	if len(a.Identities) == 0 {
+		return fmt.Sprintf("no identity trusts %s of cluster %s, so AZURE_CLIENT_ID is not set. To see why: laz explain --as %s --cluster %s", as, a.Cluster, as, a.Cluster)
+	}
+	return fmt.Sprintf("several identities trust %s (%s), so AZURE_CLIENT_ID is not set. Choose with --identity NAME", as, strings.Join(a.Identities, ", "))
 }
 
 func (p *projection) file() string { return filepath.Join(p.dir, "azure-identity-token") }

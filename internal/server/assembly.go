@@ -80,7 +80,9 @@ type TokenRequest struct {
 type TokenAnswer struct {
 	Token         string    `json:"token"`
 	Expires       time.Time `json:"expires"`
-	ClientID      string    `json:"clientId,omitempty"` // of the identity that trusts the service account, when exactly one does
+	ClientID      string    `json:"clientId,omitempty"`   // of the identity that trusts the service account, when exactly one does
+	Identities    []string  `json:"identities,omitempty"` // names of those that trust it, where none was asked for
+	Cluster       string    `json:"cluster"`              // name
 	TenantID      string    `json:"tenantId"`
 	AuthorityHost string    `json:"authorityHost"` // URL with a slash at the end
 }

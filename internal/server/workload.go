@@ -23,7 +23,7 @@ const (
 // serviceAccountToken answers `laz run --as`: what a pod of the service account
 // would find projected, and in its environment.
 func (s *system) serviceAccountToken(ctx context.Context, r TokenRequest) (TokenAnswer, error) {
-	c, err := s.pick(ctx, clusterType, "cluster", r.Cluster, "az aks create --enable-oidc-issuer --enable-workload-identity")
+	c, err := s.pick(ctx, clusterType, "cluster", r.Cluster, "az aks create --name NAME --resource-group GROUP --enable-oidc-issuer --enable-workload-identity --generate-ssh-keys")
 	if err != nil {
 		return TokenAnswer{}, err
 	}
@@ -45,29 +45,29 @@ func (s *system) serviceAccountToken(ctx context.Context, r TokenRequest) (Token
 	case err != nil:
 		return TokenAnswer{}, err
 	}
-	client, err := s.trusting(ctx, t, r)
+	client, names, err := s.trusting(ctx, t, r)
 	if err != nil {
 		return TokenAnswer{}, err
 	}
 	return TokenAnswer{
-		Token: t.Value, Expires: t.Expires, ClientID: client, TenantID: s.in.Tenant, AuthorityHost: s.Config.URL(Login, "") + "/",
+		Token: t.Value, Expires: t.Expires, ClientID: client, Identities: names, Cluster: c.Name, TenantID: s.in.Tenant, AuthorityHost: s.Config.URL(Login, "") + "/",
 	}, nil
 }
 
 // trusting is the client id of the identity that is wanted or, where none was
 // named, of the only one with a federated credential that accepts the token;
-// "" when none or several do.
-func (s *system) trusting(ctx context.Context, t cluster.Token, r TokenRequest) (string, error) {
+// "" when none or several do. names are those that do.
+func (s *system) trusting(ctx context.Context, t cluster.Token, r TokenRequest) (client string, names []string, err error) {
 	if r.Identity != "" {
-		e, err := s.pick(ctx, identityType, "identity", r.Identity, "az identity create")
+		e, err := s.pick(ctx, identityType, "identity", r.Identity, "az identity create --name NAME --resource-group GROUP")
 		if err != nil {
-			return "", err
+			return "", nil, err
 		}
-		return clientID(e), nil
+		return clientID(e), nil, nil
 	}
 	all, err := s.list(ctx, identityType)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	audience := r.Audience
 	if audience == "" {
@@ -80,18 +80,18 @@ func (s *system) trusting(ctx context.Context, t cluster.Token, r TokenRequest) 
 	var found []string
 	for _, e := range all {
 		if _, _, ok := directory.FindCredential(s.dir.Credentials(clientID(e)), said); ok {
-			found = append(found, clientID(e))
+			found, names = append(found, clientID(e)), append(names, e.Name)
 		}
 	}
 	if len(found) != 1 {
-		return "", nil
+		return "", names, nil
 	}
-	return found[0], nil
+	return found[0], names, nil
 }
 
 // runSecret answers `laz run --identity`.
 func (s *system) runSecret(ctx context.Context, r RunRequest) (RunAnswer, error) {
-	e, err := s.pick(ctx, identityType, "identity", r.Identity, "az identity create")
+	e, err := s.pick(ctx, identityType, "identity", r.Identity, "az identity create --name NAME --resource-group GROUP")
 	if err != nil {
 		return RunAnswer{}, err
 	}

@@ -104,7 +104,7 @@ type question struct {
 	ServiceAccount string `json:"serviceAccount"`
 	Cluster        string `json:"cluster"`   // name or resource id; "" is the only one there is
 	Principal      string `json:"principal"` // object id, instead of a service account
-	To             string `json:"to"`        // URL of a data plane, or resource id
+	To             string `json:"to"`        // URL of a data plane, or resource id; "" asks of a service account whether it gets a token at all
 	Method         string `json:"method"`    // of a URL; "" is GET
 	Action         string `json:"action"`    // "" is what To implies
 }
@@ -132,8 +132,8 @@ func (p *provider) ahead(ctx context.Context, r *arm.Request) (*arm.Response, er
 	if err := json.Unmarshal(r.Body, &c.q); err != nil {
 		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content was invalid: %v.", err)
 	}
-	if c.q.To == "" || c.q.Principal == "" && (c.q.Namespace == "" || c.q.ServiceAccount == "") {
-		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request needs 'to', and either 'principal' or both 'namespace' and 'serviceAccount'.")
+	if c.q.Principal == "" && (c.q.Namespace == "" || c.q.ServiceAccount == "") || c.q.Principal != "" && c.q.To == "" {
+		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request needs 'principal' and 'to', or 'namespace' and 'serviceAccount'.")
 	}
 	c.out.Allowed = true
 	c.out.What = strings.TrimSpace(c.q.Method + " " + c.q.To)
@@ -145,6 +145,10 @@ func (p *provider) ahead(ctx context.Context, r *arm.Request) (*arm.Response, er
 		if oid, err = c.identity(); err != nil {
 			return nil, err
 		}
+	}
+	if c.q.To == "" {
+		c.out.What = "a token of a managed identity"
+		return &arm.Response{Body: c.out}, nil
 	}
 	if err := c.target(oid); err != nil {
 		return nil, err

@@ -123,10 +123,22 @@ func TestExplain_UnknownClusterAndTarget(t *testing.T) {
 
 func TestExplain_RefusesHalfAQuestion(t *testing.T) {
 	p := explain.New(explain.Config{NotFound: errNone})
-	for _, body := range []string{`{}`, `{"to":"/x"}`, `{"namespace":"a","to":"/x"}`, `[]`} {
+	for _, body := range []string{`{}`, `{"to":"/x"}`, `{"namespace":"a","to":"/x"}`, `{"principal":"a"}`, `[]`} {
 		_, err := p.Endpoints[2].Handle(t.Context(), &arm.Request{Params: map[string]string{"subscriptionId": "s"}, Body: json.RawMessage(body)})
 		if err == nil || !strings.Contains(err.Error(), "InvalidRequestContent") {
 			t.Errorf("%s: %v", body, err)
 		}
+	}
+}
+
+func TestExplain_WithoutATargetAsksForTheTokenAlone(t *testing.T) {
+	const q = `{"namespace":"default","serviceAccount":"sa"}`
+	if a := right().ask(t, q); !a.Allowed || len(a.Hops) != 3 || a.What == "" {
+		t.Errorf("%+v", a)
+	}
+	w := right()
+	w.sub = "system:serviceaccount:default:SA"
+	if a := w.ask(t, q); a.Allowed {
+		t.Errorf("%+v", a)
 	}
 }
