@@ -24,6 +24,7 @@ type Mirror[T any] struct {
 	kinds    []string // none: all
 	decode   func(Doc) (T, error)
 	maxStale time.Duration
+	sole     bool // see Sole
 
 	begin     time.Time    // what confirmed counts from
 	confirmed atomic.Int64 // when the mirror was last known to be complete; 0 is stale
@@ -48,12 +49,15 @@ type mirrored[T any] struct {
 // write to s, and its value is shared by all readers. A document that it
 // refuses makes NewMirror fail, or Fresh once the mirror runs. maxStale is how
 // long the mirror counts as fresh without a confirmation of the database
-// (which come every 250 ms). With kinds, documents of other kinds are left out.
+// (which come every 250 ms); a Store that is Sole needs none. With kinds, documents of other kinds are left out.
 func NewMirror[T any](ctx context.Context, s Store, prefix string, decode func(Doc) (T, error), maxStale time.Duration, kinds ...string) (*Mirror[T], error) {
 	m := &Mirror[T]{
 		s: s, prefix: prefix, kinds: kinds, decode: decode, maxStale: maxStale,
 		begin: time.Now().Add(-time.Second), done: make(chan struct{}),
 		docs: map[string]mirrored[T]{}, bad: map[string]error{},
+	}
+	if one, ok := s.(Sole); ok && maxStale > 0 {
+		m.sole = one.Sole()
 	}
 	seq, err := m.load(ctx)
 	if err != nil {
@@ -119,7 +123,7 @@ func (m *Mirror[T]) OnChange(fn func(Change)) {
 // depends on the mirror must then be refused.
 func (m *Mirror[T]) Fresh() error {
 	at := m.confirmed.Load()
-	if age := time.Since(m.begin) - time.Duration(at); at == 0 || age > m.maxStale {
+	if age := time.Since(m.begin) - time.Duration(at); at == 0 || age > m.maxStale && !m.sole {
 		return fmt.Errorf("%w: %s", ErrStale, m.prefix)
 	}
 	return m.refused()

@@ -100,3 +100,33 @@ func TestMirror_BehindLoadsAgainAndTellsTheDifferences(t *testing.T) {
 		t.Errorf("then told %q", got)
 	}
 }
+
+// A machine too busy to tick within maxStale must not refuse everybody where
+// nobody else writes; where somebody may, it must.
+func TestMirror_SoleStoreNeedsNoConfirmation(t *testing.T) {
+	s, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "laz.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	for name, c := range map[string]struct {
+		st   store.Store
+		want error
+	}{
+		"sole":        {s, nil},
+		"sole scoped": {store.Scoped(s, "a/"), nil},
+		"shared":      {struct{ store.Store }{s}, store.ErrStale},
+	} {
+		m, err := store.NewMirror(t.Context(), c.st, "", func(d store.Doc) (string, error) { return string(d.Value), nil }, time.Nanosecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Fresh(); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		m.Close()
+		if err := m.Fresh(); !errors.Is(err, store.ErrStale) {
+			t.Errorf("%s, closed: %v", name, err)
+		}
+	}
+}

@@ -22,6 +22,12 @@ type scoped struct {
 	prefix string
 }
 
+// Sole implements Sole.
+func (v *scoped) Sole() bool {
+	one, ok := v.s.(Sole)
+	return ok && one.Sole()
+}
+
 func (v *scoped) inside(d Doc) Doc {
 	d.Key = strings.TrimPrefix(d.Key, v.prefix)
 	return d

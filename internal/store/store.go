@@ -43,6 +43,10 @@ type Change struct {
 	Deleted bool
 }
 
+// Sole is what a Store also has that no other process writes to: its followers
+// never lag behind what is written, however busy the machine is.
+type Sole interface{ Sole() bool }
+
 // Store keeps documents. What a method acknowledged survives the death of the
 // process and, as far as the disk is honest, of the machine.
 type Store interface {

@@ -14,6 +14,9 @@ const (
 	lookTimeout = time.Second // for the database to say what is new
 )
 
+// Sole implements store.Sole.
+func (s *Store) Sole() bool { return !s.dialect.shared }
+
 // Follow implements store.Store.
 func (s *Store) Follow(ctx context.Context, prefix string, seq int64, fn func(store.Change) error, idle func()) error {
 	if err := (store.Query{Prefix: prefix}).Check(); err != nil {
