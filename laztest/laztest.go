@@ -258,3 +258,9 @@ func (c *Cloud) Admin(t testing.TB, path, body string) (int, map[string]any) {
 	}
 	return res.StatusCode, m
 }
+
+// OwnNames makes resources show names under domain, as `laz serve` does, with
+// the port of the front door.
+func OwnNames(domain string) Option {
+	return func(c *server.Config) { c.Names, c.Domain = server.NamesOwn, domain }
+}

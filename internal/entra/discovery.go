@@ -1,6 +1,7 @@
 package entra
 
 import (
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -28,7 +29,8 @@ func (s *Service) instanceDiscovery(w http.ResponseWriter, r *http.Request, _ te
 		invalid("Unknown or invalid instance: authorization_endpoint isn't a URL.")
 		return
 	}
-	if _, ours := s.tokens.Authority(u.Host); !ours || u.Scheme != "https" {
+	host, ours := s.instance(u.Host)
+	if !ours || u.Scheme != "https" {
 		invalid("Unknown or invalid instance '" + shorten(u.Host) + "'.")
 		return
 	}
@@ -49,7 +51,21 @@ func (s *Service) instanceDiscovery(w http.ResponseWriter, r *http.Request, _ te
 		Endpoint string    `json:"tenant_discovery_endpoint"`
 		Version  string    `json:"api-version"`
 		Metadata []network `json:"metadata"`
-	}{"https://" + u.Host + "/" + name + "/v2.0/.well-known/openid-configuration", "1.1", list})
+	}{"https://" + host + "/" + name + "/v2.0/.well-known/openid-configuration", "1.1", list})
+}
+
+// instance is the login host that a client means. Where ours has a port, MSAL for
+// Python leaves it out.
+func (s *Service) instance(host string) (string, bool) {
+	if _, ours := s.tokens.Authority(host); ours {
+		return host, true
+	}
+	for _, h := range s.tokens.AuthorityHosts() {
+		if name, _, err := net.SplitHostPort(h); err == nil && strings.EqualFold(name, host) {
+			return h, true
+		}
+	}
+	return "", false
 }
 
 // configuration answers the discovery document (OpenID Connect Discovery 1.0

@@ -16,7 +16,7 @@ const MetadataPath = "/metadata/endpoints"
 // Cloud is what a client must know of a cloud.
 type Cloud struct {
 	Name, Portal, Login, ResourceManager, Graph string // URLs but the first
-	KeyVaultDNS, RegistryDNS, Storage, MHSM     string // suffixes, without a leading dot
+	KeyVaultDNS, RegistryDNS, Storage, MHSM     string // suffixes, without a leading dot; Key Vault's has a port where it is not 443
 }
 
 // PublicCloud is under Azure's own names.
@@ -30,16 +30,17 @@ func PublicCloud() Cloud {
 
 // OwnCloud is under the operator's domain; port is "" for 443.
 func OwnCloud(domain, port string) Cloud {
-	url := func(name string) string {
+	at := func(name string) string {
 		host := name + "." + domain
 		if port != "" && port != "443" {
 			host = net.JoinHostPort(host, port)
 		}
-		return "https://" + host + "/"
+		return host
 	}
+	url := func(name string) string { return "https://" + at(name) + "/" }
 	return Cloud{
 		Name: "Lazurite", Portal: strings.TrimSuffix(url("portal"), "/"), Login: url("login"), ResourceManager: url("management"), Graph: url("graph"),
-		KeyVaultDNS: "vault." + domain, RegistryDNS: "registry." + domain, Storage: domain, MHSM: "managedhsm." + domain,
+		KeyVaultDNS: at("vault"), RegistryDNS: "registry." + domain, Storage: domain, MHSM: "managedhsm." + domain,
 	}
 }
 

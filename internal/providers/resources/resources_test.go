@@ -301,7 +301,7 @@ func TestMetadata(t *testing.T) {
 	var one cloud
 	_, b = get("management.corp.example:8443", "2022-09-01")
 	if err := json.Unmarshal(b, &one); err != nil || one.Name != "Lazurite" || one.ResourceManager != "https://management.corp.example:8443/" ||
-		one.Authentication.LoginEndpoint != "https://login.corp.example:8443" || one.Suffixes["keyVaultDns"] != "vault.corp.example" {
+		one.Authentication.LoginEndpoint != "https://login.corp.example:8443" || one.Suffixes["keyVaultDns"] != "vault.corp.example:8443" {
 		t.Errorf("2022: %s %v", b, err)
 	}
 	for _, bad := range []string{"", "x", "1999-01-01"} {
