@@ -102,8 +102,15 @@ func TestPut_WriteOnlyPropertiesReachTheHookAndNothingElse(t *testing.T) {
 		if strings.Contains(string(a.Raw)+string(p.Do("GET", path, "").Raw), "s3cret") {
 			t.Errorf("%s: the secret is shown", typ)
 		}
+		for _, odd := range []string{"SECRET", "\u017fecret"} { // json takes ſ for s
+			a = p.Want(http.StatusOK, "PATCH", path, `{"properties":{"`+odd+`":"s3cret"}}`)
+			p.Settle(a)
+			if got := p.Do("GET", path, ""); strings.Contains(string(got.Raw), "s3cret") {
+				t.Errorf("%s: written as %s the secret is shown: %s", typ, odd, got.Raw)
+			}
+		}
 		s.mu.Lock()
-		if len(s.secrets) != 1 || s.secrets[0] != "s3cret" {
+		if len(s.secrets) != 3 || s.secrets[0] != "s3cret" {
 			t.Errorf("%s: the hook saw %q", typ, s.secrets)
 		}
 		s.mu.Unlock()

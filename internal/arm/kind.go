@@ -33,7 +33,7 @@ type Kind[P any] struct {
 	// stored, and under which it is shown. The caller's right is asked for at
 	// the scope that was addressed, so hooks must ask for it where the resource
 	// counts.
-	Home func(asked rid.ID) (stored, shown rid.ID)
+	Home func(scope rid.ID, name string) (stored, shown rid.ID)
 
 	ReadOnly  []string // properties that clients cannot set (dotted paths); sent ones are ignored
 	WriteOnly []string // properties that hooks see and that are neither stored nor shown
@@ -112,7 +112,7 @@ type Route struct {
 	identity, noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel bool
 
 	actionType string
-	home       func(asked rid.ID) (stored, shown rid.ID)
+	home       func(scope rid.ID, name string) (stored, shown rid.ID)
 
 	names     *names
 	limit     func(what string, id rid.ID) error
@@ -409,3 +409,7 @@ func (r *Route) Operations() []string {
 
 // ActionType is the type in the RBAC actions of the route.
 func (r *Route) ActionType() string { return r.actionType }
+
+// HasHome reports whether resources of the type belong to the tenant, whatever
+// scope they are addressed at.
+func (r *Route) HasHome() bool { return r.home != nil }

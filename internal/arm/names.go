@@ -72,6 +72,9 @@ func typeNames(t reflect.Type, seen map[reflect.Type]*names) *names {
 	return n
 }
 
+// folded is a key as encoding/json compares it with names: it takes ſ for s.
+func folded(key string) string { return strings.ReplaceAll(strings.ToLower(key), "ſ", "s") }
+
 // fold renames the known keys in v, at any depth.
 func (n *names) fold(v any, path string) error {
 	switch v := v.(type) {
@@ -83,7 +86,7 @@ func (n *names) fold(v any, path string) error {
 		}
 	case map[string]any:
 		for k, x := range v {
-			known := n.below[strings.ToLower(k)]
+			known := n.below[folded(k)]
 			if known == nil {
 				continue
 			}

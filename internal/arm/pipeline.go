@@ -33,7 +33,7 @@ type call struct {
 	caller  *token.Claims
 	id      rid.ID
 	asked   rid.ID // id as it was addressed; another than id for types with a Home
-	shown   rid.ID // id under which the answer shows a resource of a type with a Home
+	at      rid.ID // asked's scope as it is stored, for types with a Home
 	route   *Route // nil for endpoints
 	version string
 	action  string // RBAC action asked for
@@ -179,7 +179,8 @@ func (h *Handler) parse(c *call) error {
 			"The resource type '%s' cannot be addressed at the scope '%s'.", c.route.Type, c.id.Scope())
 	}
 	if c.asked = c.id; c.route.home != nil && !c.id.Collection {
-		c.id, c.shown = c.route.home(c.asked)
+		c.at = c.asked.Scope()
+		c.id, _ = c.route.home(c.at, c.asked.Name())
 	}
 	return nil
 }
@@ -235,6 +236,9 @@ func (h *Handler) item(c *call) error {
 		return h.hidden(c, err)
 	}
 	if c.route.home != nil {
+		if c.parent != nil {
+			c.at = c.parent.RID()
+		}
 		c.parent = nil
 	}
 	if err := h.authorise(c); err != nil {

@@ -58,7 +58,8 @@ func (h *Handler) render(c *call, status int, e *Envelope) error {
 	}
 	if c.route.home != nil {
 		moved := *e
-		moved.ID = c.shown.String()
+		_, id := c.route.home(c.at, e.Name)
+		moved.ID = id.String()
 		e = &moved
 	}
 	if e.rev != 0 {

@@ -268,6 +268,9 @@ func (s *session) proxyFor(u *url.URL) (*url.URL, error) {
 		name = "HTTP_PROXY"
 	}
 	p := firstNonEmpty(s.env.Getenv(name), s.env.Getenv(strings.ToLower(name)))
+	if u.Hostname() == metadataHost && s.local().Proxy != "" {
+		return s.metadataProxy(p)
+	}
 	if s.direct(u.Hostname()) {
 		return nil, nil
 	}
@@ -281,6 +284,25 @@ func (s *session) proxyFor(u *url.URL) (*url.URL, error) {
 		p = "http://" + p
 	}
 	return url.Parse(p)
+}
+
+// metadataHost is where machines in Azure find their identities' tokens.
+const metadataHost = "169.254.169.254"
+
+// metadataProxy is the way to the metadata service while a server runs on this
+// machine: through its proxy, never past it. On a machine of Azure's the address
+// itself would give a token of the real cloud, which is nothing to show to this
+// one. env is HTTP_PROXY, which under `laz run --identity` is the same proxy
+// with what it knows the run by.
+func (s *session) metadataProxy(env string) (*url.URL, error) {
+	local, err := url.Parse(s.local().Proxy)
+	if err != nil {
+		return nil, fmt.Errorf("the proxy of the server on this machine: %w", err)
+	}
+	if u, err := url.Parse(env); err == nil && u.Host == local.Host {
+		return u, nil
+	}
+	return local, nil
 }
 
 // direct reports whether host is reached without a proxy.

@@ -262,7 +262,7 @@ func (s *session) managedIdentityToken(ctx context.Context, info, resource strin
 		r.header.Set("X-Identity-Header", s.env.Getenv("IDENTITY_HEADER"))
 	} else {
 		q.Set("api-version", "2018-02-01")
-		r.url = firstNonEmpty(s.env.Getenv("AZURE_POD_IDENTITY_AUTHORITY_HOST"), "http://169.254.169.254") + "/metadata/identity/oauth2/token?" + q.Encode()
+		r.url = firstNonEmpty(s.env.Getenv("AZURE_POD_IDENTITY_AUTHORITY_HOST"), "http://"+metadataHost) + "/metadata/identity/oauth2/token?" + q.Encode()
 		r.header.Set("Metadata", "true")
 	}
 	a, err := s.send(ctx, r)

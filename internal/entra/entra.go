@@ -46,7 +46,9 @@ type Service struct {
 	dir    *directory.Directory
 	now    func() time.Time
 	grants map[string]grant
-	tries  *throttle
+	tries  *throttle // of passwords and user codes
+
+	devices *throttle
 }
 
 // New makes the handler of the login hosts.
@@ -60,7 +62,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Record == nil {
 		cfg.Record = func(trace.Trace) {}
 	}
-	s := &Service{cfg: cfg, tokens: cfg.Tokens, dir: cfg.Directory, now: cfg.Clock, tries: newThrottle(cfg.Clock)}
+	s := &Service{cfg: cfg, tokens: cfg.Tokens, dir: cfg.Directory, now: cfg.Clock, tries: newThrottle(cfg.Clock, throttleAfter), devices: newThrottle(cfg.Clock, devicesAfter)}
 	s.grants = map[string]grant{
 		"client_credentials": s.clientCredentials,
 		"password":           s.password,

@@ -110,6 +110,9 @@ func (s *Service) checkCode(ctx context.Context, r *tokenRequest, c code) error 
 		return aad(apierr.BadRequest, "invalid_client", "500112", "The reply address '%s' does not match the reply address '%s' provided when requesting Authorization code.",
 			shorten(got), shorten(c.Redirect))
 	}
+	if c.Challenge == "" && r.get("code_verifier") != "" { // somebody took the challenge out of the request (RFC 9700 section 4.8.2)
+		return aad(apierr.BadRequest, "invalid_grant", "501481", "A Code_Verifier was sent, but the authorization request had no code_challenge.")
+	}
 	if c.Challenge != "" {
 		sum := sha256.Sum256([]byte(r.get("code_verifier")))
 		met := base64.RawURLEncoding.EncodeToString(sum[:])

@@ -85,6 +85,10 @@ func (s *Service) newDevice(w http.ResponseWriter, r *http.Request, req *tokenRe
 	if _, err := s.want(req); err != nil {
 		return nil, err
 	}
+	if err := s.devices.check(r); err != nil {
+		return nil, err
+	}
+	s.devices.failed(r)
 	raw := secretText(48)
 	user, err := newUserCode()
 	if err != nil {

@@ -226,6 +226,32 @@ func TestDeviceCode(t *testing.T) {
 	l.refused(status, b, 400, "expired_token", "70020")
 }
 
+func TestDeviceCode_AnAddressMayNotFillTheStore(t *testing.T) {
+	l := newLab(t, nil)
+	var status int
+	var b map[string]any
+	for range 61 {
+		status, b = l.do("POST", "https://"+ours+"/organizations/oauth2/v2.0/devicecode", values("client_id", cli, "scope", vault))
+	}
+	l.refused(status, b, 429, "temporarily_unavailable", "50196")
+	l.wait(6 * time.Minute)
+	if status, b = l.do("POST", "https://"+ours+"/organizations/oauth2/v2.0/devicecode", values("client_id", cli, "scope", vault)); status != 200 {
+		t.Errorf("later: %d %v", status, b)
+	}
+}
+
+func TestAuthorizationCode_AChallengeThatWasTakenOutIsNoticed(t *testing.T) {
+	l := newLab(t, nil)
+	l.user()
+	app := l.app(directory.App{DisplayName: "Web", RedirectURIs: directory.RedirectURIs{Web: []string{"https://web.example/cb"}}})
+	secret, _, err := l.dir.AddSecret(t.Context(), app.ObjectID, "s", time.Time{}, time.Time{})
+	must(t, err)
+	to := l.signIn(authorizeURL("client_id", app.AppID, "redirect_uri", "https://web.example/cb", "code_challenge", "", "code_challenge_method", ""))
+	status, b := l.token("grant_type", "authorization_code", "client_id", app.AppID, "client_secret", secret, "code", to.Query().Get("code"),
+		"redirect_uri", "https://web.example/cb", "code_verifier", verifier)
+	l.refused(status, b, 400, "invalid_grant", "501481")
+}
+
 func TestRun_ForgetsWhatHasExpired(t *testing.T) {
 	l := newLab(t, nil)
 	l.user()

@@ -12,13 +12,15 @@ import (
 // directory.
 const (
 	throttleAfter = 30 // failures
+	devicesAfter  = 60 // wishes of devices to be signed in, which anybody may make
 	throttleFor   = 5 * time.Minute
 	throttleSize  = 10_000 // addresses
 )
 
 // throttle counts failed sign-ins of an address.
 type throttle struct {
-	now func() time.Time
+	now   func() time.Time
+	after int
 
 	mu    sync.Mutex // guards tries
 	tries map[string]*tally
@@ -29,8 +31,8 @@ type tally struct {
 	since time.Time
 }
 
-func newThrottle(now func() time.Time) *throttle {
-	return &throttle{now: now, tries: map[string]*tally{}}
+func newThrottle(now func() time.Time, after int) *throttle {
+	return &throttle{now: now, after: after, tries: map[string]*tally{}}
 }
 
 // address is whom a request is counted against.
@@ -46,7 +48,7 @@ func (t *throttle) check(r *http.Request) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.tries[address(r)]
-	if n == nil || n.count < throttleAfter {
+	if n == nil || n.count < t.after {
 		return nil
 	}
 	if left := throttleFor - t.now().Sub(n.since); left > 0 {

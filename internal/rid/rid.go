@@ -91,9 +91,13 @@ func checkSegment(g string) error {
 	return nil
 }
 
+// isWord reports whether s is a fixed word in any letter case. EqualFold alone
+// would take letters from outside ASCII too, such as ſ for s, which Key keeps.
+func isWord(s, word string) bool { return len(s) == len(word) && strings.EqualFold(s, word) }
+
 // head reads subscription and group and returns how many segments they took.
 func (id *ID) head(segs []string) (int, error) {
-	if !strings.EqualFold(segs[0], "subscriptions") {
+	if !isWord(segs[0], "subscriptions") {
 		return 0, nil
 	}
 	if len(segs) == 1 {
@@ -101,7 +105,7 @@ func (id *ID) head(segs []string) (int, error) {
 		return 1, nil
 	}
 	id.sub = segs[1]
-	if len(segs) == 2 || !strings.EqualFold(segs[2], "resourceGroups") {
+	if len(segs) == 2 || !isWord(segs[2], "resourceGroups") {
 		return 2, nil
 	}
 	if len(segs) == 3 {
@@ -115,7 +119,7 @@ func (id *ID) head(segs []string) (int, error) {
 // providers reads the "/providers/NS/type/name…" parts; the last one wins.
 func (id *ID) providers(segs []string, i int) error {
 	for i < len(segs) {
-		if !strings.EqualFold(segs[i], "providers") {
+		if !isWord(segs[i], "providers") {
 			return fmt.Errorf("%w: %q where \"providers\" is expected", ErrInvalid, segs[i])
 		}
 		if id.Collection {
@@ -129,7 +133,7 @@ func (id *ID) providers(segs []string, i int) error {
 			id.scopeLen += len(g) + 1
 		}
 		id.ns, id.types, id.names = segs[i+1], nil, nil
-		for i += 2; i < len(segs) && !strings.EqualFold(segs[i], "providers"); i++ {
+		for i += 2; i < len(segs) && !isWord(segs[i], "providers"); i++ {
 			if id.Collection = !id.Collection; id.Collection {
 				id.types = append(id.types, segs[i])
 			} else {
@@ -161,7 +165,7 @@ func (id ID) String() string {
 func (id ID) Key() string { return strings.ToLower(id.String()) }
 
 // Equal compares without case.
-func (id ID) Equal(o ID) bool { return strings.EqualFold(id.path, o.path) }
+func (id ID) Equal(o ID) bool { return id.Key() == o.Key() }
 
 // IsRoot reports whether id is the tenant root.
 func (id ID) IsRoot() bool { return id.path == "" }

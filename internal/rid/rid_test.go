@@ -97,3 +97,17 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestParse_FixedWordsAreASCII(t *testing.T) {
+	for _, s := range []string{
+		"/ſubscriptions/S/resourceGroups/G", "/subscriptions/S/resourceGroupſ/G",
+		"/subscriptions/S/resourceGroups/G/providerſ/Microsoft.KeyVault/vaults/v",
+	} {
+		if id, err := rid.Parse(s); err == nil {
+			t.Errorf("%s: got %q of type %s, want a refusal", s, id, id.Type())
+		}
+	}
+	if a, b := rid.MustParse("/subscriptions/s"), rid.MustParse("/subscriptions/ſ"); a.Equal(b) || a.Key() == b.Key() {
+		t.Error("two names are one")
+	}
+}

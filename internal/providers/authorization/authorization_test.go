@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -267,6 +268,85 @@ func TestRoleAssignments_LastOwnerStays(t *testing.T) {
 	}
 	if w.may(w.owner, writeGroup, false, rg) {
 		t.Error("the removed owner is owner still")
+	}
+}
+
+func TestRoleAssignments_OwnersWhoRemoveEachOtherAtOnce(t *testing.T) {
+	w := start(t)
+	check(t, w.a.Assign(t.Context(), rid.MustParse(sub), rbac.Owner, w.ada))
+	other, err := authorization.Open(t.Context(), w.st, w.dir) // another replica
+	check(t, err)
+	defer other.Close()
+	h, err := arm.New(arm.Config{
+		Store: w.st, Ops: ops.New(w.st, slog.New(slog.DiscardHandler), true), Verifier: verifier{}, Authorizer: other,
+		Providers: []arm.Provider{other.Provider()}, TenantID: tenant, Log: slog.New(slog.DiscardHandler),
+	})
+	check(t, err)
+	v := *w
+	v.h = h
+	_, body := w.do(w.owner, "GET", sub+auth+"/roleAssignments?$filter=atScope()", nil)
+	var paths []string
+	for _, a := range values(body) {
+		id, _ := a["id"].(string)
+		paths = append(paths, id)
+	}
+	if len(paths) != 2 {
+		t.Fatalf("assignments: %v", body)
+	}
+	var wg sync.WaitGroup
+	for i, at := range []*world{w, &v} {
+		wg.Go(func() { at.do(w.owner, "DELETE", paths[i], nil) })
+	}
+	wg.Wait()
+	docs, err := w.st.List(t.Context(), store.Query{Prefix: arm.KeyPrefix + rid.MustParse(sub).Key() + "/providers/microsoft.authorization/"})
+	check(t, err)
+	if len(docs) != 1 {
+		t.Errorf("%d owners are left, want one", len(docs))
+	}
+}
+
+func TestRoleDefinitions_BelongToTheTenant(t *testing.T) {
+	w := start(t)
+	narrow, other := rg+auth+"/roleDefinitions/"+name(1), sub+"/resourceGroups/other"
+	check(t, (arm.Resources{Store: w.st}).Put(t.Context(), &arm.Envelope{ID: other, Name: "other", Type: rid.TypeResourceGroup}))
+	check(t, w.a.Assign(t.Context(), rid.MustParse(other), rbac.Owner, w.ada))
+	const action = "Microsoft.KeyVault/vaults/read"
+	if status, body := w.do(w.owner, "PUT", narrow, definition("lister", []string{sub}, action)); status != 201 || body["id"] != sub+auth+"/roleDefinitions/"+name(1) {
+		t.Fatalf("made under a group: %d %v", status, body)
+	}
+	check(t, w.a.Assign(t.Context(), rid.MustParse(sub+"/resourceGroups/other"), name(1), w.mi))
+
+	// Who is owner of one group addresses the role there.
+	there := other + auth + "/roleDefinitions/" + name(1)
+	status, body := w.do(w.ada, "PUT", there, definition("lister", []string{other}, "*"))
+	w.refused("taken over", status, body, 403, "LinkedAuthorizationFailed")
+	status, body = w.do(w.ada, "DELETE", there, nil)
+	w.refused("deleted from a group", status, body, 403, "LinkedAuthorizationFailed")
+	status, body = w.do(w.owner, "DELETE", sub+auth+"/roleDefinitions/"+name(1), nil)
+	w.refused("deleted while in use", status, body, 400, "RoleDefinitionHasAssignments")
+	if status, body = w.do(w.owner, "GET", there, nil); status != 200 || props(body)["roleName"] != "lister" {
+		t.Errorf("read under a group: %d %v", status, body)
+	}
+
+	// It does not go with the group under which it was made, nor its assignments elsewhere.
+	if status, body = w.do(w.owner, "DELETE", rg+"?api-version=2021-04-01", nil); status >= 400 && status != 404 {
+		t.Errorf("the group's deletion: %d %v", status, body)
+	}
+	if !w.may(w.mi, action, false, other) {
+		t.Error("the role went with a group")
+	}
+	_, body = w.do(w.owner, "GET", other+auth+"/roleAssignments?$filter=principalId eq '"+w.mi+"'", nil)
+	for _, a := range values(body) {
+		id, _ := a["id"].(string)
+		if status, body = w.do(w.owner, "DELETE", id, nil); status != 200 {
+			t.Fatalf("unassigned: %d %v", status, body)
+		}
+	}
+	if status, body = w.do(w.owner, "DELETE", other+auth+"/roleDefinitions/"+name(1), nil); status != 200 {
+		t.Errorf("deleted at another scope than it was made: %d %v", status, body)
+	}
+	if status, _ = w.do(w.owner, "GET", narrow, nil); status != 404 {
+		t.Errorf("it is still there: %d", status)
 	}
 }
 

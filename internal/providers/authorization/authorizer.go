@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"lazurite.dev/internal/apierr"
@@ -48,9 +47,6 @@ type Authorizer struct {
 	mirror    *store.Mirror[*item]
 	dir       *directory.Directory
 	res       arm.Resources
-
-	mu    sync.Mutex // guards going
-	going map[string]time.Time
 }
 
 // item is a stored resource as the policy needs it.
@@ -70,7 +66,7 @@ func Open(ctx context.Context, st store.Store, dir *directory.Directory) (*Autho
 
 // OpenLimited is Open with limits of Azure's, by the given clock.
 func OpenLimited(ctx context.Context, st store.Store, dir *directory.Directory, limits Limits, clock func() time.Time) (*Authorizer, error) {
-	a := &Authorizer{engine: rbac.New(), dir: dir, res: arm.Resources{Store: st}, going: map[string]time.Time{}, limits: limits}
+	a := &Authorizer{engine: rbac.New(), dir: dir, res: arm.Resources{Store: st}, limits: limits}
 	a.effective, a.late.wait, a.late.now = a.engine, limits.Propagation, clock
 	if limits.Propagation > 0 {
 		a.effective = rbac.New()
@@ -126,11 +122,6 @@ func (a *Authorizer) apply(key string, it *item, exists bool) {
 	into(a.engine, key, it, exists)
 	if a.effective != a.engine && !a.late.add(key, it, exists) {
 		into(a.effective, key, it, exists)
-	}
-	if !exists {
-		a.mu.Lock()
-		delete(a.going, strings.TrimPrefix(key, arm.KeyPrefix))
-		a.mu.Unlock()
 	}
 }
 

@@ -233,36 +233,7 @@ func (a *Authorizer) deleteAssignment(ctx context.Context, old *arm.Resource[Ass
 			subs = append(subs, e.RID())
 		}
 	}
-	a.mu.Lock() // so that two owners who remove each other are not both obeyed
-	defer a.mu.Unlock()
-	for _, s := range subs {
-		if !a.owned(s, old.ID) {
-			return apierr.New(apierr.Conflict, "LastRbacAdminAssignmentDeletionNotAllowed",
-				"Cannot delete the last RBAC admin assignment. The subscription '%s' would have no owner: assign the role Owner to another principal first.", s.Name())
-		}
-	}
-	a.going[old.ID.Key()] = time.Now()
-	return nil
-}
-
-// owned reports whether a principal that exists is owner of the subscription
-// by another assignment than the one that is to go. The caller holds a.mu.
-func (a *Authorizer) owned(sub, but rid.ID) bool {
-	for _, scope := range []string{sub.String(), "/"} {
-		for _, id := range a.engine.AssignmentsAt(scope) {
-			it, ok := a.mirror.Get(arm.KeyPrefix + id)
-			if !ok || it.id.Equal(but) || rbac.RoleID(it.assignment.RoleDefinitionID) != rbac.Owner {
-				continue
-			}
-			if time.Since(a.going[id]) < 10*time.Second { // its deletion is under way
-				continue
-			}
-			if _, err := a.dir.Principal(it.assignment.PrincipalID); err == nil {
-				return true
-			}
-		}
-	}
-	return false
+	return a.leave(ctx, old.ID, subs)
 }
 
 // listAssignments understands the filters atScope(), principalId eq 'x',

@@ -43,6 +43,7 @@ func (a *Authorizer) roleDefinitions() arm.Kind[Definition] {
 		Type:        "roleDefinitions",
 		APIVersions: []string{"2023-07-01-preview", "2022-05-01-preview", "2022-04-01", "2018-07-01", "2018-01-01-preview", "2017-05-01", "2016-07-01", "2015-07-01", "2015-06-01"},
 		Scopes:      arm.Tenant | arm.Subscription | arm.ResourceGroup | arm.Extension,
+		Home:        definitionHome,
 		Name:        guidName("RoleDefinition", "role definition"),
 		ReadOnly:    []string{"createdOn", "updatedOn", "createdBy", "updatedBy"},
 		NoState:     true,
@@ -54,6 +55,13 @@ func (a *Authorizer) roleDefinitions() arm.Kind[Definition] {
 		Get:         a.getDefinition,
 		ListAt:      a.listDefinitions,
 	}
+}
+
+// definitionHome stores a role where it belongs: in the tenant, of which each
+// id is one role, whatever group or resource it was addressed under. So it
+// neither goes with that group nor can another take its id.
+func definitionHome(scope rid.ID, guid string) (stored, shown rid.ID) {
+	return rid.MustParse("/providers/" + namespace + "/roleDefinitions/" + guid), rid.MustParse(roleID(scope, guid))
 }
 
 func defaultDefinition(ctx context.Context, old, next *arm.Resource[Definition]) error {
@@ -84,7 +92,7 @@ func (a *Authorizer) validateDefinition(ctx context.Context, old, next *arm.Reso
 		if !def.Custom {
 			return apierr.New(apierr.Forbidden, "RoleDefinitionIsBuiltIn", "The role '%s' is built in and cannot be changed.", def.Name)
 		}
-		return apierr.New(apierr.Conflict, "RoleDefinitionExists", "A role definition with the ID '%s' exists at another scope.", guid)
+		return apierr.New(apierr.Conflict, "RoleDefinitionExists", "A role definition with the ID '%s' was made at the same time.", guid)
 	}
 	switch {
 	case !strings.EqualFold(p.Type, customRole):
@@ -129,6 +137,9 @@ func (a *Authorizer) uniqueName(name, guid string) error {
 // change what it means for a subscription.
 func (a *Authorizer) validateScopes(ctx context.Context, old, next *arm.Resource[Definition]) error {
 	scopes := next.Properties.AssignableScopes
+	if len(scopes) > maxAssignableScopes {
+		return bad("InvalidAssignableScope", "The role definition has %d assignable scopes; at most %d are allowed.", len(scopes), maxAssignableScopes)
+	}
 	for _, s := range scopes {
 		id, err := rid.Parse(s)
 		if err != nil || id.IsRoot() || id.Collection {
@@ -138,11 +149,18 @@ func (a *Authorizer) validateScopes(ctx context.Context, old, next *arm.Resource
 	if old != nil {
 		scopes = append(append([]string{}, scopes...), old.Properties.AssignableScopes...)
 	}
+	return a.mayAtAll(ctx, namespace+"/roleDefinitions/write", next.ID, scopes)
+}
+
+// maxAssignableScopes is ours; Azure's own limit is not documented.
+const maxAssignableScopes = 500
+
+// mayAtAll demands that the caller may do something at every one of scopes.
+func (a *Authorizer) mayAtAll(ctx context.Context, action string, role rid.ID, scopes []string) error {
 	c := arm.Caller(ctx)
 	if c == nil {
-		return nil
+		return nil // the program itself
 	}
-	const action = namespace + "/roleDefinitions/write"
 	for _, s := range scopes {
 		id, err := rid.Parse(s)
 		if err != nil {
@@ -155,13 +173,16 @@ func (a *Authorizer) validateScopes(ctx context.Context, old, next *arm.Resource
 		if !d.Allowed {
 			return apierr.New(apierr.Forbidden, "LinkedAuthorizationFailed",
 				"The client '%s' with object id '%s' has permission to perform action '%s' on scope '%s'; however, it does not have permission to perform it on the linked scope '%s'.",
-				c.Display(), c.ObjectID, action, next.ID, s)
+				c.Display(), c.ObjectID, action, role, s)
 		}
 	}
 	return nil
 }
 
-func (a *Authorizer) deleteDefinition(_ context.Context, old *arm.Resource[Definition]) error {
+func (a *Authorizer) deleteDefinition(ctx context.Context, old *arm.Resource[Definition]) error {
+	if err := a.mayAtAll(ctx, namespace+"/roleDefinitions/delete", old.ID, old.Properties.AssignableScopes); err != nil {
+		return err
+	}
 	guid, used := rbac.RoleID(old.ID.Name()), 0
 	a.mirror.Range(func(_ string, it *item) bool {
 		if it.kind == kindAssignment && rbac.RoleID(it.assignment.RoleDefinitionID) == guid {
@@ -208,20 +229,13 @@ func filled(p rbac.Permission) rbac.Permission {
 	return p
 }
 
-// stored finds a custom role's resource, wherever it was written.
+// stored is a custom role's resource, nil when there is none.
 func (a *Authorizer) stored(guid string) *item {
-	var found *item
-	a.mirror.Range(func(_ string, it *item) bool {
-		if it.kind == kindDefinition && strings.EqualFold(it.id.Name(), guid) {
-			found = it
-		}
-		return found == nil
-	})
-	return found
+	it, _ := a.mirror.Get(arm.KeyPrefix + "/providers/" + kindDefinition + "/" + strings.ToLower(guid))
+	return it
 }
 
-// getDefinition gives built-in roles, and custom ones at another scope than
-// that where they were written.
+// getDefinition gives built-in roles.
 func (a *Authorizer) getDefinition(_ context.Context, id rid.ID) (*arm.Resource[Definition], error) {
 	d, ok := a.engine.Definition(id.Name())
 	if !ok {
