@@ -14,7 +14,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"lazurite.dev/internal/server"
 	"lazurite.dev/laztest"
@@ -561,5 +563,63 @@ func TestSecurity_HostsOfVaults(t *testing.T) {
 		if status != q.want && (q.want != 0 || status < 400) || strings.Contains(body, `"value"`) {
 			t.Errorf("%s: %d %s, want %d", name, status, body, q.want)
 		}
+	}
+}
+
+// Roles, vaults and groups come and go at once; whatever the order was, nobody
+// has more in the end than what is assigned in the end.
+func TestSecurity_ManyChangesAtOnceLeaveNoRight(t *testing.T) {
+	c := newTarget(t)
+	c.must("PUT", secGroup+groupVersion, `{"location":"eastus"}`)
+	p := c.person("racer")
+	tok, vaultTok, owner := c.token(p, armURL), c.token(p, vaultURL), c.OwnerToken(t, armURL)
+	body, role := c.vaultBody(`,"enableRbacAuthorization":true`), strings.ReplaceAll(roleBody(roleSecretsOfficer, p.oid), "{sub}", c.Subscription)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			at := fmt.Sprintf("%s/providers/Microsoft.Authorization/roleAssignments/33333333-3333-3333-3333-%012d%s", secVault, i, roleVersion)
+			for range 3 {
+				c.as(owner, "PUT", secVault+vaultVersion, body)
+				c.as(owner, "PUT", at, role)
+				c.Send(t, vaultTok, "GET", "https://seckv.vault.azure.net/secrets?api-version=7.4", "")
+				c.as(tok, "GET", secVault+vaultVersion, "")
+				switch i {
+				case 0:
+					c.as(owner, "DELETE", secVault+vaultVersion, "")
+					c.as(owner, "PUT", secVault+vaultVersion, c.vaultBody(`,"createMode":"recover"`))
+				case 1:
+					c.as(owner, "DELETE", secGroup+groupVersion, "")
+					c.as(owner, "PUT", secGroup+groupVersion, `{"location":"eastus"}`)
+				default:
+					c.as(owner, "DELETE", at, "")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	c.settle("DELETE", secVault+vaultVersion, "")
+	c.settle("PUT", secGroup+groupVersion, `{"location":"eastus"}`)
+	_, list := c.ARM(t, "GET", "/subscriptions/{sub}/providers/Microsoft.Authorization/roleAssignments"+roleVersion+"&$filter="+url.QueryEscape("principalId eq '"+p.oid+"'"), "")
+	if left, _ := list["value"].([]any); len(left) > 0 {
+		t.Errorf("assignments outlived the vault: %v", left)
+	}
+	c.settle("PUT", secVault+vaultVersion, c.vaultBody(`,"createMode":"recover"`))
+	if status, m := c.Send(t, vaultTok, "GET", "https://seckv.vault.azure.net/secrets?api-version=7.4", ""); status != 403 {
+		t.Errorf("the vault made again lets them in: %d %v", status, m)
+	}
+}
+
+// settle repeats a request of the owner's until what it has to wait for is over.
+func (c *target) settle(method, path, body string) {
+	c.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		status, m := c.ARM(c.t, method, path, body)
+		if status < 400 {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("%s %s: %d %v", method, path, status, m)
+		}
+		<-time.After(50 * time.Millisecond)
 	}
 }
