@@ -180,7 +180,7 @@ func TestExplain_RolesAndFirewall(t *testing.T) {
 	}
 	const role = "4633458b-17de-408a-b874-0445c86b69e6"
 	refused("an owner without data actions", w.OwnerToken(t, "https://vault.azure.net"), "Owner at /subscriptions/", "has no data actions", "Key Vault Secrets User")
-	refused("no role", tok, "hold no role at all", "az role assignment create")
+	refused("no role", tok, `"who": "app (`+w.principal, "hold no role at all", "az role assignment create")
 
 	code, m = w.ARM(t, "PUT", group+"2?api-version=2021-04-01", `{"location":"eastus"}`)
 	if code != 201 {

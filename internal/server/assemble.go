@@ -190,7 +190,7 @@ func (s *system) entra(ctx context.Context) error {
 }
 
 func (s *system) graph(context.Context) error {
-	h := graph.New(graph.Config{Directory: s.dir, Verifier: s.tokens, Recorder: s.refusals})
+	h := graph.New(graph.Config{Directory: s.dir, Verifier: s.tokens, Recorder: s.recorder()})
 	s.out.Surfaces[Graph] = web.Surface{Handler: h, Error: graph.WriteError, MaxBody: 1 << 20}
 	return nil
 }
@@ -209,7 +209,7 @@ func (s *system) management(context.Context) error {
 		Sees: s.policy.Sees,
 	}))
 	h, err := arm.New(arm.Config{
-		Store: s.Store, Ops: s.ops, Verifier: s.tokens, Authorizer: s.policy, Recorder: s.refusals, Log: s.Config.Log,
+		Store: s.Store, Ops: s.ops, Verifier: s.tokens, Authorizer: s.policy, Recorder: s.recorder(), Log: s.Config.Log,
 		Providers: providers, TenantID: s.in.Tenant, Activity: activity.Record,
 		Principals: s.dir, AzureLike: s.Config.AzureLike,
 		Registered: func(ctx context.Context, sub, ns string) (bool, error) {
@@ -250,7 +250,7 @@ func (s *system) principals(oid string) ([]string, error) {
 
 // gate is what every data plane shares.
 func (s *system) gate() gate.Config {
-	return gate.Config{Verifier: s.tokens, Authorizer: s.policy, Recorder: s.refusals}
+	return gate.Config{Verifier: s.tokens, Authorizer: s.policy, Recorder: s.recorder()}
 }
 
 func (s *system) keyVault(ctx context.Context) error {

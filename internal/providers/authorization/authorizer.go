@@ -204,7 +204,7 @@ func (a *Authorizer) Check(ctx context.Context, oid, action string, data bool, s
 		})
 		for _, n := range d.Near {
 			if n.Text != d.Reason {
-				log.Add(trace.Hop{Step: "role", Subject: a.display(n.Principal), Found: n.Text})
+				log.Add(trace.Hop{Step: "role", Subject: n.Principal, Found: strings.Replace(n.Text, n.Principal, a.display(n.Principal), 1)})
 			}
 		}
 	}
