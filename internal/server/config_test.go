@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -91,4 +92,18 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted what is not valid: %q", raw)
 		}
 	})
+}
+
+func TestParse_TheExample(t *testing.T) {
+	raw, err := os.ReadFile("../../examples/serve/laz.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := server.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.URL(server.KeyVault, "v"); got != "https://v.vault.cloud.example.org" {
+		t.Errorf("a vault is at %s", got)
+	}
 }
