@@ -201,6 +201,39 @@ func TestDocumentedPathsExist(t *testing.T) {
 	}
 }
 
+// TestWitnessesExist keeps the table of compatibility honest: each row names
+// tests that are there.
+func TestWitnessesExist(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	witness := regexp.MustCompile("\\| `(e2e/[a-z-]+)` (Test[A-Za-z0-9_, ]+) \\|")
+	rows := witness.FindAllStringSubmatch(string(readme), -1)
+	if len(rows) < 10 {
+		t.Fatalf("README.md has %d rows with witnesses", len(rows))
+	}
+	for _, row := range rows {
+		var src []byte
+		files, err := filepath.Glob(filepath.Join(row[1], "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			src = append(src, b...)
+		}
+		for name := range strings.SplitSeq(row[2], ",") {
+			if name = strings.TrimSpace(name); !strings.Contains(string(src), "func "+name+"(t *testing.T)") {
+				t.Errorf("README.md names %s in %s, which is not there", name, row[1])
+			}
+		}
+	}
+}
+
 type file struct {
 	name string
 	ast  *ast.File
