@@ -12,6 +12,7 @@ import (
 
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/strictjson"
 )
 
 // Envelope is a resource as it is stored: what every type has in common, and
@@ -65,12 +66,11 @@ func (e *Envelope) clone() *Envelope {
 	if err != nil {
 		panic(err) // an Envelope holds nothing that JSON cannot
 	}
-	var c Envelope
-	if err := decodeNumber(b, &c); err != nil {
+	c, err := DecodeEnvelope(store.Doc{Key: e.ID, Rev: e.rev, Value: b})
+	if err != nil {
 		panic(err)
 	}
-	c.rev = e.rev
-	return &c
+	return c
 }
 
 // decodeNumber is json.Unmarshal that keeps numbers as they were written.
@@ -152,13 +152,109 @@ func (s Resources) Get(ctx context.Context, id rid.ID) (*Envelope, error) {
 }
 
 // DecodeEnvelope reads a stored resource.
-func DecodeEnvelope(doc store.Doc) (*Envelope, error) {
-	var e Envelope
-	if err := decodeNumber(doc.Value, &e); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", doc.Key, err)
+func DecodeEnvelope(doc store.Doc) (*Envelope, error) { return decodeEnvelope(doc, true) }
+
+// decodeEnvelope leaves out properties and private, if not whole: lists of many
+// types show neither.
+func decodeEnvelope(doc store.Doc, whole bool) (*Envelope, error) {
+	e := &Envelope{}
+	err := strictjson.Members(doc.Value, func(name, value []byte) error {
+		if !whole && (string(name) == "properties" || string(name) == "private") {
+			return nil
+		}
+		return e.decodeMember(name, value)
+	})
+	if err != nil { // encoding/json takes more, and knows better what is wrong
+		e = &Envelope{}
+		if err := decodeNumber(doc.Value, e); err != nil {
+			return nil, fmt.Errorf("decode %s: %w", doc.Key, err)
+		}
 	}
 	e.rev = doc.Rev
-	return &e, nil
+	return e, nil
+}
+
+// maxNesting is deeper than any request's body.
+const maxNesting = 1000
+
+var errMember = errors.New("a member has another type than it was written with")
+
+func (e *Envelope) decodeMember(name, value []byte) error {
+	switch string(name) {
+	case "id":
+		return decodeText(value, &e.ID)
+	case "name":
+		return decodeText(value, &e.Name)
+	case "type":
+		return decodeText(value, &e.Type)
+	case "location":
+		return decodeText(value, &e.Location)
+	case "properties":
+		v, err := strictjson.Value(value, maxNesting)
+		var ok bool
+		if e.Properties, ok = v.(map[string]any); !ok && err == nil {
+			err = errMember
+		}
+		return err
+	case "tags":
+		e.Tags = map[string]string{}
+		return decodeTexts(value, e.Tags)
+	case "private":
+		e.Private = map[string]string{}
+		return decodeTexts(value, e.Private)
+	case "extra":
+		e.Extra = map[string]json.RawMessage{}
+		return decodeObject(value, func(name, value []byte) error {
+			e.Extra[string(name)] = value
+			return nil
+		})
+	case "systemData":
+		return decodeObject(value, e.System.decodeMember)
+	}
+	return nil
+}
+
+func (d *SystemData) decodeMember(name, value []byte) error {
+	switch string(name) {
+	case "createdBy":
+		return decodeText(value, &d.CreatedBy)
+	case "createdByType":
+		return decodeText(value, &d.CreatedByType)
+	case "createdAt":
+		return d.CreatedAt.UnmarshalJSON(value)
+	case "lastModifiedBy":
+		return decodeText(value, &d.LastModifiedBy)
+	case "lastModifiedByType":
+		return decodeText(value, &d.LastModifiedByType)
+	case "lastModifiedAt":
+		return d.LastModifiedAt.UnmarshalJSON(value)
+	}
+	return nil
+}
+
+func decodeText(value []byte, to *string) (err error) {
+	var ok bool
+	if *to, ok = strictjson.Text(value); !ok {
+		err = errMember
+	}
+	return err
+}
+
+func decodeTexts(value []byte, to map[string]string) error {
+	return decodeObject(value, func(name, value []byte) error {
+		var s string
+		err := decodeText(value, &s)
+		to[string(name)] = s
+		return err
+	})
+}
+
+func decodeObject(value []byte, fn func(name, value []byte) error) error {
+	ok, err := strictjson.MembersOf(value, fn)
+	if err == nil && !ok {
+		err = errMember
+	}
+	return err
 }
 
 // Put stores e: creates it when it was not read from the store, else replaces

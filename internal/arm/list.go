@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -187,6 +188,7 @@ func (h *Handler) scan(c *call, p *pager, after string, top int) (items []*Envel
 	if after != "" {
 		q.After = KeyPrefix + strings.ToLower(after)
 	}
+	whole := !p.mixed || slices.ContainsFunc(p.expand, func(x string) bool { return strings.EqualFold(strings.TrimSpace(x), "provisioningState") })
 	for {
 		docs, err := h.cfg.Store.List(ctx, q)
 		if err != nil {
@@ -196,7 +198,7 @@ func (h *Handler) scan(c *call, p *pager, after string, top int) (items []*Envel
 			if p.name != "" && !strings.HasSuffix(d.Key, "/"+p.name) {
 				continue
 			}
-			e, err := DecodeEnvelope(d)
+			e, err := decodeEnvelope(d, whole)
 			if err != nil {
 				return nil, false, err
 			}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+
+	"lazurite.dev/internal/strictjson"
 )
 
 // maxKeys is how many keys an issuer's set may hold.
@@ -14,7 +16,7 @@ const maxKeys = 200
 // keys of 2048 to 8192 bits meant for signatures, each with an id that no
 // other key of the set has. Keys of other kinds are left out.
 func parseJWKS(b []byte) (map[string]*rsa.PublicKey, error) {
-	doc, err := parseObject(b)
+	doc, err := strictjson.Object(b, maxDepth)
 	if err != nil {
 		return nil, fmt.Errorf("the key set: %w", err)
 	}

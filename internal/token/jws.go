@@ -10,10 +10,15 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"lazurite.dev/internal/strictjson"
 )
 
 // MaxTokenBytes is the longest token or assertion that is looked at.
 const MaxTokenBytes = 16 << 10
+
+// maxDepth is how deep a header or claims set may nest.
+const maxDepth = 12
 
 // skew is how far another machine's clock may be from ours.
 const skew = 5 * time.Minute
@@ -70,7 +75,7 @@ func decodeObject(part string) (map[string]any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not base64url: %w", err)
 	}
-	return parseObject(b)
+	return strictjson.Object(b, maxDepth)
 }
 
 // verify checks the RS256 signature (RFC 7518 section 3.3) with a public key.

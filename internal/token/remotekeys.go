@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"lazurite.dev/internal/strictjson"
 )
 
 const (
@@ -130,7 +132,7 @@ func (r *remoteKeys) fetch(ctx context.Context, issuer string) (map[string]*rsa.
 	if err != nil {
 		return nil, fmt.Errorf("its discovery document: %w", err)
 	}
-	doc, err := parseObject(b)
+	doc, err := strictjson.Object(b, maxDepth)
 	if err != nil {
 		return nil, fmt.Errorf("its discovery document: %w", err)
 	}
