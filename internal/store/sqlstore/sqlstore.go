@@ -58,7 +58,9 @@ type queries struct {
 	last, change, erase, trim, size *sql.Stmt
 }
 
-const columns = `SELECT key, rev, kind, value FROM docs WHERE key >= $1`
+// SQLite would look at the parameter itself to choose a plan, and so prepare the
+// statement anew for each; an expression it takes as it comes.
+const columns = `SELECT key, rev, kind, value FROM docs WHERE key >= $1 || ''`
 
 // prepare makes the statements; d.reader and d.writer are open.
 func (s *Store) prepare(ctx context.Context) error {
