@@ -200,25 +200,29 @@ func (s *supervised) run(ctx context.Context) error {
 			cancel()
 			<-renewing
 		}()
-	} else if err := s.managedIdentity(ctx); err != nil {
-		return err
+	} else {
+		secret, err := s.managedIdentity(ctx)
+		if err != nil {
+			return err
+		}
+		defer s.end(ctx, secret)
 	}
 	return s.start()
 }
 
 // managedIdentity sets what an App Service sets, and credentials for the proxy
 // by which the instance metadata service knows this run.
-func (s *supervised) managedIdentity(ctx context.Context) error {
+func (s *supervised) managedIdentity(ctx context.Context) (secret string, err error) {
 	var a server.RunAnswer
 	if err := ask(ctx, s.h, "/v1/run-secret", server.RunRequest{Identity: s.o.identity}, &a); err != nil {
-		return err
+		return "", err
 	}
 	s.vars = append(s.vars,
 		variable{"IDENTITY_ENDPOINT", s.e.Proxy + "/msi/token"}, variable{"IDENTITY_HEADER", a.Secret},
 		variable{"AZURE_CLIENT_ID", a.ClientID}, variable{"AZURE_TENANT_ID", a.TenantID})
 	u, err := url.Parse(s.e.Proxy)
 	if err != nil {
-		return err
+		return "", err
 	}
 	u.User = url.UserPassword("run", a.Secret)
 	for i, v := range s.vars {
@@ -226,7 +230,14 @@ func (s *supervised) managedIdentity(ctx context.Context) error {
 			s.vars[i].value = u.String()
 		}
 	}
-	return nil
+	return a.Secret, nil
+}
+
+// end makes the run's secret worthless. A server that has stopped meanwhile
+// forgets it by itself, later.
+func (s *supervised) end(ctx context.Context, secret string) {
+	var none struct{}
+	_ = ask(ctx, s.h, "/v1/run-end", server.RunEnd{Secret: secret}, &none)
 }
 
 // start runs the program to its end, passing signals on.

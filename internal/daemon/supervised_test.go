@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -63,6 +64,11 @@ func adminSocket(t *testing.T) *laz {
 	mux.HandleFunc("POST /v1/run-secret", func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(server.RunAnswer{Secret: "s3cret", ClientID: "the-client", TenantID: "the-tenant"})
 	})
+	mux.HandleFunc("POST /v1/run-end", func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		_ = os.WriteFile(filepath.Join(l.home, "ended"), raw, 0o600)
+		_, _ = io.WriteString(w, "{}")
+	})
 	srv := &http.Server{Handler: mux}
 	go func() { _ = srv.Serve(ln) }()
 	t.Cleanup(func() { srv.Close() })
@@ -101,6 +107,9 @@ func TestRun_ManagedIdentity(t *testing.T) {
 	out := l.ok("run", "--identity", "id1", "--", "sh", "-c", `echo "$IDENTITY_ENDPOINT $IDENTITY_HEADER $AZURE_CLIENT_ID $HTTP_PROXY $HTTPS_PROXY"`)
 	if want := "http://127.0.0.1:9/msi/token s3cret the-client http://run:s3cret@127.0.0.1:9 http://127.0.0.1:9\n"; out != want {
 		t.Errorf("got %q, want %q", out, want)
+	}
+	if raw, err := os.ReadFile(filepath.Join(l.home, "ended")); string(raw) != `{"secret":"s3cret"}` {
+		t.Errorf("when the program had ended the server was told %q, %v", raw, err)
 	}
 }
 

@@ -89,13 +89,16 @@ func (s *Service) Grant(ctx context.Context, identities []string) (secret string
 	if _, err := store.PutJSON(ctx, s.cfg.Store, key, kind, 0, held{identities, s.now().Add(grantLife).UTC()}); err != nil {
 		return "", nil, fmt.Errorf("granting an identity: %w", err)
 	}
-	return secret, func(ctx context.Context) error {
-		err := s.cfg.Store.Delete(ctx, key, 0)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("revoking a grant: %w", err)
-		}
-		return nil
-	}, nil
+	return secret, func(ctx context.Context) error { return s.Revoke(ctx, secret) }, nil
+}
+
+// Revoke ends the grant with the secret; one that is not there is no error.
+func (s *Service) Revoke(ctx context.Context, secret string) error {
+	err := s.cfg.Store.Delete(ctx, prefix+hashed(secret), 0)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("revoking a grant: %w", err)
+	}
+	return nil
 }
 
 func hashed(secret string) string {

@@ -58,6 +58,7 @@ func (s *Server) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("POST /v1/serviceaccount-token", answer(s.system.ServiceAccountToken))
 	mux.HandleFunc("POST /v1/run-secret", answer(s.system.RunSecret))
+	mux.HandleFunc("POST /v1/run-end", answer(s.system.EndRun))
 	mux.HandleFunc("POST /v1/rotate/token-key", answer(s.system.RotateTokenKey))
 	mux.HandleFunc("POST /v1/rotate/root-key", answer(s.system.RotateRootKey))
 	for pattern, h := range s.system.Admin {

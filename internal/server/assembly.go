@@ -42,6 +42,9 @@ type Assembly struct {
 	// RotateTokenKey and RotateRootKey change keys, for `laz rotate`.
 	RotateTokenKey, RotateRootKey func(context.Context, RotateRequest) (RotateAnswer, error)
 
+	// EndRun makes the secret of a run that has ended worthless.
+	EndRun func(context.Context, RunEnd) (struct{}, error)
+
 	// Admin are further handlers of the admin socket, by http.ServeMux pattern.
 	Admin map[string]http.Handler
 
@@ -90,6 +93,11 @@ type TokenAnswer struct {
 // RunRequest asks for a run's secret.
 type RunRequest struct {
 	Identity string `json:"identity"` // name, client id or resource id
+}
+
+// RunEnd says that a run has ended.
+type RunEnd struct {
+	Secret string `json:"secret"`
 }
 
 // RunAnswer is a run's secret.

@@ -102,6 +102,12 @@ func (s *system) runSecret(ctx context.Context, r RunRequest) (RunAnswer, error)
 	return RunAnswer{Secret: secret, ClientID: clientID(e), TenantID: s.in.Tenant}, nil
 }
 
+// endRun takes back what runSecret gave: a program that has ended needs no
+// identity, and whoever found its secret gets none.
+func (s *system) endRun(ctx context.Context, r RunEnd) (struct{}, error) {
+	return struct{}{}, s.metadata.Revoke(ctx, r.Secret)
+}
+
 func clientID(e *arm.Envelope) string {
 	id, _ := e.Properties["clientId"].(string)
 	return id

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -197,5 +198,25 @@ func TestRunSecret(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
 		seen[got.Secret] = true
+	}
+	for secret := range seen {
+		ask := func() int {
+			r := httptest.NewRequestWithContext(t.Context(), "GET", "/msi/token?api-version=2019-08-01&resource=https://vault.azure.net", nil)
+			r.Header.Set("X-IDENTITY-HEADER", secret)
+			w := httptest.NewRecorder()
+			s.metadata.ServeHTTP(w, r)
+			return w.Code
+		}
+		if got := ask(); got != 200 {
+			t.Errorf("during the run: %d", got)
+		}
+		for range 2 {
+			if _, err := s.endRun(t.Context(), RunEnd{Secret: secret}); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := ask(); got != 401 {
+			t.Errorf("after the run its secret is good still: %d", got)
+		}
 	}
 }

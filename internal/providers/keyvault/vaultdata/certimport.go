@@ -47,6 +47,9 @@ func parseImport(value, password string) (*imported, error) {
 	if bytes.Contains(raw, []byte("-----BEGIN")) {
 		return parsePEM(raw)
 	}
+	if err := checkWork(raw); err != nil {
+		return nil, badCert("its password is hashed too often").WithCause(err)
+	}
 	key, leaf, chain, err := pkcs12.DecodeChain(raw, password)
 	if err != nil {
 		why := "it is not a PKCS#12 file with one private key and its certificate"

@@ -436,7 +436,7 @@ func (o *Objects) ImportCert(ctx context.Context, v *Vault, name string, in *Imp
 	if err := checkTags(in.Tags); err != nil {
 		return nil, err
 	}
-	got, err := parseImport(in.Value, in.Password)
+	got, err := o.read(ctx, in.Value, in.Password)
 	if err != nil {
 		return nil, err
 	}

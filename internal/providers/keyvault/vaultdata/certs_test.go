@@ -294,6 +294,34 @@ func TestCert_Import(t *testing.T) {
 	}
 }
 
+func TestCert_ImportThatWouldKeepTheProcessorBusy(t *testing.T) {
+	b, v := open(t), vault("u1")
+	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "busy"}, NotBefore: time.Now(), NotAfter: time.Now().AddDate(1, 0, 0)}
+	leaf := must[*x509.Certificate](t)(x509.ParseCertificate(must[[]byte](t)(x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key))))
+	for name, encoder := range map[string]*pkcs12.Encoder{"modern": pkcs12.Modern, "legacy": pkcs12.LegacyDES} {
+		pfx := must[[]byte](t)(encoder.WithIterations(70_000).Encode(key, leaf, nil, "secret"))
+		in := vaultdata.ImportCert{Value: base64.StdEncoding.EncodeToString(pfx), Password: "secret"}
+		must[*vaultdata.Certificate](t)(b.ImportCert(t.Context(), v, name, &in))
+		count := []byte{2, 3, 0x01, 0x11, 0x70} // 70,000
+		if bytes.Count(pfx, count) < 2 {
+			t.Fatalf("%s: the count is not where it was expected", name)
+		}
+		for i := range bytes.Count(pfx, count) {
+			parts := bytes.SplitN(pfx, count, i+2)
+			at := len(pfx) - len(parts[i+1]) - len(count)
+			bad := bytes.Clone(pfx)
+			copy(bad[at:], []byte{2, 3, 0x7f, 0xff, 0xff})
+			in.Value = base64.StdEncoding.EncodeToString(bad)
+			began := time.Now()
+			_, err := b.ImportCert(t.Context(), v, "refused", &in)
+			if !apierr.Is(err, apierr.BadRequest) || !strings.Contains(err.Error(), "too often") || time.Since(began) > 2*time.Second {
+				t.Errorf("%s, count %d: %v after %s", name, i, err, time.Since(began))
+			}
+		}
+	}
+}
+
 func TestCert_PolicyRefusals(t *testing.T) {
 	b, v := open(t), vault("u1")
 	for name, change := range map[string]func(*vaultdata.CertPolicy){

@@ -79,6 +79,8 @@ type Objects struct {
 	seal Sealer
 	now  func() time.Time
 
+	opening chan struct{} // holds one value for each certificate file that is being opened
+
 	secrets collection[secretBody, noExtra]
 	keys    collection[keyBody, keyExtra]
 	certs   collection[certBody, certExtra]
@@ -93,7 +95,7 @@ func New(c Config) *Objects {
 		c.Now = time.Now
 	}
 	return &Objects{
-		docs: c.Store, seal: c.Sealer, now: c.Now,
+		docs: c.Store, seal: c.Sealer, now: c.Now, opening: make(chan struct{}, openAtOnce),
 		secrets: collection[secretBody, noExtra]{docs: c.Store, now: c.Now, kind: secretKind, sealed: secretSealed},
 		keys:    collection[keyBody, keyExtra]{docs: c.Store, now: c.Now, kind: keyKind, sealed: keySealed},
 		certs:   collection[certBody, certExtra]{docs: c.Store, now: c.Now, kind: certKind, sealed: certSealed, strip: func(x *certExtra) { x.Pending = nil }},
