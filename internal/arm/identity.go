@@ -18,7 +18,7 @@ import (
 // Principals are the accounts of managed identities; *directory.Directory keeps them.
 type Principals interface {
 	EnsureManagedIdentity(ctx context.Context, m directory.ManagedIdentity) error
-	RemoveManagedIdentity(ctx context.Context, resourceID string) error
+	RemoveManagedIdentity(ctx context.Context, principalID string) error
 }
 
 const (
@@ -217,10 +217,10 @@ func (h *Handler) act(ctx context.Context, rt *Route, old, next *Envelope) error
 	if err := rt.put(ctx, old, next); err != nil {
 		return err
 	}
-	if !id.system() && next.Private[privatePrincipal] != "" {
+	if principal := next.Private[privatePrincipal]; !id.system() && principal != "" {
 		delete(next.Private, privatePrincipal)
 		delete(next.Private, privateClient)
-		return h.cfg.Principals.RemoveManagedIdentity(ctx, next.ID)
+		return h.cfg.Principals.RemoveManagedIdentity(ctx, principal)
 	}
 	return nil
 }
@@ -230,5 +230,5 @@ func (h *Handler) forgetIdentity(ctx context.Context, rt *Route, e *Envelope) er
 	if !rt.identity || e.Private[privatePrincipal] == "" {
 		return nil
 	}
-	return h.cfg.Principals.RemoveManagedIdentity(ctx, e.ID)
+	return h.cfg.Principals.RemoveManagedIdentity(ctx, e.Private[privatePrincipal])
 }

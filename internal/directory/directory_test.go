@@ -301,11 +301,15 @@ func TestServicePrincipals_AndManagedIdentities(t *testing.T) {
 	stolen := mi
 	stolen.ResourceID += "2"
 	isErr(t, "ids of another identity", d.EnsureManagedIdentity(ctx, stolen), directory.ErrInvalid)
+	stolen = mi
+	stolen.ClientID, stolen.PrincipalID = "c0000000-0000-0000-0000-000000000002", "b0000000-0000-0000-0000-000000000002"
+	isErr(t, "the resource of another identity", d.EnsureManagedIdentity(ctx, stolen), directory.ErrTaken)
+	isErr(t, "an application's account as an identity", d.RemoveManagedIdentity(ctx, sp.ObjectID), directory.ErrInvalid)
 	c := directory.FederatedCredential{Name: "f", Issuer: "https://i/", Subject: "s", Audiences: []string{"a"}}
 	_, err = d.SetCredential(ctx, mi.ClientID, c)
 	must(t, c, err)
 	for range 2 {
-		if err := d.RemoveManagedIdentity(ctx, strings.ToUpper(mi.ResourceID)); err != nil {
+		if err := d.RemoveManagedIdentity(ctx, strings.ToUpper(mi.PrincipalID)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -154,7 +154,8 @@ type ManagedIdentity struct {
 }
 
 // EnsureManagedIdentity makes the identity's service principal be there. It may
-// be called again; a changed name is taken over, changed ids are ErrInvalid.
+// be called again; a changed name is taken over, changed ids are ErrInvalid,
+// and an ARM id that another identity has is ErrTaken.
 func (d *Directory) EnsureManagedIdentity(ctx context.Context, m ManagedIdentity) error {
 	if m.ResourceID == "" || m.ClientID == "" || m.PrincipalID == "" || !strings.EqualFold(m.TenantID, d.tenant) {
 		return fmt.Errorf("managed identity %q: incomplete, or of another tenant: %w", m.ResourceID, ErrInvalid)
@@ -169,6 +170,9 @@ func (d *Directory) EnsureManagedIdentity(ctx context.Context, m ManagedIdentity
 	}
 	old, err := d.ServicePrincipal(m.PrincipalID)
 	if errors.Is(err, ErrNotFound) {
+		if other, err := d.ServicePrincipalByResource(m.ResourceID); err == nil {
+			return fmt.Errorf("managed identity %q: another has its id, principal %s: %w", m.ResourceID, other.ObjectID, ErrTaken)
+		}
 		_, err = d.createSP(ctx, next)
 		if !errors.Is(err, store.ErrConflict) {
 			return err
@@ -189,15 +193,19 @@ func (d *Directory) EnsureManagedIdentity(ctx context.Context, m ManagedIdentity
 	return err
 }
 
-// RemoveManagedIdentity removes the identity's service principal and federated
-// credentials. One that is not there is fine.
-func (d *Directory) RemoveManagedIdentity(ctx context.Context, resourceID string) error {
-	s, err := d.ServicePrincipalByResource(resourceID)
+// RemoveManagedIdentity removes the managed identity whose principal has the
+// object id, and its federated credentials. One that is not there is fine. It is
+// not found by its ARM id, which a resource may claim that is not its own.
+func (d *Directory) RemoveManagedIdentity(ctx context.Context, principalID string) error {
+	s, err := d.ServicePrincipal(principalID)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	if s.Type != SPManagedIdentity {
+		return fmt.Errorf("service principal %s is no managed identity: %w", principalID, ErrInvalid)
 	}
 	if err := d.remove(ctx, "fic", s.AppID, 0); err != nil && !errors.Is(err, ErrNotFound) {
 		return err

@@ -61,7 +61,7 @@ func TestFederated_SameAssertionGetsTheSameTokenUntilTheCredentialGoes(t *testin
 	if status, b := l.federated(raw, vault); status != 200 {
 		t.Errorf("the credential is back: %d %v", status, b)
 	}
-	must(t, l.dir.RemoveManagedIdentity(t.Context(), miID))
+	must(t, l.dir.RemoveManagedIdentity(t.Context(), miOID))
 	status, b = l.federated(raw, vault)
 	l.refused(status, b, 400, "unauthorized_client", "700016")
 }

@@ -225,7 +225,7 @@ func TestGrant_EndsWithTheIdentityAndWithTime(t *testing.T) {
 	if status, _ := l.get(msi, "X-IDENTITY-HEADER", secret); status != 200 {
 		t.Errorf("29 days after its last use: %d", status)
 	}
-	l.must(l.dir.RemoveManagedIdentity(t.Context(), id1))
+	l.must(l.dir.RemoveManagedIdentity(t.Context(), oid1))
 	if status, b := l.get(msi, "X-IDENTITY-HEADER", secret); status != 400 {
 		t.Errorf("the identity is gone: %d %v", status, b)
 	}

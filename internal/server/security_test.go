@@ -260,6 +260,46 @@ func TestSecurity_WhoMayNotAssignRolesMayNotChangeWhoDecidesAboutAVault(t *testi
 	c.must("PATCH", secVault+vaultVersion, `{"properties":{"enableRbacAuthorization":false}}`)
 }
 
+func TestSecurity_AClusterLeavesOthersIdentitiesAlone(t *testing.T) {
+	c := newTarget(t)
+	mine := strings.ReplaceAll(secGroup, "/sec", "/mine")
+	c.must("PUT", mine+groupVersion, `{"location":"eastus"}`)
+	p := c.person("mallory")
+	c.assign(mine, roleOwner, p.oid)
+	tok := c.token(p, armURL)
+	const version = "?api-version=2024-09-01"
+	own := c.must("PUT", mine+"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/own"+identityVersion, `{"location":"eastus"}`)
+	body := func(more string) string {
+		return `{"location":"eastus","identity":{"type":"UserAssigned","userAssignedIdentities":{"` + fmt.Sprint(own["id"]) + `":{}}},` +
+			`"properties":{"dnsPrefix":"x","agentPoolProfiles":[{"name":"a","count":1,"mode":"System","vmSize":"Standard_D2s_v3"}]` + more + `}}`
+	}
+	path := mine + "/providers/Microsoft.ContainerService/managedClusters/"
+	// Its nodes' group does not exist yet; then somebody makes one of that name, and an identity in it.
+	c.as(tok, "PUT", path+"x"+version, body(`,"nodeResourceGroup":"sec"`))
+	c.must("PUT", secGroup+groupVersion, `{"location":"eastus"}`)
+	victim := func(name string) (path, oid string) {
+		path = secGroup + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/" + name + identityVersion
+		m := c.must("PUT", path, `{"location":"eastus"}`)
+		props, _ := m["properties"].(map[string]any)
+		return path, fmt.Sprint(props["principalId"])
+	}
+	_, oid := victim("y-agentpool")
+	kubelet := `,"identityProfile":{"kubeletidentity":{"resourceId":"` + fmt.Sprint(own["id"]) + `"}}`
+	for _, group := range []string{"sec", "SEC", "sec/providers/Microsoft.ManagedIdentity/userAssignedIdentities/a/providers/x/y", "..", "sec."} {
+		for _, more := range []string{`,"nodeResourceGroup":"` + group + `"`, `,"nodeResourceGroup":"` + group + `"` + kubelet} {
+			if status, m := c.as(tok, "PUT", path+"y"+version, body(more)); status < 400 {
+				t.Errorf("nodes in %s: %d %v", group, status, m)
+			}
+		}
+	}
+	c.as(tok, "PUT", path+"x"+version, body(`,"nodeResourceGroup":"sec"`+kubelet))
+	c.as(tok, "DELETE", path+"x"+version, "")
+	c.as(tok, "DELETE", path+"y"+version, "")
+	if status, m := c.Send(t, c.OwnerToken(t, graphURL), "GET", graphURL+"/v1.0/servicePrincipals/"+oid, ""); status != 200 {
+		t.Errorf("the identity's principal is gone: %d %v", status, m)
+	}
+}
+
 // logInto keeps the server's log, all of it.
 func logInto(b *buffer) laztest.Option {
 	return func(c *server.Config) {

@@ -524,7 +524,7 @@ func TestCheck_FailsClosed(t *testing.T) {
 func TestCheck_GonePrincipalHoldsNothing(t *testing.T) {
 	w := start(t)
 	check(t, w.a.Assign(t.Context(), rid.MustParse(vault), secretsUser, w.mi))
-	check(t, w.dir.RemoveManagedIdentity(t.Context(), rg+"/providers/Microsoft.ManagedIdentity/userAssignedIdentities/mi"))
+	check(t, w.dir.RemoveManagedIdentity(t.Context(), w.mi))
 	if w.may(w.mi, getSecret, true, vault) {
 		t.Error("the role of a removed identity still allows")
 	}

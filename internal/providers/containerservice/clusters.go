@@ -218,6 +218,8 @@ func (s *service) validate(ctx context.Context, old, next *resource) error {
 		if err := unchanged(&old.Properties, p); err != nil {
 			return err
 		}
+	} else if err := s.checkNodeGroup(ctx, next); err != nil {
+		return err
 	}
 	if p.SecurityProfile != nil && p.SecurityProfile.WorkloadIdentity.on() && !p.issues() {
 		return invalid("properties.securityProfile.workloadIdentity.enabled",
@@ -292,8 +294,8 @@ func notAllowed(path, from, to string) error {
 }
 
 // put brings the cluster about. Every step can be done again.
-func (s *service) put(ctx context.Context, _, next *resource) error {
-	if err := s.putKubelet(ctx, next); err != nil {
+func (s *service) put(ctx context.Context, old, next *resource) error {
+	if err := s.putKubelet(ctx, old, next); err != nil {
 		return err
 	}
 	if err := s.putPools(ctx, next); err != nil {

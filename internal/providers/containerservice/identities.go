@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/google/uuid"
@@ -94,6 +95,26 @@ func (s *service) checkIdentities(ctx context.Context, old, next *resource) erro
 	return err
 }
 
+var groupShape = regexp.MustCompile(`^[\w.()-]{0,79}[\w()-]$`)
+
+// checkNodeGroup refuses a node resource group that is none, or that somebody
+// has: what the cluster makes in it would be among theirs.
+func (s *service) checkNodeGroup(ctx context.Context, next *resource) error {
+	name := next.Properties.NodeResourceGroup
+	if !groupShape.MatchString(name) {
+		return invalid("properties.nodeResourceGroup", "'%s' has to be 1 to 80 letters, digits, '-', '_', '.', '(' and ')', and not end in '.'", name)
+	}
+	group := rid.MustParse("/subscriptions/" + next.ID.Subscription() + "/resourceGroups/" + name)
+	_, err := s.res.Get(ctx, group)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return apierr.New(apierr.Conflict, "ResourceGroupAlreadyExists",
+		"The node resource group '%s' exists already. Name one that does not, or leave it out.", name).WithTarget("properties.nodeResourceGroup")
+}
+
 // kubeletFree refuses a node resource group in which a cluster of the same
 // name has its kubelet's identity already.
 func (s *service) kubeletFree(next *resource) error {
@@ -135,10 +156,10 @@ func text(m map[string]any, key string) string {
 
 // putKubelet makes the service principal of the kubelet's own identity be
 // there, or takes it away where the kubelet was given another.
-func (s *service) putKubelet(ctx context.Context, next *resource) error {
+func (s *service) putKubelet(ctx context.Context, old, next *resource) error {
 	id := kubeletID(next)
 	if next.Private[keyKubeletID] == "" {
-		return s.Directory.RemoveManagedIdentity(ctx, id)
+		return s.removeKubelet(ctx, old)
 	}
 	err := s.Directory.EnsureManagedIdentity(ctx, directory.ManagedIdentity{
 		ResourceID: id, Name: next.ID.Name() + "-agentpool", TenantID: s.TenantID,
@@ -151,8 +172,8 @@ func (s *service) putKubelet(ctx context.Context, next *resource) error {
 }
 
 func (s *service) removeKubelet(ctx context.Context, old *resource) error {
-	if old.Private[keyKubeletID] == "" {
+	if old == nil || old.Private[keyKubeletID] == "" {
 		return nil
 	}
-	return s.Directory.RemoveManagedIdentity(ctx, kubeletID(old))
+	return s.Directory.RemoveManagedIdentity(ctx, old.Private[keyKubeletID])
 }

@@ -65,7 +65,7 @@ func (s *service) putIdentity(ctx context.Context, _, next *arm.Resource[identit
 }
 
 func (s *service) deleteIdentity(ctx context.Context, old *arm.Resource[identity]) error {
-	err := s.cfg.Directory.RemoveManagedIdentity(ctx, old.ID.String())
+	err := s.cfg.Directory.RemoveManagedIdentity(ctx, old.Properties.PrincipalID)
 	if errors.Is(err, directory.ErrNotFound) {
 		return nil
 	}
