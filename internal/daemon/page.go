@@ -70,7 +70,7 @@ func startPage(env Env, r report, background bool) error {
 		pad := max(len(me)+len(" run -- COMMAND")+3-len(command), 2)
 		line("      %s%s%s", s.bold(command), strings.Repeat(" ", pad), what)
 	}
-	how(fmt.Sprintf(`eval "$(%s env)"`, me), "az, kubectl and SDKs in this shell reach Lazurite")
+	how(fmt.Sprintf(`eval "$(%s env)"`, me), "az and SDKs in this shell reach Lazurite")
 	how(me+" run -- COMMAND", "or one command alone")
 	how(me+" status", "what runs here")
 	if background {
