@@ -234,6 +234,38 @@ func TestWitnessesExist(t *testing.T) {
 	}
 }
 
+// TestExplainedTextsExist keeps docs/explain.md honest: what it says that an
+// explanation says stands in the source, but for what differs each time (…).
+func TestExplainedTextsExist(t *testing.T) {
+	doc, err := os.ReadFile("docs/explain.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	for _, files := range packages(t) {
+		for _, f := range files {
+			if b, err := os.ReadFile(f.name); err != nil {
+				t.Fatal(err)
+			} else if !strings.HasSuffix(f.name, "_test.go") {
+				source.Write(b)
+			}
+		}
+	}
+	rows := regexp.MustCompile("(?m)^\\| [a-z, ]+ \\| (`.*`) \\|").FindAllStringSubmatch(string(doc), -1)
+	if len(rows) < 20 {
+		t.Errorf("docs/explain.md has %d texts", len(rows))
+	}
+	for _, row := range rows {
+		for _, said := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			for part := range strings.SplitSeq(said[1], "…") {
+				if part = strings.TrimSpace(part); len(part) > 3 && !strings.Contains(source.String(), part) {
+					t.Errorf("docs/explain.md: nothing says %q", part)
+				}
+			}
+		}
+	}
+}
+
 type file struct {
 	name string
 	ast  *ast.File

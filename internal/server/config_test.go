@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -106,4 +108,31 @@ func TestParse_TheExample(t *testing.T) {
 	if got := c.URL(server.KeyVault, "v"); got != "https://v.vault.cloud.example.org" {
 		t.Errorf("a vault is at %s", got)
 	}
+}
+
+// TestConfig_EveryKeyIsInTheReference keeps docs/serve.md complete.
+func TestConfig_EveryKeyIsInTheReference(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "serve.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all func(reflect.Type)
+	all = func(c reflect.Type) {
+		for i := range c.NumField() {
+			f := c.Field(i)
+			key := f.Tag.Get("yaml")
+			if key != "-" && !strings.Contains(string(doc), "`"+key+"`") {
+				t.Errorf("docs/serve.md does not speak of %s", key)
+			}
+			if typ := f.Type; key != "-" && (typ.Kind() == reflect.Struct || typ.Kind() == reflect.Slice) {
+				if typ.Kind() == reflect.Slice {
+					typ = typ.Elem()
+				}
+				if typ.Kind() == reflect.Struct {
+					all(typ)
+				}
+			}
+		}
+	}
+	all(reflect.TypeFor[server.Config]())
 }
