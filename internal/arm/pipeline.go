@@ -531,7 +531,7 @@ func (h *Handler) refuse(c *call, hops *trace.Log, err error) {
 
 // activity reports writes, deletes and actions, refused ones included.
 func (h *Handler) activity(c *call, err error) {
-	if h.cfg.Activity == nil || c.caller == nil || c.action == "" || strings.HasSuffix(c.action, "/read") {
+	if h.cfg.Activity == nil || c.caller == nil || c.action == "" || strings.HasSuffix(strings.ToLower(c.action), "/read") {
 		return
 	}
 	ev := Event{

@@ -12,7 +12,7 @@ func monitorNoun() noun {
 	return noun{name: "monitor", short: "See what happened.",
 		groups: map[string]string{"activity-log": "See who changed what."},
 		commands: func() []*command {
-			return []*command{activityLogList()}
+			return []*command{activityLogList(), activityLogCategories()}
 		}}
 }
 
@@ -37,6 +37,13 @@ func activityLogList() *command {
 				q = append(q, "$select", strings.Join(c.many("select"), ","))
 			}
 			return c.someEvents(ctx, m, q)
+		})}
+}
+
+func activityLogCategories() *command {
+	return &command{path: "monitor activity-log list-categories", short: "List the categories of events.", example: "monitor activity-log list-categories",
+		run: manage(func(ctx context.Context, _ *call, m *management) (any, error) {
+			return m.list(ctx, "/providers/Microsoft.Insights/eventcategories", "2015-04-01")
 		})}
 }
 

@@ -62,7 +62,7 @@ func New(cfg Config) arm.Provider {
 	return arm.Provider{Namespace: namespace, Endpoints: []arm.Endpoint{
 		{Method: http.MethodGet, Path: base + "/refusals", Action: namespace + "/refusals/read", APIVersions: versions, Handle: p.list},
 		{Method: http.MethodGet, Path: base + "/refusals/{id}", Action: namespace + "/refusals/read", APIVersions: versions, Handle: p.show},
-		{Method: http.MethodPost, Path: base + "/explain", Action: namespace + "/explain/action", APIVersions: versions, Handle: p.ahead},
+		{Method: http.MethodPost, Path: base + "/explain", Action: namespace + "/explain/read", APIVersions: versions, Handle: p.ahead},
 	}}
 }
 
