@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
@@ -392,6 +393,30 @@ func (r *Route) LocationOptional() bool { return r.noLocation }
 
 // ReadOnlyPaths are the properties that clients cannot set.
 func (r *Route) ReadOnlyPaths() []string { return r.readOnly }
+
+// Verbs are what may be done with a resource of the type: HTTP methods, and
+// actions as "POST listKeys".
+func (r *Route) Verbs() []string {
+	if len(r.ask) > 0 { // a question, no resource
+		return slices.Sorted(maps.Keys(r.ask))
+	}
+	list := []string{"GET"}
+	if !r.noPut {
+		list = append(list, "PUT")
+	}
+	if !r.noPut && !r.noPatch {
+		list = append(list, "PATCH")
+	}
+	if !r.noPut {
+		list = append(list, "DELETE")
+	}
+	var posts []string
+	for _, a := range r.actions {
+		posts = append(posts, "POST "+a.name)
+	}
+	slices.Sort(posts)
+	return append(list, posts...)
+}
 
 // Operations are the RBAC actions that requests on the type ask for.
 func (r *Route) Operations() []string {

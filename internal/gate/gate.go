@@ -166,6 +166,9 @@ func New(cfg Config, p Plane) *Handler {
 	return h
 }
 
+// Operations are what the plane can do.
+func (h *Handler) Operations() []Operation { return slices.Clone(h.plane.Operations) }
+
 // Actions are the data actions that requests ask for, each once, sorted.
 func (h *Handler) Actions() []string {
 	var out []string

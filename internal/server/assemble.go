@@ -220,6 +220,7 @@ func (s *system) management(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.out.Providers = providers
 	s.worker(s.ops.Run)
 	s.out.Surfaces[ARM] = web.Surface{Handler: h, Error: arm.WriteError}
 	return nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/ca"
 	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/web"
@@ -44,6 +45,9 @@ type Assembly struct {
 
 	// EndRun makes the secret of a run that has ended worthless.
 	EndRun func(context.Context, RunEnd) (struct{}, error)
+
+	// Providers are those of the management plane.
+	Providers []arm.Provider
 
 	// Admin are further handlers of the admin socket, by http.ServeMux pattern.
 	Admin map[string]http.Handler

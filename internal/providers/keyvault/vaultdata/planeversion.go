@@ -10,8 +10,8 @@ import (
 	"lazurite.dev/internal/gate"
 )
 
-// planeVersions are the api-versions that are known, newest first.
-func planeVersions() []string {
+// Versions are the api-versions of the data plane that are known, newest first.
+func Versions() []string {
 	return []string{
 		"2026-04-01", "2026-03-01-preview", "2026-01-01-preview", "2025-07-01", "2025-06-01-preview", "7.6", "7.6-preview.2", "7.6-preview.1",
 		"7.5", "7.5-preview.1", "7.4", "7.4-preview.1", "7.3", "7.3-preview", "7.2", "7.2-preview", "7.1", "7.1-preview", "7.0", "7.0-preview",
@@ -38,7 +38,7 @@ func askedVersion(r *http.Request) string {
 // version checks the api-version: a known one is served as itself, a date newer
 // than the newest as the newest, everything else is refused with the list.
 func (p *plane) version(c *gate.Call) error {
-	asked, known := askedVersion(c.Request), planeVersions()
+	asked, known := askedVersion(c.Request), Versions()
 	if asked == "" {
 		return apierr.New(apierr.BadRequest, "BadParameter", "The api-version query parameter is required. Supported are %s.", strings.Join(known, ", "))
 	}
