@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -28,7 +29,7 @@ const bareName = "bare.lazurite.test"
 
 // serveBare is the limit of what is measured over HTTPS: Go's own server with a
 // handler that answers a fixed text, under /sign after one RSA-2048 signature
-// and one verification. It prints its address and certificate.
+// and one verification. To a POST it answers as much as a token. It prints its address and certificate.
 func serveBare(ctx context.Context) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -46,13 +47,21 @@ func serveBare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	answer := []byte(`{"value":"` + strings.Repeat("x", 300) + `"}`)
+	text := func(size int) []byte { return []byte(`{"value":"` + strings.Repeat("x", size) + `"}`) }
+	secret, token := text(300), text(1700) // as long as ours
 	signer, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return err
 	}
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			answer := secret
+			if r.Method == http.MethodPost {
+				answer = token
+				if _, err := io.Copy(io.Discard, r.Body); err != nil {
+					return // the client went away
+				}
+			}
 			if r.URL.Path == "/sign" {
 				if err := verifyAndSign(signer); err != nil {
 					http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -126,4 +135,19 @@ func startBare(ctx context.Context) (*bareProcess, error) {
 		}
 	}
 	return nil, errors.Join(errors.New("the bare server ended"), cmd.Wait())
+}
+
+// client asks it over HTTP/2, or over HTTP/1.1 alone.
+func (b *bareProcess) client(two bool) *http.Client {
+	return &http.Client{Transport: spoken(&http.Transport{TLSClientConfig: b.trust()}, two)}
+}
+
+// spoken is t for one version of HTTP.
+func spoken(t *http.Transport, two bool) *http.Transport {
+	t = t.Clone()
+	t.ForceAttemptHTTP2 = two
+	if !two {
+		t.TLSClientConfig.NextProtos, t.TLSNextProto = []string{"http/1.1"}, map[string]func(string, *tls.Conn) http.RoundTripper{}
+	}
+	return t
 }
