@@ -25,7 +25,8 @@ const upUsage = `Start Lazurite on this machine.
     laz up [-d] [--offline] [--azure-like [--propagation TIME]] [--port N] [--names azure|own] [--domain D]
 
     -d            in the background; returns when it is ready
-    --offline     programs under laz's environment reach Lazurite and nothing else
+    --offline     programs under laz's environment reach Lazurite and nothing else, nor does
+                  Lazurite: of other issuers' keys none are fetched
     --azure-like  with Azure's delays, throttles and limits
     --propagation TIME
                   how long role assignments and federated credentials then take

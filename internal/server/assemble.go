@@ -169,7 +169,7 @@ func (s *system) entra(ctx context.Context) error {
 	s.worker(s.tokens.Run)
 	s.rotations()
 	federation, err := token.NewFederation(token.FederationConfig{
-		Own: s.tokens, Issuers: []token.IssuerKeys{s.issuers}, AllowPrivateIssuers: s.Config.Issuers.AllowPrivate,
+		Own: s.tokens, Issuers: []token.IssuerKeys{s.issuers}, AllowPrivateIssuers: s.Config.Issuers.AllowPrivate, Offline: s.Config.Offline,
 	})
 	if err != nil {
 		return err

@@ -27,6 +27,9 @@ type FederationConfig struct {
 	// addresses ("10.1.0.0/16"). Of the machine itself too, if it is listed.
 	AllowPrivateIssuers []string
 
+	// Offline lets no other issuer be asked than those in AllowPrivateIssuers.
+	Offline bool
+
 	// Roots certify external issuers; nil means the system's.
 	Roots *x509.CertPool
 
@@ -54,7 +57,7 @@ func NewFederation(cfg FederationConfig) (*Federation, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 5 * time.Second
 	}
-	guard := guard{names: map[string]bool{}}
+	guard := guard{names: map[string]bool{}, offline: cfg.Offline}
 	for _, entry := range cfg.AllowPrivateIssuers {
 		switch {
 		case strings.Contains(entry, "://"):

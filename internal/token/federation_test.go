@@ -262,6 +262,24 @@ func TestVerifyAssertion_PrivateAddressesNeedTheOperator(t *testing.T) {
 	}
 }
 
+func TestVerifyAssertion_OfflineNobodyIsAskedButWhomTheOperatorNamed(t *testing.T) {
+	p, c := newIDP(t), &clock{time.Now()}
+	for _, tc := range []struct {
+		issuer string
+		allow  []string
+		ok     bool
+	}{
+		{p.URL, []string{"127.0.0.0/8"}, true}, {p.URL, []string{"127.0.0.1"}, true},
+		{p.URL, []string{"10.0.0.0/8"}, false}, {"https://8.8.8.8", nil, false}, {"https://token.actions.githubusercontent.com", []string{"127.0.0.0/8"}, false},
+	} {
+		f := p.federation(t, c, func(cfg *token.FederationConfig) { cfg.AllowPrivateIssuers, cfg.Offline = tc.allow, true })
+		_, err := verifyAssertion(t, f, p.assertion(t, c.t, func(_, c map[string]any) { c["iss"] = tc.issuer }), nil)
+		if (err == nil) != tc.ok || err != nil && !strings.Contains(err.Error(), "runs offline") {
+			t.Errorf("%s, allowed %v: %v, want ok %v", tc.issuer, tc.allow, err, tc.ok)
+		}
+	}
+}
+
 func TestVerifyAssertion_TrustIsAskedBeforeAnythingIsFetched(t *testing.T) {
 	p, c := newIDP(t), &clock{time.Now()}
 	f := p.federation(t, c, nil)

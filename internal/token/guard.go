@@ -16,6 +16,7 @@ import (
 type guard struct {
 	names    map[string]bool // host or host:port, lower case
 	prefixes []netip.Prefix
+	offline  bool // nothing else is asked, not even for an address
 }
 
 // inner are ranges that aren't public, beside those that net/netip names.
@@ -58,11 +59,32 @@ func (g guard) check(host, port string, addr netip.Addr) error {
 	return fmt.Errorf("'%s' resolves to %s, which is not a public address; the operator can allow it with allowPrivateIssuers", host, addr)
 }
 
+// listed reports whether the operator named the host, or its address.
+func (g guard) listed(host, port string) bool {
+	host = strings.ToLower(host)
+	if g.names[host] || g.names[net.JoinHostPort(host, port)] {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return false
+	}
+	for _, p := range g.prefixes {
+		if p.Contains(addr.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
 // dial resolves, checks every address, and connects to one that was checked.
 func (g guard) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return nil, fmt.Errorf("dialling an issuer: %w", err)
+	}
+	if g.offline && !g.listed(host, port) {
+		return nil, fmt.Errorf("'%s' is not asked: this system runs offline", host)
 	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
