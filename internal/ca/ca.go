@@ -46,7 +46,7 @@ const (
 	leafLife      = 90 * 24 * time.Hour
 	renewBefore   = 30 * 24 * time.Hour
 	skew          = time.Hour // certificates begin in the past, for clients whose clock is behind
-	maxCached     = 4096
+	maxCached     = 1024
 )
 
 // Authority issues certificates. Its methods may be called at the same time.

@@ -37,6 +37,8 @@ type Log struct {
 	log   *slog.Logger
 	in    chan arm.Event
 	flush chan chan struct{}
+
+	refusals arm.Rates
 }
 
 // New makes a Log. Run writes what Record takes.
@@ -44,9 +46,22 @@ func New(s store.Store, log *slog.Logger) *Log {
 	return &Log{store: s, log: log, in: make(chan arm.Event, queue), flush: make(chan chan struct{})}
 }
 
+// What a caller is refused is kept this often, or whoever may do nothing at all
+// could fill the database. The server's log has every refusal.
+const (
+	refusalsPerSecond = 1
+	refusalsAtOnce    = 300
+)
+
 // Record takes an event. It waits for the database only when a thousand
-// events are waiting already: none is dropped while ctx lasts.
+// events are waiting already: none is dropped while ctx lasts, but refusals of
+// one caller that come too fast.
 func (l *Log) Record(ctx context.Context, ev arm.Event) {
+	if ev.Status >= http.StatusBadRequest {
+		if _, wait := l.refusals.Take(ev.Caller.ObjectID, refusalsPerSecond, refusalsAtOnce, ev.Time); wait > 0 {
+			return
+		}
+	}
 	select {
 	case l.in <- ev:
 	case <-ctx.Done():

@@ -97,3 +97,31 @@ func TestList_RefusesBadFilters(t *testing.T) {
 		t.Error("a foreign skip token was taken")
 	}
 }
+
+func TestRecord_WhoMayNothingCannotFillTheDatabase(t *testing.T) {
+	l, list := setup(t)
+	for range 1000 {
+		l.Record(t.Context(), event(0, "refused", 403))
+	}
+	l.Record(t.Context(), event(0, "done", 200))
+	for group, most := range map[string]int{"refused": 300, "done": 1} {
+		got, err := list("$filter=" + url.QueryEscape("eventTimestamp ge '2026-01-01' and resourceGroupName eq '"+group+"'"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := len(got["value"].([]any))
+		if got["nextLink"] != nil {
+			next, err := url.Parse(got["nextLink"].(string))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err = list(next.RawQuery); err != nil {
+				t.Fatal(err)
+			}
+			n += len(got["value"].([]any))
+		}
+		if n != most {
+			t.Errorf("%s: %d events are kept, want %d", group, n, most)
+		}
+	}
+}

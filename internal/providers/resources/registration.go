@@ -150,7 +150,7 @@ func (s *service) setRegistration(state string) func(context.Context, *arm.Reque
 			return nil, err
 		}
 		sub := r.Params["subscriptionId"]
-		if err := s.mayRegister(ctx, p, sub); err != nil {
+		if err := s.mayRegister(ctx, p, sub, state); err != nil {
 			return nil, err
 		}
 		if state == unregistered {
@@ -172,8 +172,12 @@ func (s *service) setRegistration(state string) func(context.Context, *arm.Reque
 }
 
 // mayRegister asks the policy for the action of the provider itself, as Azure does.
-func (s *service) mayRegister(ctx context.Context, p arm.Provider, sub string) error {
-	return arm.Authorise(ctx, p.Namespace+"/register/action", rid.MustParse("/subscriptions/"+sub))
+func (s *service) mayRegister(ctx context.Context, p arm.Provider, sub, state string) error {
+	verb := "register"
+	if state == unregistered {
+		verb = "unregister"
+	}
+	return arm.Authorise(ctx, p.Namespace+"/"+verb+"/action", rid.MustParse("/subscriptions/"+sub))
 }
 
 // unused refuses to unregister what is in use.
