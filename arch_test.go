@@ -234,6 +234,22 @@ func TestWitnessesExist(t *testing.T) {
 	}
 }
 
+// TestArchitectureNamesEveryRoom: who opens a folder finds it on the map.
+func TestArchitectureNamesEveryRoom(t *testing.T) {
+	doc, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir := range floors {
+		if provider, ok := strings.CutPrefix(dir, "internal/providers/"); ok && provider != "" {
+			dir = "internal/providers"
+		}
+		if !strings.Contains(string(doc), "`"+dir+"`") {
+			t.Errorf("ARCHITECTURE.md does not name %s", dir)
+		}
+	}
+}
+
 // TestExplainedTextsExist keeps docs/explain.md honest: what it says that an
 // explanation says stands in the source, but for what differs each time (…).
 func TestExplainedTextsExist(t *testing.T) {

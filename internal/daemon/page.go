@@ -80,7 +80,7 @@ func startPage(env Env, r report, background bool) error {
 	}
 	line("")
 	line("  %s  %s", s.dim("state"), tilde(r.Config.Home))
-	line("  %s    %s   %s", s.dim("log"), tilde(r.Config.Log), s.dim("laz logs -f"))
+	line("  %s    %s   %s", s.dim("log"), tilde(r.Config.Log), s.dim(me+" logs -f"))
 	line("")
 	_, err := io.WriteString(env.Stdout, b.String())
 	return err
