@@ -18,17 +18,17 @@ import (
 // group or a resource, apart from the rest of it. Source: "Tags" REST API.
 func (s *service) tags() []arm.Endpoint {
 	var out []arm.Endpoint
-	for method, e := range map[string]struct {
-		verb string
-		h    func(context.Context, *arm.Request) (*arm.Response, error)
+	for _, e := range []struct {
+		method, verb string
+		h            func(context.Context, *arm.Request) (*arm.Response, error)
 	}{
-		http.MethodGet:    {"read", s.getTags},
-		http.MethodPut:    {"write", s.putTags},
-		http.MethodPatch:  {"write", s.patchTags},
-		http.MethodDelete: {"delete", s.deleteTags},
+		{http.MethodGet, "read", s.getTags},
+		{http.MethodPut, "write", s.putTags},
+		{http.MethodPatch, "write", s.patchTags},
+		{http.MethodDelete, "delete", s.deleteTags},
 	} {
 		out = append(out, arm.Endpoint{
-			Method: method, Path: "{scope...}/providers/Microsoft.Resources/tags/default",
+			Method: e.method, Path: "{scope...}/providers/Microsoft.Resources/tags/default",
 			Action: "Microsoft.Resources/tags/" + e.verb, APIVersions: versions(), Handle: e.h,
 		})
 	}
