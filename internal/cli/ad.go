@@ -71,8 +71,7 @@ func userPath(c *call) string { return "/users/" + url.PathEscape(c.text("id")) 
 func userCommands() []*command {
 	return []*command{
 		{path: "ad user list", short: "List users.", example: "ad user list --upn me@example.org",
-			args:  []arg{opt("upn", "User principal name."), opt("display-name", "Beginning of the display name."), filterOpt()},
-			table: "[].{DisplayName:displayName, UserPrincipalName:userPrincipalName, Id:id}",
+			args: []arg{opt("upn", "User principal name."), opt("display-name", "Beginning of the display name."), filterOpt()},
 			run: directed(func(ctx context.Context, c *call, g *graph) (any, error) {
 				return g.list(ctx, "/users", c.filters(equals("userPrincipalName", c.text("upn")), startsWith("displayName", c.text("display-name"))))
 			})},

@@ -101,7 +101,7 @@ func runCredentialReset(ctx context.Context, c *call, g *graph, kind string) (an
 		return nil, err
 	}
 	out["password"] = textAt(secret, "secretText")
-	c.warn("The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control.")
+	c.warn("WARNING: The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control. For more information, see https://aka.ms/azadsp-cli")
 	return out, nil
 }
 

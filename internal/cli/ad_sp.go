@@ -41,7 +41,7 @@ func principalCommands() []*command {
 		{path: "ad sp list", short: "List service principals.", example: "ad sp list --all --query \"[].displayName\"",
 			args: []arg{flagOpt("all", "All, beyond the first hundred. They are always listed."), opt("display-name", "Beginning of the display name."),
 				opt("spn", "One of the names."), filterOpt()},
-			table: "[].{DisplayName:displayName, AppId:appId, Id:id}",
+			table: "[].{DisplayName:displayName, Id:id, AppId:appId, CreatedDateTime:createdDateTime}",
 			run: directed(func(ctx context.Context, c *call, g *graph) (any, error) {
 				spn := ""
 				if s := c.text("spn"); s != "" {
@@ -102,7 +102,7 @@ func runCreateForRBAC(ctx context.Context, c *call, g *graph) (any, error) {
 	if err := c.assignScopes(ctx, textAt(sp, "id")); err != nil {
 		return nil, err
 	}
-	c.warn("The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control.")
+	c.warn("WARNING: The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control. For more information, see https://aka.ms/azadsp-cli")
 	return c.rbacAnswer(appID, name, textAt(secret, "secretText"))
 }
 

@@ -33,8 +33,12 @@ func showCluster(v any) any {
 	for _, p := range items(out["agentPoolProfiles"]) {
 		withNulls(p, "availabilityZones", "creationData", "enableEncryptionAtHost", "enableUltraSsd", "gpuInstanceProfile", "hostGroupId", "kubeletConfig",
 			"linuxOsConfig", "maxCount", "minCount", "nodeImageVersion", "nodeLabels", "nodePublicIpPrefixId", "nodeTaints", "podSubnetId",
-			"proximityPlacementGroupId", "scaleSetEvictionPolicy", "scaleSetPriority", "spotMaxPrice", "tags", "upgradeSettings", "vnetSubnetId")
+			"proximityPlacementGroupId", "scaleSetEvictionPolicy", "scaleSetPriority", "spotMaxPrice", "tags", "upgradeSettings", "vnetSubnetId", "workloadRuntime")
 	}
+	withNulls(out["identity"], "userAssignedIdentities")
+	withNulls(out["networkProfile"], "loadBalancerProfile", "natGatewayProfile", "networkMode", "networkPolicy")
+	withNulls(out["securityProfile"], "azureKeyVaultKms", "defender")
+	pythonTimes(out["systemData"], "createdAt", "lastModifiedAt")
 	return withNulls(out, "aadProfile", "addonProfiles", "agentPoolProfiles", "apiServerAccessProfile", "autoScalerProfile", "autoUpgradeProfile",
 		"azurePortalFqdn", "currentKubernetesVersion", "disableLocalAccounts", "diskEncryptionSetId", "dnsPrefix", "enableRbac", "extendedLocation",
 		"fqdn", "fqdnSubdomain", "httpProxyConfig", "identity", "identityProfile", "kubernetesVersion", "linuxProfile", "networkProfile",

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"net/url"
 	"strings"
 )
@@ -40,6 +42,7 @@ func vaultArgs() []arg {
 
 func showVault(v any) any {
 	withNulls(v, "systemData", "tags")
+	pythonTimes(at(v, "systemData"), "createdAt", "lastModifiedAt")
 	withNulls(at(v, "properties"), "accessPolicies", "createMode", "enablePurgeProtection", "enableRbacAuthorization", "enableSoftDelete",
 		"enabledForDeployment", "enabledForDiskEncryption", "enabledForTemplateDeployment", "hsmPoolResourceId", "networkAcls",
 		"privateEndpointConnections", "provisioningState", "publicNetworkAccess", "softDeleteRetentionInDays", "vaultUri")
@@ -51,7 +54,11 @@ func (c *call) vaultPath(ctx context.Context, m *management) (string, error) {
 	if g := c.text("resource-group"); g != "" {
 		return m.resource(g, vaultType, c.text("name")), nil
 	}
-	return m.findByName(ctx, vaultType, c.text("name"))
+	id, err := m.findByName(ctx, vaultType, c.text("name"))
+	if f, ok := errors.AsType[*failure](err); ok && f.status == exitNotFound {
+		return "", failf("The Vault '%s' not found within subscription.", c.text("name"))
+	}
+	return id, err
 }
 
 // vaulted makes a run function of one that needs the vault's id.
@@ -114,6 +121,13 @@ func vaultCreate() *command {
 }
 
 func runVaultCreate(ctx context.Context, c *call, m *management) (any, error) {
+	path := m.resource(c.text("resource-group"), vaultType, c.text("name"))
+	// A PUT would give a vault that is there the defaults of a new one.
+	if _, err := m.get(ctx, path, vaultVersion); err == nil {
+		return nil, failf("The specified vault: %s already exists", c.text("name"))
+	} else if !isStatus(err, http.StatusNotFound) {
+		return nil, err
+	}
 	loc, err := m.locationOf(ctx, c)
 	if err != nil {
 		return nil, err
@@ -138,7 +152,7 @@ func runVaultCreate(ctx context.Context, c *call, m *management) (any, error) {
 	}
 	body := object{"location": loc, "properties": props}
 	c.setIf(body, "tags", "tags")
-	v, err := m.put(ctx, m.resource(c.text("resource-group"), vaultType, c.text("name")), vaultVersion, body, c.flag("no-wait"))
+	v, err := m.put(ctx, path, vaultVersion, body, c.flag("no-wait"))
 	if v == nil {
 		return nil, err
 	}
@@ -201,7 +215,14 @@ func vaultList() *command {
 				return each(l, showVault), err
 			}
 			l, err := m.list(ctx, m.subPath+"/resources", "2015-11-01", "$filter", "resourceType eq '"+vaultType+"'")
-			return each(l, func(v any) any { return withNulls(v, "tags") }), err
+			return each(l, func(v any) any {
+				if m, ok := v.(object); ok { // az shows them as resources
+					for _, k := range []string{"properties", "systemData", "provisioningState"} {
+						delete(m, k)
+					}
+				}
+				return withNulls(v, "tags")
+			}), err
 		})}
 }
 
@@ -329,11 +350,20 @@ func vaultListDeleted() *command {
 		args:  []arg{opt("resource-type", "What is listed.").oneOf("vault")},
 		table: "[].{Name:name, Location:properties.location, DeletionDate:properties.deletionDate}",
 		run: manage(func(ctx context.Context, _ *call, m *management) (any, error) {
-			return m.list(ctx, m.subPath+"/providers/Microsoft.KeyVault/deletedVaults", vaultVersion)
+			l, err := m.list(ctx, m.subPath+"/providers/Microsoft.KeyVault/deletedVaults", vaultVersion)
+			return each(l, showDeletedVault), err
 		})}
 }
 
 func vaultShowDeleted() *command {
 	return &command{path: "keyvault show-deleted", short: "Show a deleted vault.", example: "keyvault show-deleted --name myVault", args: deletedVaultArgs()[:2],
-		run: manage(func(ctx context.Context, c *call, m *management) (any, error) { return c.deletedVault(ctx, m) })}
+		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
+			v, err := c.deletedVault(ctx, m)
+			return showDeletedVault(v), err
+		})}
+}
+
+func showDeletedVault(v any) any {
+	pythonTimes(withNulls(at(v, "properties"), "purgeProtectionEnabled"), "deletionDate", "scheduledPurgeDate")
+	return v
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // object is a JSON object. Numbers in it are json.Number, so that they are
@@ -67,6 +68,29 @@ func withNulls(v any, keys ...string) any {
 				m[k] = nil
 			}
 		}
+	}
+	return v
+}
+
+// pythonTimes rewrites the times under keys as az prints those that its clients
+// know for times: as Python's datetime.isoformat does, in microseconds.
+func pythonTimes(v any, keys ...string) any {
+	m, ok := v.(object)
+	if !ok {
+		return v
+	}
+	for _, k := range keys {
+		s, _ := m[k].(string)
+		t, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			continue
+		}
+		layout := "2006-01-02T15:04:05.000000+00:00"
+		t = t.UTC().Truncate(time.Microsecond)
+		if t.Nanosecond() == 0 {
+			layout = "2006-01-02T15:04:05+00:00"
+		}
+		m[k] = t.Format(layout)
 	}
 	return v
 }

@@ -149,7 +149,8 @@ func resourceList() *command {
 			}
 			return each(l, func(v any) any {
 				withNulls(at(v, "sku"), "capacity", "family", "model", "size", "tier")
-				return withNulls(showResource(v), "changedTime", "createdTime", "provisioningState")
+				withNulls(at(v, "identity"), "userAssignedIdentities")
+				return pythonTimes(withNulls(showResource(v), "changedTime", "createdTime", "provisioningState"), "changedTime", "createdTime")
 			}), nil
 		}}
 }

@@ -14,7 +14,8 @@ func roleAssignmentCommands() []*command {
 }
 
 func showAssignment(v any) any {
-	return flatten(v, "condition", "conditionVersion", "createdBy", "createdOn", "delegatedManagedIdentityResourceId", "description", "updatedBy", "updatedOn")
+	out := flatten(v, "condition", "conditionVersion", "createdBy", "createdOn", "delegatedManagedIdentityResourceId", "description", "updatedBy", "updatedOn")
+	return pythonTimes(out, "createdOn", "updatedOn")
 }
 
 func assignmentCreate() *command {

@@ -35,8 +35,11 @@ func (p *provider) checkName(ctx context.Context, r *arm.Request) (*arm.Response
 		return nil, err
 	}
 	err = p.free(ctx, rec, &arm.Resource[Properties]{})
-	if apierr.Is(err, apierr.Conflict) {
-		return no("AlreadyExists", apierr.From(err).Message)
+	if e := apierr.From(err); apierr.Is(err, apierr.Conflict) {
+		if e.Code == "VaultAlreadyExists" { // it does not know the name that is asked for
+			e = apierr.From(taken(in.Name))
+		}
+		return no("AlreadyExists", e.Message)
 	}
 	if err != nil && !errors.Is(err, store.ErrConflict) {
 		return nil, err

@@ -134,7 +134,7 @@ func TestVault_NamesAreUnique(t *testing.T) {
 	w.Want(200, "PUT", vaultPath("g", "unique")+apiv, body(""))
 	for in, reason := range map[string]string{"UNIQUE": "AlreadyExists", "a--b": "AccountNameInvalid"} {
 		a := w.Want(200, "POST", inSub+"/checkNameAvailability"+apiv, `{"name":"`+in+`","type":"Microsoft.KeyVault/vaults"}`)
-		if a.At("nameAvailable") != false || a.Text("reason") != reason {
+		if a.At("nameAvailable") != false || a.Text("reason") != reason || !strings.Contains(a.Text("message"), "'"+in+"'") {
 			t.Errorf("%s: %s", in, a.Raw)
 		}
 	}
