@@ -303,16 +303,14 @@ func (h *Handler) removeUnder(ctx context.Context, id rid.ID) error {
 // that was going on, and takes it back: a role assignment that stayed behind
 // would count again for whoever makes a resource of that name later.
 func (h *Handler) orphaned(c *call, e *Envelope) error {
-	if c.old != nil || c.parent == nil {
+	if c.old != nil || c.route.home != nil {
 		return nil
 	}
 	ctx := context.WithoutCancel(c.ctx)
-	_, err := h.res.Get(ctx, c.parent.RID())
-	if !errors.Is(err, store.ErrNotFound) {
-		return err
+	_, gone := h.scopeExists(ctx, c.asked)
+	if !apierr.Is(gone, apierr.NotFound) {
+		return gone
 	}
-	gone := apierr.New(apierr.NotFound, "ParentResourceNotFound",
-		"Failed to perform the operation on '%s', because '%s' was deleted at the same time.", c.id, c.parent.ID)
 	if err := h.cfg.Store.Delete(ctx, docKey(e.RID()), e.rev); err != nil && !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrConflict) {
 		return errors.Join(gone, err)
 	}
