@@ -170,7 +170,7 @@ func fail(env Env, err error) int {
 		return f.status
 	case errors.As(err, &r):
 		fmt.Fprintf(env.Stderr, "ERROR: %s\n", r.lines())
-		if r.correlationID != "" && (r.status == 401 || r.status == 403 || r.dialect == dialectPlain && r.status == 400) {
+		if r.correlationID != "" && r.recorded() {
 			fmt.Fprintf(env.Stderr, "To see why: laz explain %s\n", r.correlationID)
 		}
 		if r.status == http.StatusNotFound {
@@ -184,6 +184,12 @@ func fail(env Env, err error) int {
 		fmt.Fprintf(env.Stderr, "ERROR: %s\n", err)
 		return exitError
 	}
+}
+
+// recorded reports whether the server keeps what it found: of refusals of the
+// token service, of policy and of firewalls.
+func (r *remoteError) recorded() bool {
+	return r.status == http.StatusUnauthorized || r.status == http.StatusForbidden || strings.HasPrefix(r.err.Message, "AADSTS")
 }
 
 // isStatus reports whether err is a refusal with the HTTP status.
