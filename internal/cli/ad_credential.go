@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/pem"
 	"time"
 )
 
@@ -36,9 +34,8 @@ func credentialCommands(kind string) []*command {
 				return nil, err
 			})},
 		{path: base + "reset", short: "Make a new secret; the old ones go unless --append.", example: base + "reset --id " + guid + " --append",
-			args: []arg{id, flagOpt("append", "Keep the secrets that are there."), opt("display-name", "Name of the secret."),
-				numberOpt("years", "How long it lives.").byDefault("1"), opt("end-date", "When it ends: 2027-12-31 or a time."),
-				opt("cert", "A certificate's PEM in place of a password. @FILE reads a file.")},
+			args: append([]arg{id, flagOpt("append", "Keep the secrets that are there."), opt("display-name", "Name of the secret."),
+				numberOpt("years", "How long it lives.").byDefault("1"), opt("end-date", "When it ends: 2027-12-31 or a time.")}, certificateArgs()...),
 			run: directed(func(ctx context.Context, c *call, g *graph) (any, error) { return runCredentialReset(ctx, c, g, kind) })},
 	}
 }
@@ -85,9 +82,17 @@ func runCredentialReset(ctx context.Context, c *call, g *graph, kind string) (an
 		return nil, err
 	}
 	out := object{"appId": at(v, "appId"), "tenant": a.TenantID}
-	if c.given("cert") {
+	if c.byCertificate() {
+		var kept []any
+		if c.flag("append") {
+			kept = items(at(v, "keyCredentials"))
+		}
+		file, err := c.setCertificate(ctx, g, path, kept, end)
 		out["password"] = nil
-		return out, c.resetCertificate(ctx, g, v, path, end)
+		if file != "" {
+			out["fileWithCertAndPrivateKey"] = file
+		}
+		return out, err
 	}
 	if !c.flag("append") {
 		for _, p := range items(at(v, "passwordCredentials")) {
@@ -103,20 +108,6 @@ func runCredentialReset(ctx context.Context, c *call, g *graph, kind string) (an
 	out["password"] = textAt(secret, "secretText")
 	c.warn("WARNING: The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control. For more information, see https://aka.ms/azadsp-cli")
 	return out, nil
-}
-
-func (c *call) resetCertificate(ctx context.Context, g *graph, v any, path string, end time.Time) error {
-	block, _ := pem.Decode([]byte(c.text("cert")))
-	if block == nil || block.Type != "CERTIFICATE" {
-		return usagef("argument --cert: not a PEM certificate; @FILE reads a file")
-	}
-	keys := []any{}
-	if c.flag("append") {
-		keys = items(at(v, "keyCredentials"))
-	}
-	keys = append(keys, object{"type": "AsymmetricX509Cert", "usage": "Verify", "key": base64.StdEncoding.EncodeToString(block.Bytes),
-		"displayName": c.text("display-name"), "endDateTime": end.UTC().Format(time.RFC3339), "startDateTime": time.Now().UTC().Format(time.RFC3339)})
-	return g.patch(ctx, path, object{"keyCredentials": keys})
 }
 
 // parseTime reads a date, or a time with or without zone (UTC).

@@ -67,8 +67,8 @@ func principalCommands() []*command {
 func spCreateForRBAC() *command {
 	return &command{path: "ad sp create-for-rbac", short: "Create an application, its service principal and a secret, and give it a role.",
 		example: "ad sp create-for-rbac --name deployer --role Contributor --scopes /subscriptions/ID",
-		args: []arg{opt("name", "Display name.").or("-n", "--display-name"), opt("role", "Role that it gets."), listOpt("scopes", "Where it gets the role."),
-			numberOpt("years", "How long the secret lives.").byDefault("1"), flagOpt("json-auth", "Print it in the form that SDKs read from a file.").or("--sdk-auth")},
+		args: append([]arg{opt("name", "Display name.").or("-n", "--display-name"), opt("role", "Role that it gets."), listOpt("scopes", "Where it gets the role."),
+			numberOpt("years", "How long the secret lives.").byDefault("1"), flagOpt("json-auth", "Print it in the form that SDKs read from a file.").or("--sdk-auth")}, certificateArgs()...),
 		run: directed(runCreateForRBAC)}
 }
 
@@ -95,7 +95,7 @@ func runCreateForRBAC(ctx context.Context, c *call, g *graph) (any, error) {
 			return nil, err
 		}
 	}
-	secret, err := g.addPassword(ctx, "/applications/"+textAt(app, "id"), "rbac", time.Now().AddDate(c.number("years"), 0, 0))
+	secret, file, err := c.rbacCredential(ctx, g, app)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,19 @@ func runCreateForRBAC(ctx context.Context, c *call, g *graph) (any, error) {
 		return nil, err
 	}
 	c.warn("WARNING: The output includes credentials that you must protect. Be sure that you do not include these credentials in your code or check the credentials into your source control. For more information, see https://aka.ms/azadsp-cli")
-	return c.rbacAnswer(appID, name, textAt(secret, "secretText"))
+	return c.rbacAnswer(appID, name, secret, file)
+}
+
+// rbacCredential gives the application a password, or a certificate that is
+// in a file.
+func (c *call) rbacCredential(ctx context.Context, g *graph, app any) (secret any, file string, err error) {
+	path, end := "/applications/"+textAt(app, "id"), time.Now().AddDate(c.number("years"), 0, 0)
+	if c.byCertificate() {
+		file, err = c.setCertificate(ctx, g, path, items(at(app, "keyCredentials")), end)
+		return nil, file, err
+	}
+	v, err := g.addPassword(ctx, path, "rbac", end)
+	return at(v, "secretText"), "", err
 }
 
 func (c *call) assignScopes(ctx context.Context, oid string) error {
@@ -129,19 +141,28 @@ func (c *call) assignScopes(ctx context.Context, oid string) error {
 	return nil
 }
 
-func (c *call) rbacAnswer(appID, name, secret string) (any, error) {
+func (c *call) rbacAnswer(appID, name string, secret any, file string) (any, error) {
 	a, err := c.account()
 	if err != nil {
 		return nil, err
 	}
 	if !c.flag("json-auth") {
-		return object{"appId": appID, "displayName": name, "password": secret, "tenant": a.TenantID}, nil
+		out := object{"appId": appID, "displayName": name, "password": secret, "tenant": a.TenantID}
+		if file != "" {
+			out["fileWithCertAndPrivateKey"] = file
+		}
+		return out, nil
 	}
 	e := c.active.endpoints
-	return object{"clientId": appID, "clientSecret": secret, "subscriptionId": a.ID, "tenantId": a.TenantID,
+	out := object{"clientId": appID, "clientSecret": secret, "subscriptionId": a.ID, "tenantId": a.TenantID,
 		"activeDirectoryEndpointUrl": e["activeDirectory"], "resourceManagerEndpointUrl": e["resourceManager"],
 		"activeDirectoryGraphResourceId": e["activeDirectoryGraphResourceId"], "sqlManagementEndpointUrl": e["sqlManagement"],
-		"galleryEndpointUrl": e["gallery"], "managementEndpointUrl": e["management"]}, nil
+		"galleryEndpointUrl": e["gallery"], "managementEndpointUrl": e["management"]}
+	if file != "" {
+		delete(out, "clientSecret")
+		out["clientCertificate"] = file
+	}
+	return out, nil
 }
 
 func (g *graph) addPassword(ctx context.Context, path, name string, end time.Time) (any, error) {

@@ -10,7 +10,7 @@ import (
 func newGUID() string { return uuid.NewString() }
 
 func roleAssignmentCommands() []*command {
-	return []*command{assignmentCreate(), assignmentList(), assignmentDelete()}
+	return []*command{assignmentCreate(), assignmentUpdate(), assignmentList(), assignmentDelete()}
 }
 
 func showAssignment(v any) any {
@@ -71,6 +71,27 @@ func runAssignmentCreate(ctx context.Context, c *call, m *management) (any, erro
 		}
 	}
 	return showAssignment(v), err
+}
+
+func assignmentUpdate() *command {
+	return &command{path: "role assignment update", short: "Change the description of a role assignment.",
+		example: "role assignment update --role-assignment @assignment.json",
+		args:    []arg{opt("role-assignment", "The assignment as `role assignment list` prints it, changed, as JSON. @FILE reads a file.").required()},
+		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
+			v, err := decode([]byte(c.text("role-assignment")))
+			id := textAt(v, "id")
+			if err != nil || id == "" {
+				return nil, usagef("argument --role-assignment: not a JSON object with the id of an assignment")
+			}
+			props := object{}
+			for _, k := range []string{"roleDefinitionId", "principalId", "principalType", "description", "condition", "conditionVersion"} {
+				if x := at(v, k); x != nil {
+					props[k] = x
+				}
+			}
+			out, err := m.put(ctx, id, authorizationVersion, object{"properties": props}, false)
+			return showAssignment(out), err
+		})}
 }
 
 func (m *management) existingAssignment(ctx context.Context, scope, oid, role string) any {
