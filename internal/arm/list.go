@@ -21,6 +21,10 @@ import (
 // operations answer up to 1,000.
 const pageSize = 1000
 
+// spare is how many documents more than a page needs are read: some, such as
+// the group that holds the resources, are not in the list.
+const spare = 8
+
 // collection serves GET on a type without a name.
 func (h *Handler) collection(c *call) error {
 	if len(c.route.ask) > 0 {
@@ -184,7 +188,7 @@ func (h *Handler) scan(c *call, p *pager, after string, top int) (items []*Envel
 	if err != nil {
 		return nil, false, err
 	}
-	q := store.Query{Prefix: strings.TrimSuffix(docKey(p.scope), "/") + "/", Kind: strings.ToLower(p.typ), Limit: min(top+1, pageSize)}
+	q := store.Query{Prefix: strings.TrimSuffix(docKey(p.scope), "/") + "/", Kind: strings.ToLower(p.typ), Limit: min(top+1+spare, pageSize)}
 	if after != "" {
 		q.After = KeyPrefix + strings.ToLower(after)
 	}
@@ -194,6 +198,7 @@ func (h *Handler) scan(c *call, p *pager, after string, top int) (items []*Envel
 		if err != nil {
 			return nil, false, fmt.Errorf("list %s under %s: %w", p.typ, p.scope, err)
 		}
+		before := len(items)
 		for _, d := range docs {
 			if p.name != "" && !strings.HasSuffix(d.Key, "/"+p.name) {
 				continue
@@ -216,7 +221,11 @@ func (h *Handler) scan(c *call, p *pager, after string, top int) (items []*Envel
 			return items, false, nil
 		}
 		q.After = docs[len(docs)-1].Key
-		q.Limit = pageSize // few are visible: read on in larger steps
+		if missing := top + 1 - len(items); 2*(len(items)-before) > len(docs) {
+			q.Limit = min(missing+spare, pageSize)
+		} else { // few are visible: read on in larger steps
+			q.Limit = min(4*q.Limit, pageSize)
+		}
 	}
 }
 
