@@ -152,7 +152,7 @@ func (a *Authority) create() error {
 	}
 	raw := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	if err := writeFile(filepath.Join(a.dir, keyFile), raw, 0o600); err != nil {
+	if err := writeFile(filepath.Join(a.dir, keyFile), raw, 0o600, (*os.File).Sync); err != nil {
 		return err
 	}
 	return a.load(raw)
@@ -176,16 +176,16 @@ func (a *Authority) load(raw []byte) error {
 }
 
 // publish writes what clients read. The files are rewritten at each start:
-// the system's roots change.
+// the system's roots change. So nothing is lost with them, and no disk waited for.
 func (a *Authority) publish(roots string) error {
-	if err := writeFile(a.CertFile(), a.pem, 0o644); err != nil {
+	if err := writeFile(a.CertFile(), a.pem, 0o644, volatile); err != nil {
 		return err
 	}
 	bundle := systemRoots(roots)
 	if len(bundle) > 0 && bundle[len(bundle)-1] != '\n' {
 		bundle = append(bundle, '\n')
 	}
-	return writeFile(a.BundleFile(), append(bundle, a.pem...), 0o644)
+	return writeFile(a.BundleFile(), append(bundle, a.pem...), 0o644, volatile)
 }
 
 // systemRoots reads the first file of roots that is there. A system without
@@ -318,9 +318,12 @@ func serial() *big.Int {
 	return new(big.Int).SetBytes(b[:])
 }
 
+func volatile(*os.File) error { return nil }
+
 // writeFile replaces path at once: a reader sees the old or the new content.
-// A file that already holds raw is left alone.
-func writeFile(path string, raw []byte, mode os.FileMode) error {
+// A file that already holds raw is left alone. sync is what makes it survive
+// the machine's death.
+func writeFile(path string, raw []byte, mode os.FileMode, sync func(*os.File) error) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, raw) {
 		return nil
 	}
@@ -330,7 +333,7 @@ func writeFile(path string, raw []byte, mode os.FileMode) error {
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(raw)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	err = errors.Join(err, f.Chmod(mode), sync(f), f.Close())
 	if err != nil {
 		return err
 	}

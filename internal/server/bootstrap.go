@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/providers/authorization"
@@ -81,15 +82,17 @@ func (in *installation) complete(ctx context.Context, s store.Store, d *director
 	if in.Complete {
 		return nil, nil
 	}
-	if err := d.SetTenant(ctx, directory.Tenant{DisplayName: tenantName, Domains: []string{ownerDomain}}); err != nil {
-		return nil, fmt.Errorf("making the tenant: %w", err)
-	}
-	password, err := in.owner(ctx, d)
-	if err != nil {
-		return nil, fmt.Errorf("making the owner: %w", err)
-	}
-	if err := p.Assign(ctx, rid.MustParse("/subscriptions/"+in.Subscription), rbac.Owner, in.Owner); err != nil {
-		return nil, fmt.Errorf("making the owner's role: %w", err)
+	var password string
+	g, gctx := errgroup.WithContext(ctx) // the store commits together what waits together
+	g.Go(func() error {
+		return d.SetTenant(gctx, directory.Tenant{DisplayName: tenantName, Domains: []string{ownerDomain}})
+	})
+	g.Go(func() (err error) {
+		password, err = in.owner(gctx, d, p)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("making the tenant and its owner: %w", err)
 	}
 	in.Complete = true
 	if err := in.save(ctx, s); err != nil {
@@ -98,17 +101,27 @@ func (in *installation) complete(ctx context.Context, s store.Store, d *director
 	return &Welcome{Owner: in.OwnerUPN, Password: password, Tenant: in.Tenant, Subscription: in.Subscription}, nil
 }
 
-// owner makes the owner and gives the password, which is stored by then.
-func (in *installation) owner(ctx context.Context, d *directory.Directory) (string, error) {
-	_, err := d.User(in.Owner)
+// owner makes the owner with its roles and gives the password, which is stored by then.
+func (in *installation) owner(ctx context.Context, d *directory.Directory, p *authorization.Authorizer) (password string, err error) {
+	_, err = d.User(in.Owner)
 	if errors.Is(err, directory.ErrNotFound) {
 		_, err = d.CreateUser(ctx, directory.User{ObjectID: in.Owner, UPN: in.OwnerUPN, DisplayName: ownerName, Mail: in.OwnerUPN}, "")
 	}
 	if err != nil {
 		return "", err
 	}
-	if _, err := d.AssignRole(ctx, in.Owner, directory.GlobalAdministrator); err != nil {
-		return "", err
-	}
-	return d.GeneratePassword(ctx, in.Owner)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		_, err := d.AssignRole(ctx, in.Owner, directory.GlobalAdministrator)
+		return err
+	})
+	g.Go(func() error {
+		return p.Assign(ctx, rid.MustParse("/subscriptions/"+in.Subscription), rbac.Owner, in.Owner)
+	})
+	g.Go(func() (err error) {
+		password, err = d.GeneratePassword(ctx, in.Owner)
+		return err
+	})
+	err = g.Wait()
+	return password, err
 }
