@@ -65,9 +65,19 @@ type Issuers struct {
 	cfg Config
 	now func() time.Time
 
-	mu     sync.Mutex // guards cached
+	mu     sync.Mutex // guards what follows
 	cached map[string]*issuer
+	places map[string]place // by an issuer's URL; what parse found, which never changes
 }
+
+// place is where an issuer's URL points.
+type place struct {
+	uid  string
+	ours bool
+}
+
+// maxPlaces bounds what callers can make us remember.
+const maxPlaces = 1024
 
 // issuerDoc is an issuer as it is stored.
 type issuerDoc struct {
@@ -103,7 +113,7 @@ func New(cfg Config) *Issuers {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	return &Issuers{cfg: cfg, now: cfg.Clock, cached: map[string]*issuer{}}
+	return &Issuers{cfg: cfg, now: cfg.Clock, cached: map[string]*issuer{}, places: map[string]place{}}
 }
 
 // Ensure makes the cluster's issuer be there and gives its URL, which never
@@ -300,7 +310,7 @@ func (s *Issuers) published(is *issuer) jose.JSONWebKeySet {
 // false for an issuer elsewhere. An issuer that would be ours and isn't is
 // ErrNotFound: nobody is to look for it in the network.
 func (s *Issuers) Keys(ctx context.Context, url string) (set jose.JSONWebKeySet, ok bool, err error) {
-	uid, ours := s.parse(url)
+	uid, ours := s.place(url)
 	if uid == "" {
 		return set, false, nil
 	}
@@ -318,6 +328,26 @@ func (s *Issuers) Keys(ctx context.Context, url string) (set jose.JSONWebKeySet,
 		return set, false, nil
 	}
 	return s.published(is), true, nil
+}
+
+// place is parse, which remembers.
+func (s *Issuers) place(issuer string) (uid string, ours bool) {
+	s.mu.Lock()
+	p, ok := s.places[issuer]
+	s.mu.Unlock()
+	if ok {
+		return p.uid, p.ours
+	}
+	if p.uid, p.ours = s.parse(issuer); p.uid == "" {
+		return "", false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.places) >= maxPlaces {
+		clear(s.places)
+	}
+	s.places[issuer] = p
+	return p.uid, p.ours
 }
 
 // parse finds the uid in an issuer's URL; "" when it has none. ours says that
