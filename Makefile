@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES = . examples/keyvault-reader e2e
 FUZZTIME ?= 1m
 
-.PHONY: help build demo test unit e2e e2e-deps check bench fuzz clean
+.PHONY: help build demo test unit e2e e2e-deps walk-keyvault check bench fuzz clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
@@ -27,6 +27,9 @@ e2e: build e2e-deps ## strangers' clients against the built laz
 
 e2e-deps: ## what the tests need: PostgreSQL, Debian's az and Python SDKs, npm packages
 	@e2e/deps.sh
+
+walk-keyvault: build ## the walkthrough with real pods (root); WALKTHROUGHS=DIR takes it from there
+	@e2e/walkthroughs/walk.sh keyvault
 
 check: ## formatting, vet, staticcheck, build of every module
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }

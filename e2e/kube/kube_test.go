@@ -1,0 +1,212 @@
+// Package kube_test starts real clusters: Kubernetes, containerd and runc of
+// the distribution, on this machine. Its tests need root, Linux and `make
+// kube`; elsewhere they are skipped and say so, in CI they fail.
+package kube_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lazurite.dev/e2e/live"
+)
+
+// Toybox is the image of e2e/kube/toybox.
+const Toybox = "lazurite.dev/toybox:v1"
+
+const group = "kube"
+
+// kube is a laz with clusters of its own.
+type kube struct {
+	*live.Cloud
+}
+
+// first is the cloud with the cluster c1 that most tests share.
+var first struct {
+	once sync.Once
+	k    *kube
+	err  error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if k := first.k; k != nil {
+		if err := k.end(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// need skips, or fails in CI, where no cluster can run.
+func need(t *testing.T) {
+	t.Helper()
+	live.Need(t, runtime.GOOS == "linux" && os.Geteuid() == 0, "Linux and root")
+	live.Need(t, distribution(), "the Kubernetes distribution (make kube)")
+}
+
+func distribution() bool {
+	for _, dir := range []string{os.Getenv("LAZ_KUBE"), filepath.Join("..", "..", "bin", "kube")} {
+		if _, err := os.Stat(filepath.Join(dir, "bin", "kubernetes")); dir != "" && err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// shared is the cloud with the cluster c1; the first test that asks waits
+// until it stands.
+func shared(t *testing.T) *kube {
+	t.Helper()
+	need(t)
+	first.once.Do(func() {
+		first.k, first.err = start()
+		if first.err == nil {
+			first.err = first.k.create("c1")
+		}
+	})
+	if first.err != nil {
+		t.Fatal(first.err)
+	}
+	return first.k
+}
+
+// alone is a cloud of the test's own, without a cluster.
+func alone(t *testing.T) *kube {
+	t.Helper()
+	need(t)
+	k, err := start()
+	if k != nil {
+		t.Cleanup(func() {
+			if err := k.end(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// start brings up a laz with the toybox image loaded and a resource group.
+func start() (*kube, error) {
+	c, err := live.Start()
+	k := &kube{c}
+	if err != nil {
+		return k, err
+	}
+	toybox := filepath.Join(c.Dir, "toybox")
+	build := exec.Command("go", "build", "-trimpath", "-o", toybox, "./toybox")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return k, fmt.Errorf("building toybox: %w\n%s", err, out)
+	}
+	for _, args := range [][]string{
+		{"image", "build", "-t", Toybox, "-o", toybox + ".tar", toybox},
+		{"image", "load", toybox + ".tar"},
+		{"image", "load", filepath.Join("..", "..", "bin", "images", "keyvault-reader.tar")},
+		{"group", "create", "--name", group, "--location", "eastus"},
+	} {
+		if _, err := c.Laz(args...); err != nil {
+			return k, err
+		}
+	}
+	return k, nil
+}
+
+// end erases the cloud.
+func (k *kube) end() error {
+	_, err := k.Laz("down", "--purge", "--yes")
+	if stop := k.Stop(); err == nil {
+		err = stop
+	}
+	return err
+}
+
+// create makes a cluster with an issuer and workload identity, and a
+// kubeconfig of it at k.config(name).
+func (k *kube) create(name string, more ...string) error {
+	args := append([]string{"aks", "create", "--resource-group", group, "--name", name, "--node-count", "1",
+		"--enable-oidc-issuer", "--enable-workload-identity", "--no-ssh-key"}, more...)
+	if _, err := k.Within(5*time.Minute, args...); err != nil {
+		return err
+	}
+	_, err := k.Laz("aks", "get-credentials", "--resource-group", group, "--name", name, "--admin", "--file", k.config(name), "--overwrite-existing")
+	return err
+}
+
+func (k *kube) config(cluster string) string { return filepath.Join(k.Dir, cluster+".kubeconfig") }
+
+// Within runs laz with args for its standard output.
+func (k *kube) Within(limit time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return live.Exec(k.Command(ctx, k.Bin, args...))
+}
+
+// az runs laz with args; a failure ends the test.
+func (k *kube) az(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := k.Within(5*time.Minute, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimRight(out, "\n")
+}
+
+// tryKubectl runs kubectl against a cluster with stdin, for its standard output.
+func (k *kube) tryKubectl(cluster, stdin string, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	args = append([]string{"run", "--", "kubectl", "--kubeconfig", k.config(cluster)}, args...)
+	cmd := k.Command(ctx, k.Bin, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := live.Exec(cmd)
+	return strings.TrimRight(out, "\n"), err
+}
+
+// kubectl is tryKubectl; a failure ends the test.
+func (k *kube) kubectl(t *testing.T, cluster string, args ...string) string {
+	t.Helper()
+	out, err := k.tryKubectl(cluster, "", args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// apply applies a manifest; a failure ends the test.
+func (k *kube) apply(t *testing.T, cluster, manifest string) {
+	t.Helper()
+	if _, err := k.tryKubectl(cluster, manifest, "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// until waits until what f gives satisfies ok; else the test ends with what it gave last.
+func until(t *testing.T, limit time.Duration, what string, f func() (string, error), ok func(string) bool) string {
+	t.Helper()
+	var out string
+	var err error
+	if !live.Until(limit, func() bool { out, err = f(); return err == nil && ok(out) }) {
+		t.Fatalf("not within %v: %s; last: %q, %v", limit, what, out, err)
+	}
+	return out
+}
+
+// running waits until a pod runs.
+func (k *kube) running(t *testing.T, cluster, namespace, pod string) {
+	t.Helper()
+	until(t, 90*time.Second, "pod "+pod+" runs", func() (string, error) {
+		return k.tryKubectl(cluster, "", "-n", namespace, "get", "pod", pod, "-o", "jsonpath={.status.phase} {.status.containerStatuses[*].ready}")
+	}, func(s string) bool { return strings.HasPrefix(s, "Running") && !strings.Contains(s, "false") })
+}

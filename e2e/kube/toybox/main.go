@@ -1,0 +1,117 @@
+// Command toybox is the one program in the test image: it waits, serves, asks,
+// writes and reads, so that a test can see what a pod can do.
+//
+//	toybox pause
+//	toybox serve PORT [NAME]     HTTP: answers NAME, the peer's address and the host's name
+//	toybox get URL               one request; prints the answer, ends with 1 when there is none
+//	toybox dial ADDRESS          connects within 3 s; prints what came of it
+//	toybox lookup NAME           prints the addresses
+//	toybox env | write FILE TEXT | read FILE | stat FILE
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		args = []string{"pause"}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	arg := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return ""
+	}
+	switch args[0] {
+	case "pause":
+		<-ctx.Done()
+		return nil
+	case "serve":
+		return serve(ctx, arg(1), arg(2))
+	case "get":
+		return get(ctx, arg(1))
+	case "dial":
+		c, err := net.DialTimeout("tcp", arg(1), 3*time.Second)
+		if err != nil {
+			return err
+		}
+		fmt.Println("connected")
+		return c.Close()
+	case "lookup":
+		addresses, err := net.DefaultResolver.LookupHost(ctx, arg(1))
+		fmt.Println(strings.Join(addresses, "\n"))
+		return err
+	case "env":
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+		return nil
+	case "write":
+		return os.WriteFile(arg(1), []byte(arg(2)), 0o644)
+	case "read":
+		b, err := os.ReadFile(arg(1))
+		fmt.Println(string(b))
+		return err
+	case "stat":
+		st, err := os.Stat(arg(1))
+		if err == nil {
+			fmt.Println(st.Mode(), st.Size())
+		}
+		return err
+	default:
+		return fmt.Errorf("toybox: unknown word %q", args[0])
+	}
+}
+
+func serve(ctx context.Context, port, name string) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	s := &http.Server{Addr: ":" + port, ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, name, r.RemoteAddr, host)
+	})}
+	go func() {
+		<-ctx.Done()
+		_ = s.Close() // the program ends with it
+	}()
+	fmt.Println("serving on", port)
+	if err := s.ListenAndServe(); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+func get(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	fmt.Print(res.Status, " ", string(body))
+	return err
+}

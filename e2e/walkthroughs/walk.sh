@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# walk.sh NAME: runs the walkthrough NAME with laz as az, in a cloud of its own
+# that is erased afterwards: twice in a row in one state folder, and once more
+# after `laz down` and `laz up`.
+#
+#     LAZ=path/to/laz WALKTHROUGHS=folder e2e/walkthroughs/walk.sh keyvault
+set -euo pipefail
+
+name=$1
+root=$(cd "$(dirname "$0")/../.." && pwd)
+LAZ=$(realpath "${LAZ:-$root/bin/laz}")
+script=$(realpath "${WALKTHROUGHS:-$root/e2e/walkthroughs}")/$name.sh
+[ -f "$script" ] || { echo "there is no walkthrough $script" >&2; exit 2; }
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/laz-walk-XXXXXX")
+export LAZ_HOME=$work/state HOME=$work/home
+mkdir "$HOME"
+
+stop() {
+  local status=$?
+  if [ "$status" -ne 0 ]; then
+    "$LAZ" status || true
+    tail -n 40 "$LAZ_HOME/log/laz.log" 2>/dev/null || true
+  fi
+  "$LAZ" down --purge --yes >/dev/null 2>&1 || status=1
+  rm -rf "$work"
+  exit "$status"
+}
+trap stop EXIT
+
+up() { "$LAZ" up -d --offline --port 0 >/dev/null; }
+walk() {
+  printf '\n== %s, %s\n' "$name" "$1"
+  "$LAZ" run -- bash "$script"
+}
+
+: "${MSAL_IMAGE:=lazurite.dev/examples/keyvault-reader:v1}"
+export MSAL_IMAGE
+up
+for archive in "$root"/bin/images/*.tar; do
+  "$LAZ" image load "$archive" >/dev/null
+done
+walk 'in a new cloud'
+walk 'again in the same one'
+"$LAZ" down >/dev/null
+up
+walk 'after laz down and laz up'
