@@ -2,6 +2,9 @@
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES = . examples/keyvault-reader e2e
+# Modules of the distribution. They are vetted and tested with the flags that they are built with: another flag is another build of Kubernetes.
+KUBE_MODULES = $(patsubst %/go.mod,%,$(wildcard kube/*/go.mod))
+KUBE_GO = CGO_ENABLED=0 $(GO)
 FUZZTIME ?= 1m
 
 .PHONY: help build demo test unit e2e e2e-deps walk-keyvault check bench fuzz clean
