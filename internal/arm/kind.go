@@ -143,6 +143,7 @@ type Endpoint struct {
 	Method      string
 	Path        string // segments match without case; {name} matches one segment, {scope...} at the beginning any scope
 	Action      string // RBAC action asked for at the subscription, group or scope in the path; "" lets every authenticated caller in
+	Less        bool   // callers without Action are let in, too: Handle asks for it, and shows them less
 	APIVersions []string
 	Handle      func(ctx context.Context, r *Request) (*Response, error)
 

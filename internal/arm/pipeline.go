@@ -439,17 +439,18 @@ func (h *Handler) endpoint(c *call, ep *Endpoint, params map[string]string) erro
 	scope, err := h.endpointScope(c.ctx, params)
 	c.action, c.scope = ep.Action, scope
 	missing := err != nil && apierr.Is(err, apierr.NotFound) && apierr.From(err).Code != subscriptionNotFound
+	asked := ep.Action != "" && !ep.Less
 	switch {
 	case missing && ep.resources:
 		if c.action = readResources; !apierr.Is(h.hidden(c, err), apierr.Forbidden) {
 			return err
 		} // else the list is empty, as where the caller may see nothing
-	case missing && ep.Action == "": // the handler asks for the right, and then finds that out
-	case err != nil && ep.Action != "":
+	case missing && !asked: // the handler asks for the right, and then finds that out
+	case err != nil && asked:
 		return h.hidden(c, err)
 	case err != nil:
 		return err
-	case ep.Action != "":
+	case asked:
 		if err := h.authorise(c); err != nil {
 			return err
 		}
@@ -522,7 +523,7 @@ func (h *Handler) refuse(c *call, hops *trace.Log, err error) {
 			Surface: "management", What: c.action + " on " + c.scope.String(), Outcome: e.Error(), Hops: hops.Hops(),
 		}
 		if c.caller != nil {
-			t.Who = c.caller.Display() + " (" + c.caller.ObjectID + ")"
+			t.By(c.caller.Display(), c.caller.ObjectID)
 		}
 		h.cfg.Recorder.Record(t)
 	}

@@ -395,7 +395,7 @@ func (h *Handler) refuse(c *Call, hops *trace.Log, err error) {
 			Surface: h.plane.Name, What: c.Request.Method + " " + c.Request.URL.Path, Outcome: e.Error(), Hops: hops.Hops(),
 		}
 		if c.Caller != nil {
-			t.Who = c.Caller.Display() + " (" + c.Caller.ObjectID + ")"
+			t.By(c.Caller.Display(), c.Caller.ObjectID)
 		}
 		if c.Target != nil {
 			t.What += " on " + c.Target.ID.String()

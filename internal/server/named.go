@@ -17,11 +17,10 @@ type named struct {
 
 func (s *system) recorder() named { return named{s.refusals, s.dir} }
 
-// Record takes a refusal; Who is "NAME (OBJECT ID)".
+// Record takes a refusal.
 func (n named) Record(t trace.Trace) {
-	name, oid, ok := strings.Cut(strings.TrimSuffix(t.Who, ")"), " (")
-	if p, err := n.dir.Principal(oid); ok && err == nil && strings.EqualFold(name, p.AppID) && p.DisplayName != "" {
-		t.Who = p.DisplayName + " (" + oid + ")"
+	if p, err := n.dir.Principal(t.Principal); err == nil && p.DisplayName != "" && p.AppID != "" && strings.HasPrefix(t.Who, p.AppID+" ") {
+		t.By(p.DisplayName, t.Principal)
 	}
 	n.Recorder.Record(t)
 }

@@ -96,8 +96,11 @@ Every type is listed at its scopes, too.
 				continue
 			}
 			action := e.Action
-			if action == "" {
+			switch {
+			case action == "":
 				action = "its own: shows what the caller may see, or asks by itself"
+			case e.Less:
+				action += "; without it, the caller's own"
 			}
 			fmt.Fprintf(&b, "| %s `%s` | %s | %s |\n", e.Method, e.Path, action, versions.name(e.APIVersions))
 		}

@@ -36,11 +36,17 @@ type Trace struct {
 	ID          string    `json:"id"`          // the request's id
 	Correlation string    `json:"correlation"` // x-ms-correlation-request-id, or the token service's correlation_id
 	Time        time.Time `json:"time"`
-	Surface     string    `json:"surface"` // "token", "management", "keyvault", …
-	Who         string    `json:"who"`     // principal, as far as it is known
-	What        string    `json:"what"`    // action and target
-	Outcome     string    `json:"outcome"` // the code that the caller saw
+	Surface     string    `json:"surface"`             // "token", "management", "keyvault", …
+	Who         string    `json:"who"`                 // principal, as far as it is known
+	Principal   string    `json:"principal,omitempty"` // object id of whoever brought a valid token
+	What        string    `json:"what"`                // action and target
+	Outcome     string    `json:"outcome"`             // the code that the caller saw
 	Hops        []Hop     `json:"hops"`
+}
+
+// By says who was refused: a name for people, and the object id.
+func (t *Trace) By(name, oid string) {
+	t.Who, t.Principal = name+" ("+oid+")", oid
 }
 
 // Log collects the hops of one request. The nil Log takes and gives nothing.
@@ -130,7 +136,7 @@ func (l *Log) Hops() []Hop {
 
 // Trimmed is t with every text within its limit: parts of it come from callers.
 func (t Trace) Trimmed() Trace {
-	for _, s := range []*string{&t.ID, &t.Correlation, &t.Surface, &t.Who, &t.What, &t.Outcome} {
+	for _, s := range []*string{&t.ID, &t.Correlation, &t.Surface, &t.Who, &t.Principal, &t.What, &t.Outcome} {
 		*s = cut(*s)
 	}
 	hops := make([]Hop, 0, len(t.Hops))

@@ -25,8 +25,8 @@ import (
 
 // Refusals are the recorded ones.
 type Refusals interface {
-	Find(ctx context.Context, id string) (trace.Trace, error)
-	Last(ctx context.Context) (trace.Trace, error)
+	Find(ctx context.Context, id string, want func(trace.Trace) bool) (trace.Trace, error)
+	Last(ctx context.Context, want func(trace.Trace) bool) (trace.Trace, error)
 	List(ctx context.Context, want func(trace.Trace) bool, limit int) ([]trace.Trace, error)
 }
 
@@ -50,7 +50,10 @@ type Config struct {
 	Matches   func(expression string, claims map[string]any) (bool, error)
 }
 
-const namespace = "Lazurite.Explain"
+const (
+	namespace = "Lazurite.Explain"
+	read      = namespace + "/refusals/read" // all refusals, not one's own alone
+)
 
 type provider struct{ cfg Config }
 
@@ -60,16 +63,32 @@ func New(cfg Config) arm.Provider {
 	base := "/subscriptions/{subscriptionId}/providers/" + namespace
 	versions := []string{"2026-01-01"}
 	return arm.Provider{Namespace: namespace, Endpoints: []arm.Endpoint{
-		{Method: http.MethodGet, Path: base + "/refusals", Action: namespace + "/refusals/read", APIVersions: versions, Handle: p.list},
-		{Method: http.MethodGet, Path: base + "/refusals/{id}", Action: namespace + "/refusals/read", APIVersions: versions, Handle: p.show},
+		{Method: http.MethodGet, Path: base + "/refusals", Action: read, Less: true, APIVersions: versions, Handle: p.list},
+		{Method: http.MethodGet, Path: base + "/refusals/{id}", Action: read, Less: true, APIVersions: versions, Handle: p.show},
 		{Method: http.MethodPost, Path: base + "/explain", Action: namespace + "/explain/read", APIVersions: versions, Handle: p.ahead},
 	}}
 }
 
 const listed = 100
 
-func (p *provider) list(ctx context.Context, _ *arm.Request) (*arm.Response, error) {
-	list, err := p.cfg.Refusals.List(ctx, func(trace.Trace) bool { return true }, listed)
+// shown says which refusals the caller may see: with the right to read them
+// all, else those of its own requests, which tell it nothing that a refusal
+// does not.
+func shown(ctx context.Context, r *arm.Request) (func(trace.Trace) bool, error) {
+	err := arm.Authorise(ctx, read, rid.MustParse("/subscriptions/"+r.Params["subscriptionId"]))
+	if err != nil && !apierr.Is(err, apierr.Forbidden) {
+		return nil, err
+	}
+	all, oid := err == nil, arm.Caller(ctx).ObjectID
+	return func(t trace.Trace) bool { return all || oid != "" && t.Principal == oid }, nil
+}
+
+func (p *provider) list(ctx context.Context, r *arm.Request) (*arm.Response, error) {
+	may, err := shown(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	list, err := p.cfg.Refusals.List(ctx, may, listed)
 	if err != nil {
 		return nil, err
 	}
@@ -80,17 +99,20 @@ func (p *provider) list(ctx context.Context, _ *arm.Request) (*arm.Response, err
 }
 
 func (p *provider) show(ctx context.Context, r *arm.Request) (*arm.Response, error) {
+	may, err := shown(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	id := r.Params["id"]
 	var t trace.Trace
-	var err error
 	if strings.EqualFold(id, "last") {
-		t, err = p.cfg.Refusals.Last(ctx)
+		t, err = p.cfg.Refusals.Last(ctx, may)
 	} else {
-		t, err = p.cfg.Refusals.Find(ctx, id)
+		t, err = p.cfg.Refusals.Find(ctx, id, may)
 	}
 	if errors.Is(err, p.cfg.NotFound) {
 		return nil, apierr.New(apierr.NotFound, "RefusalNotFound",
-			"No refusal with the request or correlation id '%s' is on record. The newest 1000 of the last 7 days are kept.", id)
+			"No refusal with the request or correlation id '%s' that you may see is on record. The newest 1000 of the last 7 days are kept.", id)
 	}
 	if err != nil {
 		return nil, err

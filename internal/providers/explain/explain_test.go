@@ -9,11 +9,14 @@ import (
 	"testing"
 
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/armtest"
 	"lazurite.dev/internal/providers/explain"
 	"lazurite.dev/internal/rbac"
 	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/store/sqlstore"
 	"lazurite.dev/internal/trace"
+	"lazurite.dev/internal/trace/refusals"
 )
 
 const (
@@ -140,5 +143,49 @@ func TestExplain_WithoutATargetAsksForTheTokenAlone(t *testing.T) {
 	w.sub = "system:serviceaccount:default:SA"
 	if a := w.ask(t, q); a.Allowed {
 		t.Errorf("%+v", a)
+	}
+}
+
+func TestRefusals_WhoeverMayNotReadThemSeesItsOwn(t *testing.T) {
+	var rec *refusals.Recorder
+	p := armtest.New(t, func(st store.Store) []arm.Provider {
+		rec = refusals.New(st, nil)
+		return []arm.Provider{explain.New(explain.Config{Refusals: rec, NotFound: refusals.ErrNotFound})}
+	}, nil)
+	const other = "cccccccc-0000-4000-8000-00000000000c"
+	for _, r := range []trace.Trace{
+		{ID: "mine-0001", Correlation: "shared-01", Principal: armtest.Nobody},
+		{ID: "other-001", Correlation: "shared-01", Principal: other},
+		{ID: "unknown-1", Correlation: "unknown-1"}, // whoever came without a good token
+	} {
+		rec.Record(r)
+	}
+	const version = "?api-version=2026-01-01"
+	base := armtest.Base + "/providers/Lazurite.Explain/refusals"
+	seen := func(as string) int {
+		list, _ := p.Want(200, "GET", base+version, "", "Authorization", "Bearer "+as).At("value").([]any)
+		return len(list)
+	}
+	reader := "dddddddd-0000-4000-8000-00000000000d"
+	p.Policy.Allow(reader, "Lazurite.Explain/refusals/read")
+	for as, want := range map[string]int{armtest.Owner: 3, reader: 3, armtest.Nobody: 1, other: 1, "eeeeeeee-0000-4000-8000-00000000000e": 0} {
+		if got := seen(as); got != want {
+			t.Errorf("%s sees %d refusals, want %d", as, got, want)
+		}
+	}
+	for _, id := range []string{"last", "mine-0001", "shared-01", "mine-000"} {
+		a := p.Want(200, "GET", base+"/"+id+version, "", "Authorization", "Bearer "+armtest.Nobody)
+		if a.Text("id") != "mine-0001" {
+			t.Errorf("%s: %s", id, a.Raw)
+		}
+	}
+	for _, id := range []string{"other-001", "other-00", "unknown-1", "nonsense"} {
+		p.WantError(404, "RefusalNotFound", "GET", base+"/"+id+version, "", "Authorization", "Bearer "+armtest.Nobody)
+	}
+	p.WantError(404, "RefusalNotFound", "GET", base+"/last"+version, "", "Authorization", "Bearer eeeeeeee-0000-4000-8000-00000000000e")
+	for _, header := range []string{"", "Bearer bad", "Bearer " + armtest.Expired} {
+		for _, path := range []string{base, base + "/last"} {
+			p.Want(401, "GET", path+version, "", "Authorization", header)
+		}
 	}
 }

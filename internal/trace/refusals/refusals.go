@@ -216,26 +216,22 @@ func (r *Recorder) prune(ctx context.Context) error {
 // shortest is how much of an id may stand for all of it.
 const shortest = 8
 
-// Find gives the newest refusal whose request id or correlation id is id,
-// compared without case, or begins with it where it has eight characters or
-// more; ErrNotFound when there is none.
-func (r *Recorder) Find(ctx context.Context, id string) (trace.Trace, error) {
-	t, err := r.search(ctx, func(t trace.Trace) bool {
-		return strings.EqualFold(t.ID, id) || strings.EqualFold(t.Correlation, id)
+// Find gives the newest refusal that want accepts and whose request id or
+// correlation id is id, compared without case, or begins with it where it has
+// eight characters or more; ErrNotFound when there is none.
+func (r *Recorder) Find(ctx context.Context, id string, want func(trace.Trace) bool) (trace.Trace, error) {
+	t, err := r.Last(ctx, func(t trace.Trace) bool {
+		return (strings.EqualFold(t.ID, id) || strings.EqualFold(t.Correlation, id)) && want(t)
 	})
 	if !errors.Is(err, ErrNotFound) || len(id) < shortest {
 		return t, err
 	}
 	begins := func(whole string) bool { return len(whole) > len(id) && strings.EqualFold(whole[:len(id)], id) }
-	return r.search(ctx, func(t trace.Trace) bool { return begins(t.ID) || begins(t.Correlation) })
+	return r.Last(ctx, func(t trace.Trace) bool { return (begins(t.ID) || begins(t.Correlation)) && want(t) })
 }
 
-// Last gives the newest refusal; ErrNotFound when there is none.
-func (r *Recorder) Last(ctx context.Context) (trace.Trace, error) {
-	return r.search(ctx, func(trace.Trace) bool { return true })
-}
-
-func (r *Recorder) search(ctx context.Context, want func(trace.Trace) bool) (trace.Trace, error) {
+// Last gives the newest refusal that want accepts; ErrNotFound when there is none.
+func (r *Recorder) Last(ctx context.Context, want func(trace.Trace) bool) (trace.Trace, error) {
 	list, err := r.List(ctx, want, 1)
 	if err != nil {
 		return trace.Trace{}, err

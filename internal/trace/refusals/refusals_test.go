@@ -28,24 +28,34 @@ func open(t *testing.T) store.Store {
 	return st
 }
 
+func anybodys(trace.Trace) bool { return true }
+
 func TestRecorder_FindsARefusalJustGiven(t *testing.T) {
 	st := open(t)
 	r := refusals.New(st, nil)
-	if _, err := r.Last(t.Context()); !errors.Is(err, refusals.ErrNotFound) {
+	if _, err := r.Last(t.Context(), anybodys); !errors.Is(err, refusals.ErrNotFound) {
 		t.Errorf("empty: %v", err)
 	}
 	r.Record(trace.Trace{ID: "req/1", Correlation: "corr-1-long", Outcome: "Forbidden", Hops: []trace.Hop{{Step: "role"}}})
 	r.Record(trace.Trace{ID: "req2", Correlation: "corr-2"})
 	for _, id := range []string{"req/1", "CORR-1-LONG", "corr-1-l"} {
-		got, err := r.Find(t.Context(), id)
+		got, err := r.Find(t.Context(), id, anybodys)
 		if err != nil || got.Outcome != "Forbidden" || len(got.Hops) != 1 || got.Time.IsZero() {
 			t.Errorf("%s: %+v, %v", id, got, err)
 		}
 	}
-	if got, err := refusals.New(st, nil).Last(t.Context()); err != nil || got.ID != "req2" {
+	if got, err := refusals.New(st, nil).Last(t.Context(), anybodys); err != nil || got.ID != "req2" {
 		t.Errorf("last, by another recorder: %+v, %v", got, err)
 	}
-	if _, err := r.Find(t.Context(), "corr-1-"); !errors.Is(err, refusals.ErrNotFound) {
+	// Somebody else's refusal under the same id does not hide one's own.
+	r.Record(trace.Trace{ID: "req3", Correlation: "corr-1-long", Principal: "other"})
+	mine := func(t trace.Trace) bool { return t.Principal == "" }
+	for _, id := range []string{"corr-1-long", "corr-1-l"} {
+		if got, err := r.Find(t.Context(), id, mine); err != nil || got.ID != "req/1" {
+			t.Errorf("mine by %s: %+v, %v", id, got, err)
+		}
+	}
+	if _, err := r.Find(t.Context(), "corr-1-", anybodys); !errors.Is(err, refusals.ErrNotFound) {
 		t.Errorf("unknown: %v", err)
 	}
 }
@@ -63,14 +73,14 @@ func TestRecorder_KeepsTheNewest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all, err := r.List(t.Context(), func(trace.Trace) bool { return true }, 5000)
+	all, err := r.List(t.Context(), anybodys, 5000)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(all) < 900 || len(all) > 1000+12*64 || all[0].ID != "129-11" {
 		t.Errorf("%d kept, newest %s", len(all), all[0].ID)
 	}
-	if _, err := r.Find(t.Context(), "ancient"); !errors.Is(err, refusals.ErrNotFound) {
+	if _, err := r.Find(t.Context(), "ancient", anybodys); !errors.Is(err, refusals.ErrNotFound) {
 		t.Errorf("older than 7 days: %v", err)
 	}
 }
