@@ -156,6 +156,24 @@ func (d *Directory) Principal(oid string) (Principal, error) {
 	return Principal{}, fmt.Errorf("principal %s: %w", oid, ErrNotFound)
 }
 
+// Acting is Principals for whoever makes a request: nothing when the account
+// is disabled, so that its tokens count for nothing at once.
+func (d *Directory) Acting(oid string) []string {
+	oid = strings.ToLower(oid)
+	d.ix.mu.RLock()
+	defer d.ix.mu.RUnlock()
+	if u := d.ix.users[oid]; u != nil && !u.Disabled {
+		return d.ix.transitive(oid)
+	}
+	if s := d.ix.sps[oid]; s != nil && !s.Disabled {
+		return d.ix.transitive(oid)
+	}
+	if d.ix.groups[oid] != nil {
+		return d.ix.transitive(oid)
+	}
+	return nil
+}
+
 // Principals is oid and the object ids of all groups that it belongs to,
 // directly or through other groups, in lower case. One that does not exist is
 // in no group and holds no roles: nil.

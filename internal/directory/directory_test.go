@@ -175,6 +175,45 @@ func TestGroups_AreTransitive(t *testing.T) {
 	}
 }
 
+func TestActing_NothingWhileTheAccountIsDisabled(t *testing.T) {
+	d, _ := open(t)
+	ctx := t.Context()
+	u := user(t, d, "ada@contoso.example", "")
+	a, err := d.CreateApp(ctx, directory.App{DisplayName: "app"})
+	must(t, a, err)
+	sp, err := d.CreateServicePrincipal(ctx, directory.ServicePrincipal{AppID: a.AppID})
+	must(t, sp, err)
+	g, err := d.CreateGroup(ctx, directory.Group{DisplayName: "g", Members: []string{u.ObjectID, sp.ObjectID}})
+	must(t, g, err)
+	_, err = d.AssignRole(ctx, g.ObjectID, directory.UserAdministrator)
+	must(t, g, err)
+	for _, disabled := range []bool{false, true, false} {
+		u.Disabled, sp.Disabled = disabled, disabled
+		u, err = d.UpdateUser(ctx, u)
+		must(t, u, err)
+		sp, err = d.UpdateServicePrincipal(ctx, sp)
+		must(t, sp, err)
+		for _, oid := range []string{u.ObjectID, strings.ToUpper(sp.ObjectID)} {
+			want := []string{strings.ToLower(oid), g.ObjectID}
+			if got := d.Principals(oid); !slices.Equal(got, want) {
+				t.Errorf("disabled %v: principals %v, want %v: it is a member all the same", disabled, got, want)
+			}
+			if disabled {
+				want = nil
+			}
+			if got := d.Acting(oid); !slices.Equal(got, want) {
+				t.Errorf("disabled %v: acting as %v, want %v", disabled, got, want)
+			}
+			if got := d.HasRole(oid, directory.UserAdministrator); got == disabled {
+				t.Errorf("disabled %v: has the group's role: %v", disabled, got)
+			}
+		}
+	}
+	if d.Acting(tenant) != nil {
+		t.Error("somebody who does not exist acts")
+	}
+}
+
 func TestRoles_LastAdministratorStays(t *testing.T) {
 	d, _ := open(t)
 	ctx := t.Context()

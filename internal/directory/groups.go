@@ -222,7 +222,7 @@ func (d *Directory) RoleAssignments() []RoleAssignment {
 // HasRole reports whether oid, or a group that it belongs to, holds one of the
 // directory roles.
 func (d *Directory) HasRole(oid string, templates ...string) bool {
-	principals := d.Principals(oid)
+	principals := d.Acting(oid)
 	d.ix.mu.RLock()
 	defer d.ix.mu.RUnlock()
 	for _, r := range d.ix.roles {

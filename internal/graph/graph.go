@@ -153,6 +153,9 @@ func (h *Handler) authenticate(c *call) error {
 	if _, err := h.dir.Principal(claims.ObjectID); err != nil {
 		return apierr.New(apierr.Unauthorized, "InvalidAuthenticationToken", "The principal of the access token is no longer in the directory.").WithCause(err)
 	}
+	if h.dir.Acting(claims.ObjectID) == nil {
+		return apierr.New(apierr.Unauthorized, "InvalidAuthenticationToken", "The principal of the access token is disabled.")
+	}
 	c.caller = claims
 	web.EventFrom(c).SetPrincipal(claims.ObjectID)
 	return nil
@@ -255,7 +258,7 @@ func (h *Handler) refuse(c *call, hops *trace.Log, err error) {
 			What: c.r.Method + " " + c.r.URL.Path, Outcome: e.Error(), Hops: hops.Hops(),
 		}
 		if c.caller != nil {
-			t.Who = c.caller.Display() + " (" + c.caller.ObjectID + ")"
+			t.By(c.caller.Display(), c.caller.ObjectID)
 		}
 		h.cfg.Recorder.Record(t)
 	}

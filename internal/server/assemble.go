@@ -244,9 +244,9 @@ func (s *system) plane(host string) explain.Plane {
 }
 
 // principals is an account's own object id and its groups', as far as the
-// directory is known to be up to date.
+// directory is known to be up to date; none where the account is disabled.
 func (s *system) principals(oid string) ([]string, error) {
-	return s.dir.Principals(oid), s.policy.Fresh()
+	return s.dir.Acting(oid), s.policy.Fresh()
 }
 
 // gate is what every data plane shares.

@@ -191,14 +191,14 @@ func (a *Authorizer) Check(ctx context.Context, oid, action string, data bool, s
 	if err := a.Fresh(); err != nil {
 		return rbac.Decision{}, err
 	}
-	q := rbac.Request{Principals: a.dir.Principals(oid), Action: action, Data: data, Scope: scope.String()}
+	q := rbac.Request{Principals: a.dir.Acting(oid), Action: action, Data: data, Scope: scope.String()}
 	d := a.followed().Decide(q)
 	log := trace.From(ctx)
 	switch {
 	case d.Allowed:
 		log.Add(trace.Hop{Step: "role", Subject: oid, Found: d.Role, Expected: action, OK: true})
 	case log.Wants():
-		d = a.why(q)
+		d = a.why(oid, q)
 		log.Add(trace.Hop{
 			Step: "role", Subject: a.display(oid), Found: d.Reason, Expected: action + " at " + scope.String(), Fix: a.fix(oid, d, q),
 		})
@@ -224,12 +224,15 @@ func (a *Authorizer) display(oid string) string {
 }
 
 // why is the decision with its reason.
-func (a *Authorizer) why(q rbac.Request) rbac.Decision {
+func (a *Authorizer) why(oid string, q rbac.Request) rbac.Decision {
 	d := a.followed().Explain(q)
 	switch {
 	case d.Allowed:
 	case q.Principals == nil:
 		d.Reason = "the directory has no such principal"
+		if _, err := a.dir.Principal(oid); err == nil {
+			d.Reason = "its account is disabled"
+		}
 	default:
 		if soon := a.underway(q); soon != "" {
 			d.Reason = soon
@@ -244,12 +247,23 @@ func (a *Authorizer) fix(oid string, d rbac.Decision, q rbac.Request) string {
 		return "" // waiting is all
 	}
 	p, err := a.dir.Principal(oid)
+	if err == nil && q.Principals == nil {
+		return enable(p)
+	}
 	roles := a.engine.Suggest(q.Action, q.Data, 1)
 	if err != nil || d.Deny != "" || len(roles) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("az role assignment create --assignee-object-id %s --assignee-principal-type %s --role %q --scope %s",
 		p.ObjectID, p.Type, roles[0].Name, usualScope(q))
+}
+
+// enable is the command that enables a disabled account.
+func enable(p directory.Principal) string {
+	if p.Type == directory.TypeUser {
+		return "az ad user update --id " + p.UPN + " --account-enabled true"
+	}
+	return "az rest --method patch --url https://graph.microsoft.com/v1.0/servicePrincipals/" + p.ObjectID + ` --body '{"accountEnabled":true}'`
 }
 
 // usualScope is where a role that allows q is usually assigned: of data, at

@@ -104,7 +104,7 @@ func (a *Authorizer) listDenies(_ context.Context, scope rid.ID, filter string) 
 // permissions says what the caller's roles grant at a scope.
 func (a *Authorizer) permissions(ctx context.Context, scope rid.ID, _ json.RawMessage) (any, error) {
 	list := []rbac.Permission{}
-	for _, p := range a.followed().Permissions(a.dir.Principals(caller(ctx)), scope.String()) {
+	for _, p := range a.followed().Permissions(a.dir.Acting(caller(ctx)), scope.String()) {
 		list = append(list, filled(p))
 	}
 	return map[string]any{"value": list}, nil
@@ -166,14 +166,14 @@ func (a *Authorizer) checkAccess(_ context.Context, scope rid.ID, body json.RawM
 	}
 	out := []checkAnswer{}
 	for _, act := range q.Actions {
-		r := rbac.Request{Principals: a.dir.Principals(oid), Action: act.ID, Data: act.IsDataAction, Scope: at.String()}
+		r := rbac.Request{Principals: a.dir.Acting(oid), Action: act.ID, Data: act.IsDataAction, Scope: at.String()}
 		out = append(out, a.answer(oid, r))
 	}
 	return out, nil
 }
 
 func (a *Authorizer) answer(oid string, q rbac.Request) checkAnswer {
-	d := a.why(q)
+	d := a.why(oid, q)
 	w := checkAnswer{ActionID: q.Action, IsDataAction: q.Data, AccessDecision: "NotAllowed", Reason: d.Reason, Near: d.Near}
 	if w.Near == nil {
 		w.Near = []rbac.Near{}

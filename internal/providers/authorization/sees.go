@@ -13,5 +13,5 @@ func (a *Authorizer) Sees(_ context.Context, oid string, scope rid.ID) (bool, er
 	if err := a.Fresh(); err != nil {
 		return false, err
 	}
-	return a.followed().Under(a.dir.Principals(oid), scope.String()), nil
+	return a.followed().Under(a.dir.Acting(oid), scope.String()), nil
 }
