@@ -29,7 +29,7 @@ var (
 	labelKey    = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
 	labelValue  = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$`)
 	taint       = regexp.MustCompile(`^([^=:]+)(?:=([^=:]*))?:(NoSchedule|PreferNoSchedule|NoExecute)$`)
-	resourceID  = regexp.MustCompile(`^/[A-Za-z0-9 _.()/-]{1,1023}$`)
+	resourceID  = regexp.MustCompile(`^/[A-Za-z0-9 _.()/-]{1,1000}$`)
 )
 
 // ValidUID reports whether uid can name a cluster.

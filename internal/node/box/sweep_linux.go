@@ -1,0 +1,55 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+)
+
+// LinkPrefix begins the names of the instance's links on the host.
+func (r Root) LinkPrefix() string { return "lz" + r.Instance + "-" }
+
+// Sweep takes away everything of the instance but what it keeps in the state
+// folder: processes, namespaces, links with their routes, cgroups, mounts,
+// folders. It works from the names alone, also after a crash.
+func (r Root) Sweep(ctx context.Context) error {
+	var errs []error
+	errs = append(errs, r.sweepCgroups(ctx))
+	names, err := r.Spaces()
+	errs = append(errs, err)
+	for _, name := range names {
+		sp := r.FindSpace(nil, name)
+		if sp != nil {
+			errs = append(errs, sp.Remove(ctx))
+		}
+	}
+	errs = append(errs, r.sweepLinks(), r.Close())
+	return errors.Join(errs...)
+}
+
+func (r Root) sweepCgroups(ctx context.Context) error {
+	c, err := r.FindCgroup("")
+	if err != nil {
+		return err
+	}
+	return c.Remove(ctx)
+}
+
+func (r Root) sweepLinks() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("listing links: %w", err)
+	}
+	var errs []error
+	for _, l := range links {
+		if name := l.Attrs().Name; strings.HasPrefix(name, r.LinkPrefix()) {
+			if err := netlink.LinkDel(l); err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
+				errs = append(errs, fmt.Errorf("removing link %s: %w", name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
