@@ -100,9 +100,8 @@ type Config struct {
 	// LogLevel is "debug", "info", "warn" or "error". Default: "info".
 	LogLevel string `yaml:"logLevel"`
 
-	// Agent makes clusters; nil is the one that `sudo laz up` starts beside this
-	// server.
-	Agent node.Agent `yaml:"-"`
+	// Nodes is the node agent; nil where there is none.
+	Nodes node.Agent `yaml:"-"`
 
 	// Log is where the server logs; nil discards.
 	Log *slog.Logger `yaml:"-"`

@@ -352,8 +352,8 @@ func (s *Server) newNetworks() (*networks, error) {
 		owns: func(name string) bool { return s.hosts.Owns(name) }, secure: s.secure.Hand, plain: s.inside.Hand,
 		base: netip.MustParsePrefix(NetworkRange), offline: s.cfg.Offline, log: s.log, metrics: metrics, joined: map[string]*network{},
 	}
-	if s.cfg.Agent != nil {
-		n.agent = s.cfg.Agent
+	if s.cfg.Nodes != nil {
+		n.agent = s.cfg.Nodes
 	}
 	return n, nil
 }

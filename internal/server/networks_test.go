@@ -112,7 +112,7 @@ func withNetwork(t *testing.T) (*running, *sockets) {
 	t.Helper()
 	a := newSockets()
 	cfg := config(t)
-	cfg.Agent = a
+	cfg.Nodes = a
 	return start(t, cfg), a
 }
 
