@@ -1,0 +1,71 @@
+package live
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+)
+
+// Scripts run the SDKs of another language against a cloud: each file is a
+// program that ends with 0 when its own tests pass.
+type Scripts struct {
+	Language  string
+	Command   []string // runs a file
+	Installed bool
+	Install   string // what is missing where they are not installed, and how to get it
+
+	cloud Cloud
+}
+
+// Main starts a cloud with World for the package's tests and gives their exit
+// status. Where the SDKs are not installed it starts none: the tests say what
+// is missing.
+func (s *Scripts) Main(m *testing.M) int {
+	if os.Getenv("CI") == "" && !s.Installed {
+		return m.Run()
+	}
+	return Main(m, &s.cloud, World)
+}
+
+// Workload runs file as a service account's workload.
+func (s *Scripts) Workload(t *testing.T, file string) {
+	t.Helper()
+	s.run(t, file, nil, "--as", As, "--cluster", Cluster)
+}
+
+// Managed runs file with a managed identity.
+func (s *Scripts) Managed(t *testing.T, file string) {
+	t.Helper()
+	s.run(t, file, nil, "--identity", Identity)
+}
+
+// Owner runs file as the owner, with APP_ID and APP_SECRET of an application
+// that may read the vault's secrets.
+func (s *Scripts) Owner(t *testing.T, file string) {
+	t.Helper()
+	Need(t, s.Installed, s.Install)
+	out, err := s.cloud.Laz("ad", "sp", "create-for-rbac", "--name", s.Language, "--role", "Key Vault Secrets User", "--scopes", s.cloud.Vars["VAULT_ID"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sp struct{ AppID, Password string }
+	if err := json.Unmarshal([]byte(out), &sp); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t, file, []string{"APP_ID=" + sp.AppID, "APP_SECRET=" + sp.Password})
+}
+
+// run runs file under laz run with args.
+func (s *Scripts) run(t *testing.T, file string, extra []string, args ...string) {
+	t.Helper()
+	Need(t, s.Installed, s.Install)
+	args = append(append([]string{"run"}, args...), "--")
+	args = append(append(args, s.Command...), file)
+	cmd := s.cloud.Command(t.Context(), s.cloud.Bin, args...)
+	cmd.Env = append(cmd.Env, "SECRET_NAME="+Secret, "SECRET_VALUE="+SecretValue,
+		"KEYVAULT_URL="+s.cloud.Vars["KEYVAULT_URL"], "TENANT="+s.cloud.Vars["TENANT"])
+	cmd.Env = append(cmd.Env, extra...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
