@@ -4,7 +4,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // x5t is defined by SHA-1 (RFC 7515 section 4.1.7); it names a certificate, it proves nothing
+	"crypto/sha1" // x5t is defined by SHA-1 (RFC 7515 section 4.1.7); it names a certificate, it proves nothing
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"

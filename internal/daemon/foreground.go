@@ -19,7 +19,7 @@ func inForeground() bool {
 	return ok && group == syscall.Getpgrp()
 }
 
-// IsTerminal reports whether w is a terminal of this session.
+// IsTerminal reports whether w is the terminal that controls this process.
 func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

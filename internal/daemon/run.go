@@ -242,7 +242,7 @@ func (s *supervised) end(ctx context.Context, secret string) {
 
 // start runs the program to its end, passing signals on.
 func (s *supervised) start() error {
-	cmd := exec.Command(s.file, s.o.command[1:]...) //nolint:noctx // it ends when it likes
+	cmd := exec.Command(s.file, s.o.command[1:]...) // no context: it ends when it likes
 	cmd.Args[0] = s.o.command[0]
 	cmd.Env = withVariables(s.env.Environ(), s.vars, identityVariables())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.env.Stdin, s.env.Stdout, s.env.Stderr

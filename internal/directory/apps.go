@@ -3,7 +3,7 @@ package directory
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // x5t is a SHA-1 thumbprint by definition (RFC 7515 section 4.1.7)
+	"crypto/sha1" // x5t is a SHA-1 thumbprint by definition (RFC 7515 section 4.1.7)
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
@@ -98,7 +98,7 @@ func NewCertificate(der []byte, displayName string) (Certificate, error) {
 	if err != nil {
 		return Certificate{}, fmt.Errorf("certificate: %w: %w", ErrInvalid, err)
 	}
-	s1, s256 := sha1.Sum(c.Raw), sha256.Sum256(c.Raw) //nolint:gosec // see the import
+	s1, s256 := sha1.Sum(c.Raw), sha256.Sum256(c.Raw)
 	if displayName == "" {
 		displayName = c.Subject.String()
 	}

@@ -3,7 +3,7 @@ package entra_test
 import (
 	"crypto"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // x5t
+	"crypto/sha1" // x5t
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -236,7 +236,7 @@ func TestCertificate(t *testing.T) {
 	cert, err := directory.NewCertificate(der, "c")
 	must(t, err)
 	app := l.app(directory.App{Certificates: []directory.Certificate{cert}})
-	s1, s256 := sha1.Sum(der), sha256.Sum256(der) //nolint:gosec // x5t
+	s1, s256 := sha1.Sum(der), sha256.Sum256(der)
 	b64 := base64.RawURLEncoding.EncodeToString
 	endpoint := "https://" + ours + "/" + tenant + "/oauth2/v2.0/token"
 	claims := func(edit func(map[string]any)) map[string]any {

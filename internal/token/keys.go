@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // x5t is defined as SHA-1 (RFC 7515 section 4.1.7)
+	"crypto/sha1" // x5t is defined as SHA-1 (RFC 7515 section 4.1.7)
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -303,7 +303,7 @@ func (s *Service) addKey(ctx context.Context, from time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("making a signing key: %w", err)
 	}
-	sum := sha1.Sum(cert) //nolint:gosec // a name, not a protection
+	sum := sha1.Sum(cert) // a name, not a protection
 	kid := base64.RawURLEncoding.EncodeToString(sum[:])
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {

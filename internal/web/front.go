@@ -162,7 +162,7 @@ func (s *Surface) setIDs(h http.Header, r *http.Request, ev *Event) {
 
 // recovered turns a panic into an answer, if none has begun, and a log entry.
 func (f *Front) recovered(s *Surface, w *recorder, r *http.Request, v any) {
-	if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
+	if v == http.ErrAbortHandler { // compared as net/http does: a panic value is not wrapped
 		EventFrom(r.Context()).Fail(fmt.Errorf("answer aborted"))
 		w.aborted = true
 		return

@@ -161,7 +161,7 @@ func retry(ctx context.Context, fn func() error) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(rand.N(time.Duration(n+1) * time.Millisecond)): //nolint:gosec // no secret
+		case <-time.After(rand.N(time.Duration(n+1) * time.Millisecond)):
 		}
 	}
 	return apierr.New(apierr.Conflict, "Conflict", "Too many writers change this object at once. Try again.")
