@@ -150,35 +150,7 @@ func (s *Service) find(ctx context.Context, secret string) (held, bool, error) {
 
 // Run forgets grants whose time is over, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
-		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("forgetting old grants: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-func (s *Service) sweep(ctx context.Context) error {
-	return store.All(ctx, s.cfg.Store, store.Query{Prefix: prefix, Kind: kind}, func(d store.Doc) error {
-		g, rev, err := store.GetJSON[held](ctx, s.cfg.Store, d.Key)
-		if err != nil || s.now().Before(g.Expires) {
-			return ignoreGone(err)
-		}
-		return ignoreGone(s.cfg.Store.Delete(ctx, d.Key, rev))
-	})
-}
-
-func ignoreGone(err error) error {
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) {
-		return nil
-	}
-	return err
+	return store.Expire(ctx, s.cfg.Store, prefix, s.now)
 }
 
 // choose finds among the granted identities the one that a request names: by
