@@ -5,7 +5,6 @@ package entra
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -192,16 +191,5 @@ func (s *Service) domains() []string {
 
 // Run forgets codes and refresh tokens whose time is over, until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
-		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			return fmt.Errorf("forgetting old codes: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	return store.Expire(ctx, s.cfg.Store, prefix, s.now)
 }

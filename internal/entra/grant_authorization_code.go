@@ -49,7 +49,8 @@ func (s *Service) authorizationCode(ctx context.Context, r *tokenRequest) (*answ
 	if err != nil {
 		return nil, err
 	}
-	c, rev, err := store.GetJSON[code](ctx, s.cfg.Store, codePrefix+hashed(raw))
+	key := codePrefix + hashed(raw)
+	c, rev, err := store.GetJSON[code](ctx, s.cfg.Store, key)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, aad(apierr.BadRequest, "invalid_grant", "70008", "The provided authorization code or refresh token has expired due to inactivity. "+
 			"Send a new interactive authorization request for this user and resource.")
@@ -60,11 +61,8 @@ func (s *Service) authorizationCode(ctx context.Context, r *tokenRequest) (*answ
 	if err := s.checkCode(ctx, r, c); err != nil {
 		return nil, err
 	}
-	if c.Redeemed != "" { // somebody else has it: what they got ends (RFC 6749 section 4.1.2)
-		if err := s.revoke(ctx, c.Redeemed); err != nil {
-			return nil, fmt.Errorf("revoking what a stolen code gave: %w", err)
-		}
-		return nil, redeemed()
+	if c.Redeemed != "" {
+		return nil, s.replayed(ctx, c)
 	}
 	u, err := s.active(c.User, c.Stamp)
 	if err != nil {
@@ -80,9 +78,11 @@ func (s *Service) authorizationCode(ctx context.Context, r *tokenRequest) (*answ
 		return nil, err
 	}
 	c.Redeemed = newID()
-	_, err = store.PutJSON(ctx, s.cfg.Store, codePrefix+hashed(raw), "entra.code", rev, c)
-	if errors.Is(err, store.ErrConflict) {
-		return nil, redeemed()
+	_, err = store.PutJSON(ctx, s.cfg.Store, key, "entra.code", rev, c)
+	if errors.Is(err, store.ErrConflict) { // presented twice at once
+		if c, _, err = store.GetJSON[code](ctx, s.cfg.Store, key); err == nil {
+			return nil, s.replayed(ctx, c)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("redeeming an authorization code: %w", err)
@@ -90,7 +90,12 @@ func (s *Service) authorizationCode(ctx context.Context, r *tokenRequest) (*answ
 	return s.forUser(ctx, r, u, w, c.Nonce, &session{Family: c.Redeemed})
 }
 
-func redeemed() error {
+// replayed refuses a code that was redeemed before: somebody else has it, so
+// what was given for it, or is about to be, ends (RFC 6749 section 4.1.2).
+func (s *Service) replayed(ctx context.Context, c code) error {
+	if err := s.revoke(ctx, c.Redeemed); err != nil {
+		return fmt.Errorf("revoking what a stolen code gave: %w", err)
+	}
 	return aad(apierr.BadRequest, "invalid_grant", "54005",
 		"OAuth2 Authorization code was already redeemed, please retry with a new valid code or use an existing refresh token.")
 }

@@ -1,16 +1,20 @@
 package entra_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"html"
 	"net/url"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"lazurite.dev/internal/directory"
+	"lazurite.dev/internal/entra"
+	"lazurite.dev/internal/store"
 )
 
 const verifier = "a-verifier-of-at-least-forty-three-characters-0123"
@@ -88,6 +92,64 @@ func TestAuthorizationCode(t *testing.T) {
 	l.wait(11 * time.Minute)
 	status, b = redeem()
 	l.refused(status, b, 400, "invalid_grant", "70008")
+}
+
+// held is a store whose writes under a prefix wait, once there is one.
+type held struct {
+	store.Store
+	prefix       atomic.Pointer[string]
+	arrived, end chan struct{}
+}
+
+func (h *held) Put(ctx context.Context, d store.Doc) (int64, error) {
+	if p := h.prefix.Load(); p != nil && strings.HasPrefix(d.Key, *p) {
+		h.arrived <- struct{}{}
+		<-h.end
+	}
+	return h.Store.Put(ctx, d)
+}
+
+// Whoever presents a code a second time ends what it gives, however early.
+func TestAuthorizationCode_ReplayedWhileItIsRedeemed(t *testing.T) {
+	for name, prefix := range map[string]string{"before its refresh token is stored": "entra/refresh/", "before it is marked": "entra/code/"} {
+		t.Run(name, func(t *testing.T) {
+			h := &held{arrived: make(chan struct{}), end: make(chan struct{})}
+			l := newLab(t, func(c *entra.Config) { h.Store, c.Store = c.Store, h })
+			l.user()
+			to := l.signIn(authorizeURL())
+			type answer struct {
+				status int
+				body   map[string]any
+			}
+			answers := make(chan answer, 2)
+			redeem := func() {
+				status, b := l.token("grant_type", "authorization_code", "client_id", cli, "code", to.Query().Get("code"),
+					"redirect_uri", "http://localhost:54321", "code_verifier", verifier)
+				answers <- answer{status, b}
+			}
+			h.prefix.Store(&prefix)
+			go redeem()
+			<-h.arrived
+			if prefix == "entra/code/" { // both have read it, one will write first
+				go redeem()
+				<-h.arrived
+			} else {
+				redeem()
+			}
+			close(h.end)
+			first, second := <-answers, <-answers
+			if first.status == 200 {
+				first, second = second, first
+			}
+			l.refused(first.status, first.body, 400, "invalid_grant", "54005")
+			refresh, _ := second.body["refresh_token"].(string)
+			if second.status != 200 || refresh == "" {
+				t.Fatalf("redeemed: %d %v", second.status, second.body)
+			}
+			status, b := l.token("grant_type", "refresh_token", "client_id", cli, "refresh_token", refresh, "scope", vault)
+			l.refused(status, b, 400, "invalid_grant", "70000")
+		})
+	}
 }
 
 func TestAuthorize_Refusals(t *testing.T) {

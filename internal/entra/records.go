@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -24,6 +23,7 @@ const (
 	codePrefix    = prefix + "code/"
 	devicePrefix  = prefix + "device/"
 	userPrefix    = prefix + "usercode/"
+	revokedPrefix = prefix + "revoked/" // families
 
 	refreshLife  = 90 * 24 * time.Hour
 	refreshAgain = 24 * time.Hour // an exchanged refresh token: its successor may not have been kept
@@ -120,7 +120,11 @@ func (s *Service) nextRefresh(ctx context.Context, n session, old *session) (str
 // session finds what a presented refresh token stands for.
 func (s *Service) session(ctx context.Context, raw string) (session, error) {
 	v, rev, err := store.GetJSON[session](ctx, s.cfg.Store, refreshPrefix+hashed(raw))
-	if errors.Is(err, store.ErrNotFound) {
+	gone := errors.Is(err, store.ErrNotFound)
+	if err == nil {
+		gone, err = s.revoked(ctx, v.Family)
+	}
+	if gone {
 		trace.Add(ctx, trace.Hop{Step: "refresh token", Found: "it is none of ours, or was revoked", Fix: "az login"})
 		return v, aad(apierr.BadRequest, "invalid_grant", "70000", "Provided grant is invalid or malformed.")
 	}
@@ -135,31 +139,24 @@ func (s *Service) session(ctx context.Context, raw string) (session, error) {
 	return v, nil
 }
 
-// revoke forgets every refresh token of a family.
+// revoke ends every refresh token of a family, also one that is being made at
+// this moment: the family is marked, not the tokens.
 func (s *Service) revoke(ctx context.Context, family string) error {
-	return store.All(ctx, s.cfg.Store, store.Query{Prefix: refreshPrefix}, func(d store.Doc) error {
-		var v session
-		if err := json.Unmarshal(d.Value, &v); err != nil || v.Family != family {
-			return err
-		}
-		return ignoreMissing(s.cfg.Store.Delete(ctx, d.Key, 0))
-	})
-}
-
-// sweep forgets what has expired.
-func (s *Service) sweep(ctx context.Context) error {
-	return store.All(ctx, s.cfg.Store, store.Query{Prefix: prefix}, func(d store.Doc) error {
-		var v struct{ Expires time.Time }
-		if err := json.Unmarshal(d.Value, &v); err != nil || s.now().Before(v.Expires) {
-			return err
-		}
-		return ignoreMissing(s.cfg.Store.Delete(ctx, d.Key, d.Rev))
-	})
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) {
-		return nil
+	mark := struct {
+		Expires time.Time `json:"expires"`
+	}{s.now().Add(refreshLife + codeLife).UTC()} // outlives them all
+	_, err := store.PutJSON(ctx, s.cfg.Store, revokedPrefix+family, "entra.revoked", 0, mark)
+	if errors.Is(err, store.ErrConflict) {
+		return nil // revoked before
 	}
 	return err
+}
+
+// revoked reports whether a family was.
+func (s *Service) revoked(ctx context.Context, family string) (bool, error) {
+	_, err := s.cfg.Store.Get(ctx, revokedPrefix+family)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
