@@ -174,6 +174,33 @@ func (d *Directory) Acting(oid string) []string {
 	return nil
 }
 
+// Accounts is whoever acts as oid: itself, if it is an account, or as a group
+// every account in it, directly or through other groups. Disabled ones do not.
+func (d *Directory) Accounts(oid string) []string {
+	d.ix.mu.RLock()
+	defer d.ix.mu.RUnlock()
+	var out []string
+	all := []string{strings.ToLower(oid)}
+	seen := map[string]bool{all[0]: true}
+	for i := 0; i < len(all); i++ {
+		id := all[i]
+		u, s, g := d.ix.users[id], d.ix.sps[id], d.ix.groups[id]
+		if u != nil && !u.Disabled || s != nil && !s.Disabled {
+			out = append(out, id)
+		}
+		if g == nil {
+			continue
+		}
+		for _, m := range g.Members {
+			if m = strings.ToLower(m); !seen[m] {
+				seen[m] = true
+				all = append(all, m)
+			}
+		}
+	}
+	return out
+}
+
 // Principals is oid and the object ids of all groups that it belongs to,
 // directly or through other groups, in lower case. One that does not exist is
 // in no group and holds no roles: nil.

@@ -231,6 +231,23 @@ func TestRoles_LastAdministratorStays(t *testing.T) {
 	if err := d.UnassignRole(ctx, r.ID); err != nil {
 		t.Error(err)
 	}
+	u.Disabled = true
+	_, err = d.UpdateUser(ctx, u)
+	isErr(t, "disabling the last", err, directory.ErrInvalid)
+	isErr(t, "deleting the last", d.DeleteUser(ctx, u.ObjectID), directory.ErrInvalid)
+	v := user(t, d, "asleep@contoso.example", "")
+	v.Disabled = true
+	v, err = d.UpdateUser(ctx, v)
+	must(t, v, err)
+	r, err = d.AssignRole(ctx, v.ObjectID, directory.GlobalAdministrator)
+	must(t, r, err)
+	isErr(t, "deleting the last who is enabled", d.DeleteUser(ctx, u.ObjectID), directory.ErrInvalid)
+	v.Disabled = false
+	v, err = d.UpdateUser(ctx, v)
+	must(t, v, err)
+	if _, err := d.UpdateUser(ctx, u); err != nil {
+		t.Errorf("one of two: %v", err)
+	}
 	_, err = d.AssignRole(ctx, u.ObjectID, tenant)
 	isErr(t, "unknown role", err, directory.ErrNotFound)
 }

@@ -132,9 +132,8 @@ func (d *Directory) DeleteGroup(ctx context.Context, oid string) error {
 // from directory roles. The last Global Administrator stays: ErrInvalid.
 func (d *Directory) forget(ctx context.Context, oid string) error {
 	oid = strings.ToLower(oid)
-	roles := d.RoleAssignments()
-	if slices.ContainsFunc(roles, func(r RoleAssignment) bool { return r.Principal == oid && last(roles, r) }) {
-		return errLastAdministrator()
+	if err := d.spare(oid); err != nil {
+		return err
 	}
 	for _, g := range d.Groups() {
 		if !slices.Contains(g.Members, oid) && !slices.Contains(g.Owners, oid) {
@@ -159,7 +158,7 @@ func (d *Directory) forget(ctx context.Context, oid string) error {
 			return fmt.Errorf("leaving application %q: %w", a.DisplayName, err)
 		}
 	}
-	for _, r := range roles {
+	for _, r := range d.RoleAssignments() {
 		if r.Principal == oid {
 			if err := d.remove(ctx, "role", r.ID, 0); err != nil && !errors.Is(err, ErrNotFound) {
 				return err
@@ -259,16 +258,32 @@ func (d *Directory) UnassignRole(ctx context.Context, id string) error {
 	if i < 0 {
 		return fmt.Errorf("role assignment %s: %w", id, ErrNotFound)
 	}
-	if last(all, all[i]) {
+	if all[i].Role == GlobalAdministrator && !d.administered(func(r RoleAssignment, _ string) bool { return r.ID != all[i].ID }) {
 		return errLastAdministrator()
 	}
 	return d.remove(ctx, "role", id, 0)
 }
 
-// last reports whether nobody would be Global Administrator without r.
-func last(all []RoleAssignment, r RoleAssignment) bool {
-	return r.Role == GlobalAdministrator &&
-		!slices.ContainsFunc(all, func(o RoleAssignment) bool { return o.Role == GlobalAdministrator && o.Principal != r.Principal })
+// administered reports whether somebody acts as Global Administrator by one of
+// the assignments, and as one of the accounts, that count.
+func (d *Directory) administered(counts func(r RoleAssignment, account string) bool) bool {
+	for _, r := range d.RoleAssignments() {
+		if r.Role == GlobalAdministrator && slices.ContainsFunc(d.Accounts(r.Principal), func(account string) bool { return counts(r, account) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// spare refuses to take oid, an account or a group, away from the Global
+// Administrators if nobody else is one.
+func (d *Directory) spare(oid string) error {
+	oid = strings.ToLower(oid)
+	one := d.administered(func(RoleAssignment, string) bool { return true })
+	if one && !d.administered(func(r RoleAssignment, account string) bool { return r.Principal != oid && account != oid }) {
+		return errLastAdministrator()
+	}
+	return nil
 }
 
 func errLastAdministrator() error {

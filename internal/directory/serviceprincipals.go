@@ -119,6 +119,11 @@ func (d *Directory) UpdateServicePrincipal(ctx context.Context, s ServicePrincip
 	if err != nil {
 		return ServicePrincipal{}, err
 	}
+	if s.Disabled && !old.Disabled {
+		if err := d.spare(s.ObjectID); err != nil {
+			return ServicePrincipal{}, err
+		}
+	}
 	s.AppID, s.Type, s.ResourceID, s.Created = old.AppID, old.Type, old.ResourceID, old.Created
 	if s.Rev, err = d.put(ctx, &s, s.Rev); err != nil {
 		return ServicePrincipal{}, fmt.Errorf("updating service principal %q: %w", s.DisplayName, err)

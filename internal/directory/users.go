@@ -127,6 +127,11 @@ func (d *Directory) UpdateUser(ctx context.Context, u User) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
+	if u.Disabled && !old.Disabled {
+		if err := d.spare(u.ObjectID); err != nil {
+			return User{}, err
+		}
+	}
 	s := &storedUser{User: u, Hash: old.Hash}
 	s.Created = old.Created
 	renamed := !strings.EqualFold(old.UPN, u.UPN)

@@ -265,6 +265,11 @@ func (h *Handler) deleteApp(c *call) error {
 	if err != nil {
 		return err
 	}
+	if sp, err := h.dir.ServicePrincipalByAppID(a.AppID); err == nil {
+		if err := h.cfg.Leave(c, sp.ObjectID); err != nil {
+			return err
+		}
+	}
 	if err := h.dir.DeleteApp(c, a.ObjectID); err != nil {
 		return err
 	}

@@ -38,6 +38,10 @@ type Config struct {
 	Verifier  Verifier
 	Recorder  Recorder // nil: refusals are not recorded
 	Audiences []string // further accepted token audiences
+
+	// Leave is asked before a principal is deleted or disabled, and may refuse
+	// it; nil allows it.
+	Leave func(ctx context.Context, oid string) error
 }
 
 // Audiences are the resources whose tokens Graph takes.
@@ -54,6 +58,9 @@ type Handler struct {
 
 // New makes the surface.
 func New(cfg Config) *Handler {
+	if cfg.Leave == nil {
+		cfg.Leave = func(context.Context, string) error { return nil }
+	}
 	h := &Handler{cfg: cfg, dir: cfg.Directory}
 	h.routes = h.table()
 	return h

@@ -85,6 +85,33 @@ func start(t testing.TB) *world {
 	return w
 }
 
+// Whoever must stay is neither deleted nor disabled.
+func TestLeave(t *testing.T) {
+	w := start(t)
+	app := w.do(w.owner, "POST", "/applications", object{"displayName": "app"}, 201)
+	sp := str(w.do(w.owner, "POST", "/servicePrincipals", object{"appId": str(app, "appId")}, 201), "id")
+	group := str(w.do(w.owner, "POST", "/groups", object{"displayName": "g", "mailEnabled": false, "mailNickname": "g", "securityEnabled": true}, 201), "id")
+	stays := map[string]bool{sp: true, group: true, w.ada: true}
+	w.h = graph.New(graph.Config{Directory: w.d, Verifier: verifier{w.d}, Leave: func(_ context.Context, oid string) error {
+		if stays[oid] {
+			return apierr.New(apierr.BadRequest, "Request_BadRequest", "It stays.")
+		}
+		return nil
+	}})
+	w.refused(w.owner, "DELETE", "/users/"+w.ada, nil, 400, "Request_BadRequest")
+	w.refused(w.owner, "PATCH", "/users/"+w.ada, object{"accountEnabled": false}, 400, "Request_BadRequest")
+	w.refused(w.owner, "DELETE", "/servicePrincipals/"+sp, nil, 400, "Request_BadRequest")
+	w.refused(w.owner, "PATCH", "/servicePrincipals/"+sp, object{"accountEnabled": false}, 400, "Request_BadRequest")
+	w.refused(w.owner, "DELETE", "/applications/"+str(app, "id"), nil, 400, "Request_BadRequest")
+	w.refused(w.owner, "DELETE", "/groups/"+group, nil, 400, "Request_BadRequest")
+	w.do(w.owner, "PATCH", "/users/"+w.ada, object{"accountEnabled": true, "jobTitle": "x"}, 204)
+	clear(stays)
+	w.do(w.owner, "PATCH", "/servicePrincipals/"+sp, object{"accountEnabled": false}, 204)
+	w.do(w.owner, "DELETE", "/applications/"+str(app, "id"), nil, 204)
+	w.do(w.owner, "DELETE", "/groups/"+group, nil, 204)
+	w.do(w.owner, "DELETE", "/users/"+w.ada, nil, 204)
+}
+
 type object = map[string]any
 
 // do sends a request as oid and demands the status.
@@ -213,6 +240,7 @@ func TestUsers(t *testing.T) {
 	w.do(w.owner, "DELETE", "/users/"+id, nil, 204)
 	w.refused(w.owner, "GET", "/users/"+id, nil, 404, "Request_ResourceNotFound")
 	w.refused(w.owner, "DELETE", "/users/"+w.owner, nil, 400, "Request_BadRequest") // the last administrator
+	w.refused(w.owner, "PATCH", "/users/"+w.owner, object{"accountEnabled": false}, 400, "Request_BadRequest")
 	w.refused(w.ada, "POST", "/users/"+w.owner+"/changePassword", object{}, 403, "Authorization_RequestDenied")
 }
 

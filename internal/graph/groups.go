@@ -171,6 +171,9 @@ func (h *Handler) deleteGroup(c *call) error {
 	if err := h.mayWriteGroup(c, &g); err != nil {
 		return err
 	}
+	if err := h.cfg.Leave(c, g.ObjectID); err != nil {
+		return err
+	}
 	if err := h.dir.DeleteGroup(c, g.ObjectID); err != nil {
 		return err
 	}

@@ -167,8 +167,14 @@ func (h *Handler) updateSP(c *call) error {
 		return err
 	}
 	delete(b.m, "appId")
+	was := s.Disabled
 	if err := fillSP(&b, &s); err != nil {
 		return err
+	}
+	if s.Disabled && !was {
+		if err := h.cfg.Leave(c, s.ObjectID); err != nil {
+			return err
+		}
 	}
 	s.Extra = b.rest(s.Extra)
 	if _, err := h.dir.UpdateServicePrincipal(c, s); err != nil {
@@ -180,6 +186,9 @@ func (h *Handler) updateSP(c *call) error {
 func (h *Handler) deleteSP(c *call) error {
 	s, err := h.writableSP(c)
 	if err != nil {
+		return err
+	}
+	if err := h.cfg.Leave(c, s.ObjectID); err != nil {
 		return err
 	}
 	if err := h.dir.DeleteServicePrincipal(c, s.ObjectID); err != nil {

@@ -164,8 +164,14 @@ func (h *Handler) updateUser(c *call) error {
 		}
 	}
 	only := changed && len(b.m) == 0
+	was := u.Disabled
 	if err := fillUser(&b, &u); err != nil {
 		return err
+	}
+	if u.Disabled && !was {
+		if err := h.cfg.Leave(c, u.ObjectID); err != nil {
+			return err
+		}
 	}
 	if !only {
 		if u, err = h.dir.UpdateUser(c, u); err != nil {
@@ -186,6 +192,9 @@ func (h *Handler) deleteUser(c *call) error {
 		return err
 	}
 	if err := h.mayWriteUser(c, u.ObjectID); err != nil {
+		return err
+	}
+	if err := h.cfg.Leave(c, u.ObjectID); err != nil {
 		return err
 	}
 	if err := h.dir.DeleteUser(c, u.ObjectID); err != nil {

@@ -190,7 +190,7 @@ func (s *system) entra(ctx context.Context) error {
 }
 
 func (s *system) graph(context.Context) error {
-	h := graph.New(graph.Config{Directory: s.dir, Verifier: s.tokens, Recorder: s.recorder()})
+	h := graph.New(graph.Config{Directory: s.dir, Verifier: s.tokens, Recorder: s.recorder(), Leave: s.policy.LeavePrincipal})
 	s.out.Surfaces[Graph] = web.Surface{Handler: h, Error: graph.WriteError, MaxBody: 1 << 20}
 	return nil
 }

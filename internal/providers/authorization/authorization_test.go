@@ -271,6 +271,52 @@ func TestRoleAssignments_LastOwnerStays(t *testing.T) {
 	}
 }
 
+func TestLeavePrincipal_TheLastOwnerWhoCanActStays(t *testing.T) {
+	w := start(t)
+	ctx := t.Context()
+	leave := func(what, oid string, may bool) {
+		t.Helper()
+		err := w.a.LeavePrincipal(ctx, oid)
+		if may && err != nil || !may && (!apierr.Is(err, apierr.BadRequest) || !strings.Contains(err.Error(), "Nobody else owns the subscription")) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	assign := func(scope, oid string) { check(t, w.a.Assign(ctx, rid.MustParse(scope), rbac.Owner, oid)) }
+	leave("the only owner", strings.ToUpper(w.owner), false)
+	leave("who owns nothing", w.ada, true)
+	assign(rg, w.ada)
+	leave("beside the owner of a group", w.owner, false)
+	asleep, err := w.dir.CreateUser(ctx, directory.User{UPN: "asleep@contoso.example", Disabled: true}, "")
+	check(t, err)
+	assign(sub, asleep.ObjectID)
+	leave("beside an owner who is disabled", w.owner, false)
+	_, body := w.do(w.owner, "GET", sub+auth+"/roleAssignments?$filter=principalId%20eq%20'"+w.owner+"'", nil)
+	first, _ := values(body)[0]["id"].(string)
+	status, body := w.do(w.owner, "DELETE", first, nil)
+	w.refused("the assignment beside an owner who is disabled", status, body, 409, "LastRbacAdminAssignmentDeletionNotAllowed")
+	group, err := w.dir.CreateGroup(ctx, directory.Group{DisplayName: "owners", Members: []string{asleep.ObjectID, w.owner}})
+	check(t, err)
+	assign(sub, group.ObjectID)
+	leave("beside a group of its own", w.owner, false)
+	leave("a group beside an owner", group.ObjectID, true)
+	group.Members = append(group.Members, w.mi)
+	_, err = w.dir.UpdateGroup(ctx, group)
+	check(t, err)
+	leave("beside a group that is leaving", w.owner, false)
+}
+
+func TestLeavePrincipal_OwnersWhoLeaveAtOnce(t *testing.T) {
+	w := start(t)
+	check(t, w.a.Assign(t.Context(), rid.MustParse(sub), rbac.Owner, w.ada))
+	errs := make(chan error, 2)
+	for _, oid := range []string{w.owner, w.ada} {
+		go func() { errs <- w.a.LeavePrincipal(t.Context(), oid) }()
+	}
+	if a, b := <-errs, <-errs; (a == nil) == (b == nil) {
+		t.Errorf("of two owners, both or neither may leave: %v, %v", a, b)
+	}
+}
+
 func TestRoleAssignments_OwnersWhoRemoveEachOtherAtOnce(t *testing.T) {
 	w := start(t)
 	check(t, w.a.Assign(t.Context(), rid.MustParse(sub), rbac.Owner, w.ada))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"lazurite.dev/internal/apierr"
@@ -17,18 +19,67 @@ const (
 	goingKey  = "authorization/going"
 	goingKind = "authorization.going"
 
-	// goingFor is how long the deletion of an owner counts as under way: by
-	// then it has been done, or the program that was at it has died.
+	// goingFor is how long the departure of an owner counts as under way: by
+	// then it has been done, or the program that was at it has died. An account
+	// that is enabled again sooner counts when the time is over.
 	goingFor = 30 * time.Second
 
 	leaveAttempts = 20
 )
 
-// leave says in the store that an owner's assignment is about to go, unless
-// one of the subscriptions would have no owner then. All replicas write the
+// owner is an assignment of the role Owner that is in effect at a subscription.
+type owner struct {
+	assignment string   // key
+	principal  string   // object id
+	accounts   []string // who acts as the principal
+}
+
+// principalKey is how the document under goingKey names a principal, beside
+// the keys of assignments.
+func principalKey(oid string) string { return "principal/" + strings.ToLower(oid) }
+
+// LeavePrincipal says in the store that an account or a group is about to be
+// deleted or disabled. It refuses that, in Graph's words, where a subscription
+// would have no owner then who can act.
+func (a *Authorizer) LeavePrincipal(ctx context.Context, oid string) error {
+	all, err := a.subscriptions(ctx)
+	if err != nil {
+		return err
+	}
+	var subs []rid.ID
+	for _, sub := range all {
+		owners, err := a.owners(ctx, sub)
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(owners, func(o owner) bool {
+			return strings.EqualFold(o.principal, oid) || slices.Contains(o.accounts, strings.ToLower(oid))
+		}) {
+			subs = append(subs, sub)
+		}
+	}
+	if len(subs) == 0 {
+		return nil
+	}
+	return a.leave(ctx, principalKey(oid), subs, func(sub rid.ID) error {
+		return apierr.New(apierr.BadRequest, "Request_BadRequest",
+			"Nobody else owns the subscription '%s': assign the role Owner to another enabled account before you delete or disable this one.", sub.Name())
+	})
+}
+
+// leaveAssignment is LeavePrincipal for the assignment of an owner.
+func (a *Authorizer) leaveAssignment(ctx context.Context, gone rid.ID, subs []rid.ID) error {
+	return a.leave(ctx, gone.Key(), subs, func(sub rid.ID) error {
+		return apierr.New(apierr.Conflict, "LastRbacAdminAssignmentDeletionNotAllowed",
+			"Cannot delete the last RBAC admin assignment. The subscription '%s' would have no owner: assign the role Owner to another principal first.", sub.Name())
+	})
+}
+
+// leave says in the store that an owner is about to go, unless one of the
+// subscriptions would have none then: that is refused. All replicas write the
 // same document with compare-and-swap, so of two owners who remove each other
 // at the same moment one is refused, whichever replicas they ask.
-func (a *Authorizer) leave(ctx context.Context, gone rid.ID, subs []rid.ID) error {
+func (a *Authorizer) leave(ctx context.Context, gone string, subs []rid.ID, refusal func(sub rid.ID) error) error {
 	for range leaveAttempts {
 		going, rev, err := store.GetJSON[map[string]time.Time](ctx, a.res.Store, goingKey)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -40,15 +91,14 @@ func (a *Authorizer) leave(ctx context.Context, gone rid.ID, subs []rid.ID) erro
 				next[id] = at
 			}
 		}
-		next[gone.Key()] = now
-		for _, s := range subs {
-			owned, err := a.owned(ctx, s, next)
+		next[gone] = now
+		for _, sub := range subs {
+			owners, err := a.owners(ctx, sub)
 			if err != nil {
 				return err
 			}
-			if !owned {
-				return apierr.New(apierr.Conflict, "LastRbacAdminAssignmentDeletionNotAllowed",
-					"Cannot delete the last RBAC admin assignment. The subscription '%s' would have no owner: assign the role Owner to another principal first.", s.Name())
+			if !slices.ContainsFunc(owners, func(o owner) bool { return o.stays(next) }) {
+				return refusal(sub)
 			}
 		}
 		_, err = store.PutJSON(ctx, a.res.Store, goingKey, goingKind, rev, next)
@@ -59,38 +109,47 @@ func (a *Authorizer) leave(ctx context.Context, gone rid.ID, subs []rid.ID) erro
 	return apierr.New(apierr.Conflict, "Conflict", "Owners are removed by too many requests at once. Retry.")
 }
 
-// owned reports whether a principal that exists is owner of the subscription
-// by an assignment that is stored and not about to go. The store is asked, not
-// the mirror, which may be a second late.
-func (a *Authorizer) owned(ctx context.Context, sub rid.ID, going map[string]time.Time) (bool, error) {
+// stays reports whether somebody can act as the owner when those have gone.
+func (o owner) stays(going map[string]time.Time) bool {
+	goes := func(key string) bool { _, ok := going[key]; return ok }
+	return !goes(o.assignment) && !goes(principalKey(o.principal)) &&
+		slices.ContainsFunc(o.accounts, func(oid string) bool { return !goes(principalKey(oid)) })
+}
+
+// owners are those of a subscription by stored assignments. The store is
+// asked, not the mirror, which may be a second late.
+func (a *Authorizer) owners(ctx context.Context, sub rid.ID) ([]owner, error) {
+	var out []owner
 	for _, at := range []rid.ID{sub, {}} {
 		for after := ""; ; {
 			list, err := a.res.List(ctx, rid.MustParse(roleAssignmentsAt(at)), kindAssignment, after, 1000)
 			if err != nil {
-				return false, err
+				return nil, err
 			}
 			for _, e := range list {
-				_, leaves := going[e.RID().Key()]
-				if !leaves && e.RID().Scope().Equal(at) && a.isOwner(e) {
-					return true, nil
-				}
 				after = e.ID
+				v, err := arm.View[Assignment](e)
+				if err != nil || rbac.RoleID(v.Properties.RoleDefinitionID) != rbac.Owner || !e.RID().Scope().Equal(at) {
+					continue
+				}
+				p := v.Properties.PrincipalID
+				out = append(out, owner{e.RID().Key(), p, a.dir.Accounts(p)})
 			}
 			if len(list) < 1000 {
 				break
 			}
 		}
 	}
-	return false, nil
+	return out, nil
 }
 
-func (a *Authorizer) isOwner(e *arm.Envelope) bool {
-	v, err := arm.View[Assignment](e)
-	if err != nil || rbac.RoleID(v.Properties.RoleDefinitionID) != rbac.Owner {
-		return false
+func (a *Authorizer) subscriptions(ctx context.Context) ([]rid.ID, error) {
+	list, err := a.res.List(ctx, rid.ID{}, rid.TypeSubscription, "", 1000)
+	var subs []rid.ID
+	for _, e := range list {
+		subs = append(subs, e.RID())
 	}
-	_, err = a.dir.Principal(v.Properties.PrincipalID)
-	return err == nil
+	return subs, err
 }
 
 // roleAssignmentsAt is the collection of the assignments at exactly a scope.

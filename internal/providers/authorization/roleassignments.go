@@ -224,16 +224,12 @@ func (a *Authorizer) deleteAssignment(ctx context.Context, old *arm.Resource[Ass
 	}
 	subs := []rid.ID{scope}
 	if scope.IsRoot() {
-		list, err := a.res.List(ctx, rid.ID{}, rid.TypeSubscription, "", 1000)
-		if err != nil {
+		var err error
+		if subs, err = a.subscriptions(ctx); err != nil {
 			return err
 		}
-		subs = nil
-		for _, e := range list {
-			subs = append(subs, e.RID())
-		}
 	}
-	return a.leave(ctx, old.ID, subs)
+	return a.leaveAssignment(ctx, old.ID, subs)
 }
 
 // listAssignments understands the filters atScope(), principalId eq 'x',
