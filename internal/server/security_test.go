@@ -495,7 +495,7 @@ func TestSecurity_NoPathGoesRoundThePolicy(t *testing.T) {
 		"POST " + vault + "/rewrap" + v + "\nContent-Length: 0",
 		"POST " + sub("/subscriptions/{sub}/providers/Microsoft.KeyVault/register") + v + "\nContent-Length: 0",
 		"GET " + sub("/subscriptions/{sub}/tagNames") + v,
-		"GET " + sub("/subscriptions/{sub}/providers/Lazurite.Explain/refusals?api-version=2026-01-01"),
+		"POST " + sub("/subscriptions/{sub}/providers/Lazurite.Explain/explain?api-version=2026-01-01") + "\nContent-Length: 0",
 		"GET " + sub("/subscriptions/{sub}/providers/Microsoft.KeyVault/deletedVaults") + v,
 	} {
 		r += "\n"
