@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"lazurite.dev/internal/node"
 )
 
 // The values of Config.Names.
@@ -99,9 +97,6 @@ type Config struct {
 
 	// LogLevel is "debug", "info", "warn" or "error". Default: "info".
 	LogLevel string `yaml:"logLevel"`
-
-	// Nodes is the node agent; nil where there is none.
-	Nodes node.Agent `yaml:"-"`
 
 	// Log is where the server logs; nil discards.
 	Log *slog.Logger `yaml:"-"`

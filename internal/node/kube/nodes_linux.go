@@ -1,0 +1,293 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"lazurite.dev/internal/node"
+	"lazurite.dev/internal/node/box"
+)
+
+// How long things of a node may take.
+const (
+	drainTime = 30 * time.Second // until pods that may end by themselves are ended
+	stopTime  = 10 * time.Second // until containers that were asked to end are killed
+)
+
+func (c *Cluster) nodeFolder(name string, more ...string) string {
+	return filepath.Join(append([]string{c.cfg.Dir, "nodes", name}, more...)...)
+}
+
+// runFolder is the node's folder for sockets.
+func (c *Cluster) runFolder(name string) string { return filepath.Join(c.cfg.Run, "n", name) }
+
+func (c *Cluster) cgroupName(name string) string { return c.cfg.Name + "-" + name }
+
+// node brings a node up: what needs no API server while that starts, then the
+// rest. It returns when the node is Ready.
+func (c *Cluster) node(ctx context.Context, s node.Cluster, n node.Node, ready <-chan struct{}, slots chan struct{}) error {
+	select {
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	place, err := c.place(ctx, s, n)
+	if err != nil {
+		return err
+	}
+	start := func(name, program string, flags []string, ready func(context.Context) error) error {
+		return c.cfg.Supervisor.Run(ctx, box.Process{
+			Name: n.Name + "/" + name, Node: n.Name, Path: ViewBin + "/" + program, Args: flags,
+			Stamp: place.stamps[name], Space: place.Space, Cgroup: place.cgroup, Ready: ready,
+		})
+	}
+	if err := start("containerd", "containerd", containerdFlags(), c.containerdReady(n.Name)); err != nil {
+		return err
+	}
+	if err := c.importAll(ctx, n.Name, place.Space); err != nil {
+		return err
+	}
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := c.object(ctx, n, place.Place); err != nil {
+		return fmt.Errorf("its object: %w", err)
+	}
+	since := time.Now().Truncate(time.Second)
+	component := func(name string, flags []string) []string { return append([]string{name}, flags...) }
+	g := errgroup.Group{}
+	g.Go(func() error {
+		return start("kubelet", "kubernetes", component("kubelet", kubeletFlags(n, place.NodePlace)), kubeletReady(place.Space))
+	})
+	g.Go(func() error { return start("kube-proxy", "kubernetes", component("kube-proxy", proxyFlags()), nil) })
+	g.Go(func() error {
+		return start("lazurite-node", "kubernetes", component("lazurite-node", nodeAgentFlags(n)), nil)
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return c.awaitReady(ctx, n.Name, since)
+}
+
+// placed is a node with all that its processes need.
+type placed struct {
+	Place
+	NodePlace
+	cgroup *box.Cgroup
+	stamps map[string]string // by process
+}
+
+// place makes the folders, files, space and cgroup of a node.
+func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (placed, error) {
+	var p placed
+	// The files are in the folder before anything sees it; the rest of them
+	// comes when the address is known.
+	for _, dir := range append([]string{"files"}, privateFolders()...) {
+		if err := os.MkdirAll(c.nodeFolder(n.Name, dir), 0o700); err != nil {
+			return p, err
+		}
+	}
+	for _, dir := range []string{c.runFolder(n.Name), c.imagesFolder()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return p, err
+		}
+	}
+	cgroup, err := c.cfg.Root.Cgroup(c.cgroupName(n.Name))
+	if err != nil {
+		return p, err
+	}
+	if err := limit(cgroup, n); err != nil {
+		return p, err
+	}
+	if p.cgroup, err = c.cfg.Root.Cgroup(c.cgroupName(n.Name) + "/system"); err != nil {
+		return p, err
+	}
+	if p.Place, err = c.cfg.Place(ctx, n.Name, box.SpaceSpec{Hostname: n.Name, Mounts: c.nodeMounts(n.Name)}); err != nil {
+		return p, err
+	}
+	c.mu.Lock()
+	c.places[n.Name] = p.Place
+	c.mu.Unlock()
+	cpus, mib, err := machine()
+	if err != nil {
+		return p, err
+	}
+	p.NodePlace = NodePlace{
+		Address: p.Place.Address, PodCIDR: p.Place.PodCIDR, Resolver: c.cfg.Address, Cgroup: cgroup.Path, HostCPUs: cpus, HostMiB: mib,
+	}
+	p.stamps, err = c.nodeFilesOf(s, n, p.NodePlace)
+	return p, err
+}
+
+// limit gives the node's size to its cgroup.
+func limit(cgroup *box.Cgroup, n node.Node) error {
+	version, err := box.CgroupVersion()
+	if err != nil {
+		return err
+	}
+	cpu := n.CPUMillis
+	if version == 1 {
+		// There a container could have no higher limit than its node, and
+		// would not start; as on any node it may have one. What pods ask for
+		// is bounded by the scheduler all the same.
+		cpu = 0
+	}
+	return cgroup.Limit(cpu, n.MemoryMiB)
+}
+
+// privateFolders are the folders of a node that outlive its processes: by
+// their name in the node's folder, the place where its tree has them.
+func privateFolders() []string { return []string{"containerd", "kubelet", "pods", "volumes"} }
+
+// nodeMounts are a node's own tree over the machine's.
+func (c *Cluster) nodeMounts(name string) []box.Mount {
+	own := func(folder, target string, shared bool) box.Mount {
+		return box.Mount{Source: c.nodeFolder(name, folder), Target: target, Shared: shared}
+	}
+	return []box.Mount{
+		{Target: "/run"},
+		{Target: "/var/lib"},
+		{Target: "/var/log"},
+		{Source: filepath.Join(c.cfg.Dist, "bin"), Target: ViewBin, ReadOnly: true},
+		{Source: filepath.Join(c.cfg.Dist, "images"), Target: viewShipped, ReadOnly: true},
+		{Source: c.imagesFolder(), Target: viewLoaded, ReadOnly: true},
+		{Source: c.nodeFolder(name, "files"), Target: ViewFiles, ReadOnly: true},
+		{Source: c.runFolder(name), Target: "/run/containerd"},
+		own("containerd", viewContainerd, false),
+		own("kubelet", viewKubelet, true),
+		own("pods", viewLogs, false),
+		own("volumes", viewVolumes, true),
+	}
+}
+
+// machine is how many processors and how much memory there are.
+func machine() (cpus, mib int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(1, &set); err != nil { // of the machine's first process: ours may be confined
+		return 0, 0, fmt.Errorf("counting processors: %w", err)
+	}
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, 0, fmt.Errorf("measuring memory: %w", err)
+	}
+	return set.Count(), int(info.Totalram * uint64(info.Unit) >> 20), nil
+}
+
+// nodeFilesOf writes a node's certificates and configuration; the stamps say
+// by process whether it must start anew.
+func (c *Cluster) nodeFilesOf(s node.Cluster, n node.Node, p NodePlace) (map[string]string, error) {
+	dir := c.nodeFolder(n.Name, "files")
+	if err := c.creds.Node(dir, ViewFiles, n.Name, p.Address); err != nil {
+		return nil, err
+	}
+	stamps := map[string]string{}
+	reader := map[string]string{"containerd.toml": "containerd", "kubelet.json": "kubelet", "kube-proxy.json": "kube-proxy"}
+	for name, content := range nodeFiles(s, n, p) {
+		stamp, err := c.creds.write(dir, owner{}, nil, map[string][]byte{name: content})
+		if err != nil {
+			return nil, err
+		}
+		if process, ok := reader[name]; ok {
+			stamps[process] = stamp
+		}
+	}
+	return stamps, nil
+}
+
+// containerdReady reports when containerd takes calls.
+func (c *Cluster) containerdReady(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(c.runFolder(name), "containerd.sock"))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+}
+
+// kubeletReady asks the kubelet itself, at an address that only its node has.
+func kubeletReady(space *box.Space) func(context.Context) error {
+	return func(ctx context.Context) error {
+		transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+			err = space.Do(func() error {
+				conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+				return err
+			})
+			return conn, err
+		}}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10248/healthz", nil)
+		if err != nil {
+			return err
+		}
+		res, err := transport.RoundTrip(req)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("the kubelet answers %s", res.Status)
+		}
+		return nil
+	}
+}
+
+// stopNode ends the processes and containers of a node and takes its space
+// away; its folder stays.
+func (c *Cluster) stopNode(ctx context.Context, name string, politely bool) error {
+	first := c.cfg.Supervisor.Stop(ctx, func(p box.Process) bool { return p.Node == name && !strings.HasSuffix(p.Name, "/containerd") })
+	var polite error
+	if politely {
+		polite = c.endContainers(ctx, name)
+	}
+	second := c.cfg.Supervisor.Stop(ctx, func(p box.Process) bool { return p.Node == name })
+	cgroup, err := c.cfg.Root.FindCgroup(c.cgroupName(name))
+	if err == nil {
+		err = cgroup.Remove(ctx)
+	}
+	if err := errors.Join(first, polite, second, err); err != nil {
+		return err
+	}
+	if err := c.cfg.Unplace(ctx, name); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	delete(c.places, name)
+	delete(c.stores, name)
+	c.mu.Unlock()
+	return os.RemoveAll(c.runFolder(name))
+}
+
+// RemoveNode takes a node away with all it has. With drain its pods are asked
+// to go first and its object is deleted: the cluster lives on.
+func (c *Cluster) RemoveNode(ctx context.Context, name string, drain bool) error {
+	if drain {
+		dctx, cancel := context.WithTimeout(ctx, drainTime)
+		err := c.drain(dctx, name)
+		cancel()
+		if err != nil { // it was only to be polite
+			c.cfg.Log.Warn("a node was not drained", "node", name, "error", err)
+		}
+	}
+	if err := c.stopNode(ctx, name, false); err != nil {
+		return err
+	}
+	if drain {
+		if err := c.forget(ctx, name); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(c.nodeFolder(name))
+}
