@@ -208,7 +208,7 @@ func (c *Cloud) Environ() []string {
 	bundle := filepath.Join(filepath.Dir(c.CA), "ca-bundle.pem")
 	return []string{
 		"LAZ_HOME=" + c.Home,
-		"HTTPS_PROXY=" + c.Proxy, "https_proxy=" + c.Proxy, "HTTP_PROXY=" + c.Proxy, "http_proxy=" + c.Proxy, "NO_PROXY=localhost,127.0.0.1,::1",
+		"HTTPS_PROXY=" + c.Proxy, "https_proxy=" + c.Proxy, "HTTP_PROXY=" + c.Proxy, "http_proxy=" + c.Proxy, "NO_PROXY=localhost,127.0.0.1,::1,198.18.0.0/15",
 		"SSL_CERT_FILE=" + bundle, "REQUESTS_CA_BUNDLE=" + bundle, "CURL_CA_BUNDLE=" + bundle, "NODE_EXTRA_CA_CERTS=" + c.CA,
 		fmt.Sprintf("AZURE_CONFIG_DIR=%s", filepath.Join(c.Home, "azure")),
 	}

@@ -42,6 +42,7 @@ type Arrival struct {
 	Kind     Kind
 	Client   netip.Addr // of the peer, IPv4 in its short form; invalid when unknown
 	Endpoint string     // resource id of the private endpoint; "" unless Kind is PrivateEndpoint
+	Network  string     // resource id of the cluster whose network it came from; "" elsewhere
 }
 
 type contextKey struct{}

@@ -39,6 +39,7 @@ func Commands() map[string]Command {
 		"logs":   {"Show the log.", logsUsage, run(logs)},
 		"env":    {"Print the environment that programs need.", envUsage, run(environment)},
 		"run":    {"Run a program in that environment.", runUsage, run(runProgram)},
+		"image":  {"Make container images.", imageUsage, run(imageCommand)},
 		"rotate": {"Change the keys of this cloud.", rotateUsage, run(rotate)},
 		"serve":  {"Run Lazurite as a service.", serveUsage, run(serve)},
 	}

@@ -32,7 +32,7 @@ const kept = "LAZ_KEPT_"
 
 // variables are those that lead a program into Lazurite.
 func variables(h server.Home, e server.Endpoint) []variable {
-	const direct = "localhost,127.0.0.1,::1"
+	const direct = "localhost,127.0.0.1,::1," + server.NetworkRange
 	return []variable{
 		{"HTTPS_PROXY", e.Proxy}, {"https_proxy", e.Proxy},
 		{"HTTP_PROXY", e.Proxy}, {"http_proxy", e.Proxy}, // for the instance metadata service

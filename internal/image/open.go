@@ -115,6 +115,9 @@ func (a *Archive) add(img v1.Image, names []string) error {
 	if err != nil {
 		return err
 	}
+	if config.OS != "linux" || config.Architecture != runtime.GOARCH {
+		return fmt.Errorf("the image %s is for %s/%s, and nodes here are linux/%s", strings.Join(names, ", "), config.OS, config.Architecture, runtime.GOARCH)
+	}
 	a.Images = append(a.Images, Image{Names: names, Digest: digest.String(), Platform: config.OS + "/" + config.Architecture, img: img})
 	return nil
 }
@@ -234,7 +237,8 @@ func (a *Archive) unpackLayout(file string) (err error) {
 	for t := tar.NewReader(in); ; {
 		h, err := t.Next()
 		if err == io.EOF {
-			return nil
+			_, err := os.Stat(filepath.Join(folder, "index.json"))
+			return err
 		}
 		if err != nil {
 			return err

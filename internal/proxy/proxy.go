@@ -33,7 +33,8 @@ type Config struct {
 	Front   func(net.Conn)         // takes over a connection whose client begins TLS next
 	IMDS    http.Handler           // nil: metadata requests are refused
 	Local   http.Handler           // requests to the proxy's own address; nil: 404
-	Offline bool                   // nothing passes
+	Offline bool                   // nothing passes but Inside
+	Inside  netip.Prefix           // addresses of networks on this machine; the zero Prefix is none
 	Log     *slog.Logger
 
 	// Dial reaches the outside; nil is a net.Dialer.
@@ -97,11 +98,18 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.refuse(w, r.URL.Host, http.StatusForbidden, fmt.Sprintf("Lazurite answers for %s over https only.", r.URL.Hostname()))
 	case r.URL.Scheme != "http":
 		p.refuse(w, r.URL.Host, http.StatusBadRequest, "Lazurite's proxy takes http URLs and CONNECT.")
-	case p.cfg.Offline:
+	case p.cfg.Offline && !p.inside(r.URL.Hostname()):
 		p.refuse(w, r.URL.Host, http.StatusForbidden, offline(r.URL.Host))
 	default:
 		p.pass.ServeHTTP(w, r)
 	}
+}
+
+// inside reports whether host is an address on this machine that clients who
+// know no NO_PROXY of prefixes ask us for: an API server's, a load balancer's.
+func (p *Proxy) inside(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return err == nil && p.cfg.Inside.IsValid() && p.cfg.Inside.Contains(a)
 }
 
 func fromLoopback(r *http.Request) bool {
@@ -174,7 +182,7 @@ func (p *Proxy) connect(w http.ResponseWriter, r *http.Request) {
 		if conn, ok := p.hijack(w); ok {
 			p.cfg.Front(conn)
 		}
-	case p.cfg.Offline:
+	case p.cfg.Offline && !p.inside(host):
 		p.refuse(w, r.Host, http.StatusForbidden, offline(host))
 	default:
 		p.tunnel(w, r)

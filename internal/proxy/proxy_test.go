@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -79,6 +80,24 @@ func TestConnect_OtherNamesPass(t *testing.T) {
 	defer resp.Body.Close()
 	if got, _ := io.ReadAll(resp.Body); string(got) != "outside" {
 		t.Errorf("got %q, want outside", got)
+	}
+}
+
+// TestOffline_NetworksOfThisMachinePass: an API server of a cluster here is not
+// outside.
+func TestOffline_NetworksOfThisMachinePass(t *testing.T) {
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "inside") }))
+	defer target.Close()
+	host := strings.TrimPrefix(target.URL, "http://")
+	for inside, want := range map[string]string{"127.0.0.0/8": "inside", "198.18.0.0/15": " 403 "} {
+		srv := start(t, proxy.Config{Offline: true, Inside: netip.MustParsePrefix(inside)})
+		if got := ask(t, srv, "GET http://"+host+"/ HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n"); !strings.Contains(got, want) {
+			t.Errorf("%s: plain: got %q", inside, got)
+		}
+		tunnel := "CONNECT " + host + " HTTP/1.1\r\nHost: " + host + "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+		if got := ask(t, srv, tunnel); !strings.Contains(got, want) {
+			t.Errorf("%s: tunnel: got %q", inside, got)
+		}
 	}
 }
 

@@ -20,6 +20,11 @@ type Base struct {
 	Store   store.Store
 	Metrics *prometheus.Registry
 	CA      *ca.Authority
+
+	// Joined serves the network of a cluster, which has to be there; Left stops
+	// it, before the network goes away. Both may be called again.
+	Joined func(ctx context.Context, uid string) error
+	Left   func(uid string)
 }
 
 // Assembly is the system behind the front door. Every field may be empty; a

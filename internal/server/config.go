@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"lazurite.dev/internal/node"
 )
 
 // The values of Config.Names.
@@ -97,6 +99,9 @@ type Config struct {
 
 	// LogLevel is "debug", "info", "warn" or "error". Default: "info".
 	LogLevel string `yaml:"logLevel"`
+
+	// Nodes is the node agent; nil where there is none.
+	Nodes node.Agent `yaml:"-"`
 
 	// Log is where the server logs; nil discards.
 	Log *slog.Logger `yaml:"-"`

@@ -47,7 +47,10 @@ type Server struct {
 	proxy   *proxy.Proxy
 	system  *Assembly
 
+	networks *networks
+
 	secure *web.Conduit // connections that begin TLS next
+	inside *web.Conduit // connections from a cluster's network that are not TLS
 	plain  *web.Conduit // connections for the proxy
 	listen net.Listener
 	local  net.Listener // nil when it is listen, or there is none
@@ -101,7 +104,10 @@ func (s *Server) open(ctx context.Context) error {
 			return err
 		}
 	}
-	s.system, err = assemble(ctx, &Base{Config: &s.cfg, Home: s.home, Store: s.store, Metrics: s.metrics, CA: s.ca})
+	if s.networks, err = s.newNetworks(); err != nil {
+		return err
+	}
+	s.system, err = assemble(ctx, &Base{Config: &s.cfg, Home: s.home, Store: s.store, Metrics: s.metrics, CA: s.ca, Joined: s.networks.Join, Left: s.networks.Leave})
 	if err != nil {
 		return err
 	}
@@ -148,6 +154,9 @@ func describe(ctx context.Context) []slog.Attr {
 	if a.Kind != arrival.Public {
 		out = append(out, slog.String("arrival", a.Kind.String()))
 	}
+	if a.Network != "" {
+		out = append(out, slog.String("network", a.Network))
+	}
 	return out
 }
 
@@ -160,7 +169,7 @@ func (s *Server) bind(ctx context.Context) error {
 	}
 	shared := s.cfg.Local == s.cfg.Listen
 	s.cfg.Listen = s.listen.Addr().String()
-	s.secure, s.plain = web.NewConduit(s.listen.Addr()), web.NewConduit(s.listen.Addr())
+	s.secure, s.plain, s.inside = web.NewConduit(s.listen.Addr()), web.NewConduit(s.listen.Addr()), web.NewConduit(s.listen.Addr())
 	switch {
 	case shared:
 		s.cfg.Local = s.cfg.Listen
@@ -189,6 +198,7 @@ func (s *Server) bind(ctx context.Context) error {
 func (s *Server) newProxy() *proxy.Proxy {
 	cfg := proxy.Config{
 		Owns: s.hosts.Owns, Front: s.secure.Hand, Local: s.localHandler(), Offline: s.cfg.Offline, Log: s.log,
+		Inside: s.networks.base,
 	}
 	if h := s.system.IMDS; h != nil {
 		cfg.IMDS = s.wrap("imds", h)
@@ -221,6 +231,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Go(func() error { return ignore(w(work), context.Canceled) })
 	}
 	servers := s.serve(g)
+	g.Go(func() error { return s.networks.Run(gctx) })
 	if err := s.home.writeEndpoint(s.endpoint()); err != nil {
 		g.Go(func() error { return err })
 	} else {
@@ -247,6 +258,8 @@ func (s *Server) serve(g *errgroup.Group) []*http.Server {
 	}
 	local := web.NewServer(s.proxy, s.log)
 	local.ConnContext = arrival.ConnContext
+	inside := web.NewServer(s.insideHandler(), s.log)
+	inside.ConnContext = arrival.ConnContext
 	admin := web.NewServer(s.adminHandler(), s.log)
 
 	start := func(srv *http.Server, ln net.Listener) {
@@ -254,6 +267,7 @@ func (s *Server) serve(g *errgroup.Group) []*http.Server {
 	}
 	start(door, tls.NewListener(s.secure, door.TLSConfig))
 	start(local, s.plain)
+	start(inside, s.inside)
 	start(admin, s.admin)
 	switch {
 	case s.cfg.Local == s.cfg.Listen:
@@ -264,7 +278,7 @@ func (s *Server) serve(g *errgroup.Group) []*http.Server {
 			g.Go(func() error { return web.Feed(s.local, s.plain.Hand) })
 		}
 	}
-	return []*http.Server{door, local, admin}
+	return []*http.Server{door, local, inside, admin}
 }
 
 func (s *Server) shutdown(ctx context.Context, servers []*http.Server) error {

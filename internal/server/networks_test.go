@@ -1,0 +1,291 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"lazurite.dev/internal/node"
+)
+
+const (
+	netUID = "11111111-2222-3333-4444-555555555555"
+	netID  = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.ContainerService/managedClusters/c1"
+)
+
+// sockets is a node agent with one cluster, whose network is this machine's
+// loopback.
+type sockets struct {
+	node.Agent // what the server does not ask for in these tests
+
+	mu      sync.Mutex // guards the rest
+	pid     int
+	running bool
+	opened  int
+	at      map[string]string // by "tcp/443"
+}
+
+func newSockets() *sockets { return &sockets{pid: 1, running: true, at: map[string]string{}} }
+
+func (a *sockets) Info(context.Context) (node.Info, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return node.Info{PID: a.pid}, nil
+}
+
+func (a *sockets) Status(context.Context) ([]node.ClusterStatus, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return []node.ClusterStatus{{
+		UID: netUID, Name: "c1", ResourceID: netID, Running: a.running, Address: netip.MustParseAddr("198.18.3.2"),
+		Nodes: []node.NodeStatus{{Name: "pool-0", Address: netip.MustParseAddr("127.0.0.1"), Ready: true}},
+	}}, nil
+}
+
+func (a *sockets) Listen(_ context.Context, uid, network string, port int) (*os.File, error) {
+	if uid != netUID || !node.ListenPort(network, port) {
+		return nil, node.ErrNotFound
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.opened++
+	key := fmt.Sprintf("%s/%d", network, port)
+	if network == "udp" {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer pc.Close()
+		a.at[key] = pc.LocalAddr().String()
+		return pc.(*net.UDPConn).File()
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	a.at[key] = ln.Addr().String()
+	return ln.(*net.TCPListener).File()
+}
+
+// socket waits until the server serves at a port, and gives its address.
+func (a *sockets) socket(t *testing.T, key string, after int) string {
+	t.Helper()
+	var at string
+	eventually(t, func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		at = a.at[key]
+		return a.opened >= after+5 && at != ""
+	})
+	return at
+}
+
+func eventually(t *testing.T, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatal("it did not happen")
+		}
+		<-tick.C
+	}
+}
+
+// withNetwork is a server with a cluster's network.
+func withNetwork(t *testing.T) (*running, *sockets) {
+	t.Helper()
+	a := newSockets()
+	cfg := config(t)
+	cfg.Nodes = a
+	return start(t, cfg), a
+}
+
+// pod is a client inside the network: it finds every name at the front door.
+func (r *running) pod(t *testing.T, a *sockets) *http.Client {
+	t.Helper()
+	doors := map[string]string{"443": a.socket(t, "tcp/443", 0), "80": a.socket(t, "tcp/80", 0)}
+	tr := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: r.roots(t)},
+		ForceAttemptHTTP2: true,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, doors[port])
+		},
+	}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 10 * time.Second}
+}
+
+func TestNetworks_PodsReachTheFrontDoor(t *testing.T) {
+	r, a := withNetwork(t)
+	c := r.pod(t, a)
+	for _, host := range []string{"login.microsoftonline.com", "kv1.vault.azure.net", "kv1.vault.lazurite.test"} {
+		resp, _ := get(t, c, "https://"+host+"/nothing/here")
+		if resp.Header.Get("X-Ms-Request-Id") == "" || resp.ProtoMajor != 2 {
+			t.Errorf("%s: got %s %s", host, resp.Proto, resp.Status)
+		}
+	}
+	if !strings.Contains(r.log.String(), `"network":"`+netID+`"`) {
+		t.Errorf("the log does not say which network: %s", r.log)
+	}
+	resp, body := get(t, c, "http://kv1.vault.azure.net/secrets/s")
+	if resp.StatusCode != http.StatusForbidden || !strings.Contains(body, "https only") {
+		t.Errorf("without TLS: got %s %s", resp.Status, body)
+	}
+}
+
+func TestNetworks_NamesAndTheWayOut(t *testing.T) {
+	r, a := withNetwork(t)
+	q := new(dns.Msg)
+	q.SetQuestion("any.vault.azure.net.", dns.TypeA)
+	for network, key := range map[string]string{"udp": "udp/53", "tcp": "tcp/53"} {
+		m, _, err := (&dns.Client{Net: network}).Exchange(q, a.socket(t, key, 0))
+		if err != nil || len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != "198.18.3.2" {
+			t.Errorf("%s: got %v, %v", network, m, err)
+		}
+	}
+	// Nobody redirected this connection: it goes nowhere.
+	if conn, err := net.Dial("tcp", a.socket(t, "tcp/15001", 0)); err == nil {
+		_, err = conn.Read(make([]byte, 1))
+		if err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("the gate took it: %v", err)
+		}
+		_ = conn.Close()
+	}
+	eventually(t, func() bool { return strings.Contains(r.log.String(), "outbound refused") })
+	if !strings.Contains(r.log.String(), `"who":"node pool-0"`) || !strings.Contains(r.log.String(), `"network":"rg/c1"`) {
+		t.Errorf("the log does not say who: %s", r.log)
+	}
+}
+
+// TestNetworks_PodsReachNothingOfTheOwner tries what only programs of this
+// machine, or only the user of the state folder, may.
+func TestNetworks_PodsReachNothingOfTheOwner(t *testing.T) {
+	r, a := withNetwork(t)
+	c := r.pod(t, a)
+	for _, scheme := range []string{"https", "http"} {
+		for _, host := range []string{"login.microsoftonline.com", "management.azure.com", "localhost", "127.0.0.1", "laz"} {
+			for _, path := range []string{"/v1/status", "/v1/clusters", "/v1/images", "/v1/run-secret", "/v1/serviceaccount-token", "/v1/rotate/root-key", "/metrics", "/msi/token", "/device", "/",
+				"/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"} {
+				for _, method := range []string{"GET", "POST"} {
+					ask(t, r, c, scheme, host, method, path)
+				}
+			}
+		}
+	}
+	for _, line := range []string{
+		"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
+		"CONNECT management.azure.com:443 HTTP/1.1\r\nHost: management.azure.com:443\r\n\r\n",
+		"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\n\r\n",
+		"GET http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=r HTTP/1.1\r\nHost: 169.254.169.254\r\nMetadata: true\r\n\r\n",
+		"GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n",
+		"GET http://" + r.cfg.Local + "/metrics HTTP/1.1\r\nHost: " + r.cfg.Local + "\r\n\r\n",
+	} {
+		for _, port := range []string{"tcp/80", "tcp/443"} {
+			if resp := raw(t, r, a.socket(t, port, 0), port == "tcp/443", line); resp.StatusCode < 400 {
+				t.Errorf("%s: %q: got %s", port, line, resp.Status)
+			}
+		}
+	}
+}
+
+// ask sends a request; only pages that everybody may see may succeed.
+func ask(t *testing.T, r *running, c *http.Client, scheme, host, method, path string) {
+	t.Helper()
+	at := host
+	if host != "login.microsoftonline.com" && host != "management.azure.com" {
+		at = "management.azure.com" // for the certificate
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, scheme+"://"+at+path, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = host
+	req.Header.Set("Metadata", "true")
+	req.Header.Set("X-Identity-Header", "x")
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if host == "login.microsoftonline.com" && path == "/device" && scheme == "https" {
+		return // the page on which people sign in with a password
+	}
+	if resp.StatusCode < 400 || strings.Contains(string(body), r.cfg.Home) {
+		t.Errorf("%s %s://%s%s: got %s %.200s", method, scheme, host, path, resp.Status, body)
+	}
+}
+
+func raw(t *testing.T, r *running, addr string, secure bool, text string) *http.Response {
+	t.Helper()
+	var conn net.Conn
+	var err error
+	if secure {
+		conn, err = tls.Dial("tcp", addr, &tls.Config{RootCAs: r.roots(t), ServerName: "management.azure.com"})
+	} else {
+		conn, err = net.Dial("tcp", addr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp
+}
+
+func TestNetworks_FollowTheAgent(t *testing.T) {
+	r, a := withNetwork(t)
+	first := a.socket(t, "tcp/443", 0)
+	a.mu.Lock()
+	a.pid, a.opened = 2, 0 // the agent died, and another came
+	a.mu.Unlock()
+	second := a.socket(t, "tcp/443", 0)
+	if _, err := net.Dial("tcp", first); err == nil {
+		t.Error("the old socket still listens")
+	}
+	if conn, err := net.Dial("tcp", second); err != nil {
+		t.Error(err)
+	} else {
+		_ = conn.Close()
+	}
+	a.mu.Lock()
+	a.running = false
+	a.mu.Unlock()
+	eventually(t, func() bool { return strings.Count(r.log.String(), "network left") == 2 })
+	if _, err := net.Dial("tcp", second); err == nil {
+		t.Error("the socket of a stopped cluster still listens")
+	}
+}
