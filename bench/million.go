@@ -66,14 +66,13 @@ func (c *cloud) page(ctx context.Context, p *process, sub string, n int) (used, 
 	if err != nil {
 		return 0, 0, err
 	}
-	defer client.Transport.(*http.Transport).CloseIdleConnections()
 	token, err := c.exec(ctx, "account", "get-access-token", "--query", "accessToken", "-o", "tsv")
 	if err != nil {
 		return 0, 0, err
 	}
 	var walls []time.Duration
 	to := "https://management.azure.com/subscriptions/" + sub + "/resources?api-version=2021-04-01&$top=100"
-	used, err = cost(p.pid, n, func(int) error {
+	sums, err := costs(n, target{p.pid, []*http.Client{client}, func(client *http.Client, _ int) error {
 		var a struct{ Value []struct{ ID string } }
 		began := time.Now()
 		err := send(ctx, client, to, token, nil, &a)
@@ -82,11 +81,11 @@ func (c *cloud) page(ctx context.Context, p *process, sub string, n int) (used, 
 			err = errors.New("an empty page")
 		}
 		return err
-	})
+	}})
 	if err != nil {
 		return 0, 0, err
 	}
-	return used, median(walls), nil
+	return sums[0], median(walls), nil
 }
 
 // fill copies the template resource count times, straight into the store, and
