@@ -106,6 +106,7 @@ func New(cfg Config) (*Handler, error) {
 	}
 	cfg.Ops.Handle(runPut, h.resumePut)
 	cfg.Ops.Handle(runDelete, h.resumeDelete)
+	cfg.Ops.Handle(runAction, h.resumeAction)
 	return h, nil
 }
 
@@ -122,6 +123,7 @@ const (
 	callerKey ctxKey = iota
 	baseKey
 	policyKey
+	headerKey
 )
 
 // Authorise refuses unless the caller of the request may do the action at the

@@ -60,6 +60,13 @@ type Kind[P any] struct {
 
 	Actions map[string]Action[P] // POST …/{name}, keyed by the name as documented
 
+	// LongActions are actions that finish as long operations, keyed likewise.
+	LongActions map[string]LongAction[P]
+
+	// Cancels says that a DELETE ends what is being done to the resource, and
+	// need not wait for it: Put and LongActions return soon when ctx ends.
+	Cancels bool
+
 	// List may narrow what GET on the collection gives, by its $filter.
 	List func(ctx context.Context, filter string) (func(*Resource[P]) (bool, error), error)
 
@@ -79,6 +86,13 @@ type Question func(ctx context.Context, scope rid.ID, body json.RawMessage) (any
 
 // Action answers POST {id}/{name}. Its RBAC action is {type}/{name}/action.
 type Action[P any] func(ctx context.Context, r *Resource[P], body json.RawMessage) (any, error)
+
+// LongAction answers POST {id}/{name} with 202 and goes on.
+type LongAction[P any] struct {
+	State string                                                                // provisioningState meanwhile: "Starting"
+	Check func(ctx context.Context, r *Resource[P], body json.RawMessage) error // refuses at once; may be nil
+	Run   func(ctx context.Context, r *Resource[P], body json.RawMessage) error // acts and changes r; must be idempotent by ID
+}
 
 // Scope is where a type may live; values can be joined.
 type Scope int
@@ -110,7 +124,7 @@ type Route struct {
 	Tracked     bool
 	Async       bool
 
-	identity, noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel bool
+	identity, noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel, cancels bool
 
 	actionType string
 	home       func(scope rid.ID, name string) (stored, shown rid.ID)
@@ -135,6 +149,10 @@ type Route struct {
 type action struct {
 	name string
 	run  func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error)
+
+	// Of a long one; run then checks.
+	state string
+	act   func(ctx context.Context, e *Envelope, body json.RawMessage) error
 }
 
 // Endpoint is a path of a provider that is no resource: name checks, deleted
@@ -192,7 +210,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 	r := Route{
 		Type: namespace + "/" + k.Type, APIVersions: k.APIVersions, Scopes: k.Scopes, Tracked: k.Tracked, Async: k.Async,
 		identity: k.Identity, limit: k.Limit, noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
-		noState: k.NoState, asyncDel: k.AsyncDel, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
+		noState: k.NoState, asyncDel: k.AsyncDel, cancels: k.Cancels, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
 		actions: map[string]action{}, ask: k.Ask,
 	}
 	if r.Scopes == 0 {
@@ -216,7 +234,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 	r.list = k.lister()
 	k.virtual(&r)
 	for name, run := range k.Actions {
-		r.actions[strings.ToLower(name)] = action{name, func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error) {
+		r.actions[strings.ToLower(name)] = action{name: name, run: func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error) {
 			res, _, err := view[P](e)
 			if err != nil {
 				return nil, err
@@ -224,7 +242,26 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 			return run(ctx, res, body)
 		}}
 	}
+	for name, long := range k.LongActions {
+		r.actions[strings.ToLower(name)] = long.action(name)
+	}
 	return r
+}
+
+// action lifts a LongAction to one on envelopes.
+func (l LongAction[P]) action(name string) action {
+	return action{
+		name: name, state: l.State,
+		run: func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error) {
+			if l.Check == nil {
+				return nil, nil
+			}
+			return nil, both(nil, e, func(_, n *Resource[P]) error { return l.Check(ctx, n, body) })
+		},
+		act: func(ctx context.Context, e *Envelope, body json.RawMessage) error {
+			return both(nil, e, func(_, n *Resource[P]) error { return l.Run(ctx, n, body) })
+		},
+	}
 }
 
 // check runs Default, then Validate.

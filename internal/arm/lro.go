@@ -21,6 +21,7 @@ import (
 const (
 	runPut    = "arm-put"
 	runDelete = "arm-delete"
+	runAction = "arm-action"
 
 	privateOp = "arm.operation" // in Envelope.Private: the operation under way
 
@@ -58,7 +59,7 @@ func (h *Handler) startPut(c *call, next *Envelope, status int) error {
 	if err != nil {
 		return err
 	}
-	if op.Status == ops.Failed {
+	if failed(op) {
 		return failure(op)
 	}
 	now, err := h.res.Get(c.ctx, next.RID())
@@ -81,6 +82,8 @@ func (h *Handler) wait(ctx context.Context, op ops.Op) (ops.Op, error) {
 	}
 	return now, err
 }
+
+func failed(op ops.Op) bool { return op.Status == ops.Failed || op.Status == ops.Canceled }
 
 // failure is the refusal of an operation that failed at once.
 func failure(op ops.Op) error {
@@ -148,10 +151,19 @@ func (h *Handler) delete(c *call) error {
 	if err != nil {
 		return err
 	}
-	if op != nil && op.Runner == runDelete {
+	switch {
+	case op == nil:
+	case op.Runner == runDelete:
 		return h.accepted(c, *op)
-	} else if op != nil {
+	case !c.route.cancels:
 		return errBusy(c.id)
+	default:
+		if err := h.preempt(c.ctx, *op); err != nil {
+			return err
+		}
+		if c.old, err = h.res.Get(c.ctx, c.id); err != nil {
+			return err
+		}
 	}
 	release, err := h.exclusive(c)
 	if err != nil {
@@ -191,7 +203,7 @@ func (h *Handler) startDelete(c *call) error {
 		return err
 	}
 	switch {
-	case op.Status == ops.Failed:
+	case failed(op):
 		return failure(op)
 	case op.Status == ops.InProgress:
 		return h.accepted(c, op)
@@ -203,6 +215,20 @@ func (h *Handler) startDelete(c *call) error {
 		return nil
 	}
 }
+
+// preempt ends what is being done to a resource that is to be deleted.
+func (h *Handler) preempt(ctx context.Context, op ops.Op) error {
+	ctx, cancel := context.WithTimeout(ctx, preemptTime)
+	defer cancel()
+	err := h.cfg.Ops.Cancel(ctx, op.ID, "OperationPreempted", "'"+op.Target+"' was deleted before the operation had finished.")
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errBusy(rid.MustParse(op.Target))
+	}
+	return err
+}
+
+// preemptTime is how long an operation that is canceled may take to end.
+const preemptTime = 20 * time.Second
 
 // accepted answers 202: the deletion goes on.
 func (h *Handler) accepted(c *call, op ops.Op) error {
@@ -348,6 +374,13 @@ func (h *Handler) undone(ctx context.Context, e *Envelope) error {
 	if rt == nil {
 		return nil
 	}
+	if op, err := h.under(ctx, e); err != nil {
+		return err
+	} else if rt.cancels && op != nil && op.Runner != runDelete {
+		if err := h.preempt(ctx, *op); err != nil {
+			return err
+		}
+	}
 	if err := rt.del(ctx, e); err != nil {
 		return err
 	}
@@ -436,7 +469,7 @@ func (h *Handler) operation(ctx context.Context, r *Request, result bool) (*Resp
 		}
 	}
 	if result {
-		if op.Status == ops.Failed {
+		if failed(op) {
 			return nil, apierr.New(apierr.Conflict, op.Code, "%s", op.Message)
 		}
 		return &Response{Status: http.StatusNoContent}, nil
@@ -445,7 +478,13 @@ func (h *Handler) operation(ctx context.Context, r *Request, result bool) (*Resp
 	if !op.Ended.IsZero() {
 		body["endTime"] = op.Ended
 	}
-	if op.Status == ops.Failed {
+	if p := op.Progress; p != nil { // as Azure's percentComplete; the phases are ours
+		body["percentComplete"], body["properties"] = p.Percent, map[string]any{"phases": p.Phases}
+	}
+	if op.Status == ops.Succeeded {
+		body["percentComplete"] = 100
+	}
+	if failed(op) {
 		body["error"] = map[string]any{"code": op.Code, "message": op.Message}
 	}
 	return &Response{Header: hd, Body: body}, nil

@@ -151,6 +151,7 @@ func (h *Handler) authenticate(c *call) error {
 	}
 	c.caller = claims
 	c.ctx = context.WithValue(WithCaller(c.ctx, claims), policyKey, h.cfg.Authorizer)
+	c.ctx = context.WithValue(c.ctx, headerKey, c.w.Header())
 	web.EventFrom(c.ctx).SetPrincipal(claims.ObjectID)
 	return nil
 }

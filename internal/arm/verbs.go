@@ -90,7 +90,11 @@ func (h *Handler) perform(c *call) error {
 	if len(body) == 0 {
 		body = json.RawMessage("{}")
 	}
-	out, err := c.route.actions[c.verb].run(c.ctx, e.clone(), body)
+	a := c.route.actions[c.verb]
+	if a.act != nil {
+		return h.startAction(c, a, body)
+	}
+	out, err := a.run(c.ctx, e.clone(), body)
 	if err != nil {
 		return err
 	}

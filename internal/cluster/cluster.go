@@ -10,6 +10,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
 
@@ -18,6 +19,8 @@ var (
 	ErrNotFound = errors.New("no such cluster")
 	// ErrNoAPIServer says that the driver runs no Kubernetes.
 	ErrNoAPIServer = errors.New("the cluster has no API server")
+	// ErrUnavailable says why a driver can't work now, in a sentence.
+	ErrUnavailable = errors.New("the driver can't be used")
 	// ErrInvalid says that a request can't be answered as asked.
 	ErrInvalid = errors.New("invalid request")
 )
@@ -27,24 +30,75 @@ var (
 type Driver interface {
 	// Name is "issuer", "embedded" or "existing".
 	Name() string
+	// Offer gives the versions of Kubernetes that clusters can have, newest
+	// first. ErrUnavailable says why the driver can make none now.
+	Offer(ctx context.Context) ([]string, error)
 	// Apply makes the cluster as the spec says, or changes it so, and returns
-	// when it is.
-	Apply(ctx context.Context, s Spec) error
-	// Remove takes it away; one that is gone already is no error.
+	// when it is. tell hears of each step twice, when it begins and when it is
+	// done.
+	Apply(ctx context.Context, s Spec, tell func(Phase)) error
+	// Remove takes it away; one that is gone already is no error. It ends an
+	// Apply that is going on.
 	Remove(ctx context.Context, uid string) error
-	// Kubeconfig is how to reach the API server: of a user, or of an
-	// administrator. ErrNoAPIServer where there is none.
-	Kubeconfig(ctx context.Context, uid string, admin bool) ([]byte, error)
+	// Access is how to reach the API server as an administrator.
+	// ErrNoAPIServer where there is none.
+	Access(ctx context.Context, uid string) (Access, error)
 }
 
 // Spec is a cluster as its driver gets to know it.
 type Spec struct {
 	UID        string // as in the issuer URL; never changes
+	Name       string
 	ResourceID string
 	Location   string // region, in lower case without spaces
 	Version    string // of Kubernetes: "1.34.2"
 	Running    bool   // false: stopped by its owner
+	FQDN       string // of the API server, as the resource shows it
+
+	PodCIDR, ServiceCIDR, DNSServiceIP string
+
+	Published        bool // the issuer's keys are public: anybody may read the discovery documents
+	WorkloadIdentity bool // the webhook injects identities
+	NetworkPolicy    bool // false: policies are refused, as nothing would enforce them
+
+	Nodes []Node
 }
+
+// Node is a machine of a cluster.
+type Node struct {
+	Name      string // unique in the cluster
+	Pool      string
+	CPUMillis int // 1000 is one processor
+	MemoryMiB int
+	MaxPods   int
+	Labels    map[string]string
+	Taints    []string // "KEY=VALUE:EFFECT"
+}
+
+// Phase is a step of Apply.
+type Phase struct {
+	Name   string        `json:"name"` // "network", "api server", "node aks-…", …
+	Detail string        `json:"detail,omitempty"`
+	Done   bool          `json:"done,omitempty"`
+	Took   time.Duration `json:"took,omitempty"` // when Done; nanoseconds
+	Err    string        `json:"error,omitempty"`
+}
+
+// Access is how to reach an API server: with a client certificate or a token.
+type Access struct {
+	Server        string // URL
+	CA, Cert, Key []byte // PEM
+	Token         string
+}
+
+// LogValue keeps the secrets out of logs.
+func (a Access) LogValue() slog.Value { return slog.StringValue("access to " + a.Server) }
+
+// String keeps the secrets out of messages.
+func (a Access) String() string { return "access to " + a.Server }
+
+// GoString keeps the secrets out of messages.
+func (a Access) GoString() string { return a.String() }
 
 // Request asks for a service account's token.
 type Request struct {

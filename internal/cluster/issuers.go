@@ -8,9 +8,11 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,7 +86,8 @@ type issuerDoc struct {
 	UID        string    `json:"uid"`
 	ResourceID string    `json:"resourceId"` // of the cluster
 	Region     string    `json:"region"`
-	URL        string    `json:"url"` // what tokens say, with a slash at the end
+	URL        string    `json:"url"`              // what tokens say, with a slash at the end
+	Hidden     bool      `json:"hidden,omitempty"` // signs for its own API server alone: nothing is published
 	Created    time.Time `json:"created"`
 	Keys       []keyDoc  `json:"keys"` // the last one signs
 }
@@ -116,32 +119,59 @@ func New(cfg Config) *Issuers {
 	return &Issuers{cfg: cfg, now: cfg.Clock, cached: map[string]*issuer{}, places: map[string]place{}}
 }
 
-// Ensure makes the cluster's issuer be there and gives its URL, which never
-// changes. It may be called again with the same uid, and after a crash.
+// Ensure makes the cluster's issuer be there, published, and gives its URL,
+// which never changes. It may be called again with the same uid, and after a
+// crash.
 func (s *Issuers) Ensure(ctx context.Context, uid, resourceID, region string) (string, error) {
-	if !isUID(uid) {
-		return "", fmt.Errorf("%w: %q is no uid of a cluster", ErrInvalid, uid)
-	}
-	is, err := s.get(ctx, uid)
-	if errors.Is(err, ErrNotFound) {
-		if err = s.create(ctx, uid, resourceID, region); err == nil {
-			is, err = s.get(ctx, uid)
-		}
-	}
+	is, err := s.ensure(ctx, uid, resourceID, region, false)
 	if err != nil {
 		return "", err
 	}
-	return is.URL, s.point(ctx, resourceID, uid)
+	for range retries {
+		if !is.Hidden {
+			return is.URL, s.point(ctx, resourceID, uid)
+		}
+		doc := is.issuerDoc
+		doc.Hidden = false
+		if _, err = store.PutJSON(ctx, s.cfg.Store, issuerPrefix+uid, issuerKind, is.rev, doc); err != nil && !errors.Is(err, store.ErrConflict) {
+			return "", fmt.Errorf("publish the issuer of %s: %w", resourceID, err)
+		}
+		if is, err = s.find(ctx, uid); err != nil {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("publish the issuer of %s: %w", resourceID, store.ErrConflict)
+}
+
+// EnsureHidden makes the keys be there with which a cluster without an issuer
+// signs for its own API server. Nothing of them is published, and nobody else
+// trusts them, until Ensure.
+func (s *Issuers) EnsureHidden(ctx context.Context, uid, resourceID, region string) error {
+	_, err := s.ensure(ctx, uid, resourceID, region, true)
+	return err
+}
+
+func (s *Issuers) ensure(ctx context.Context, uid, resourceID, region string, hidden bool) (*issuer, error) {
+	if !isUID(uid) {
+		return nil, fmt.Errorf("%w: %q is no uid of a cluster", ErrInvalid, uid)
+	}
+	is, err := s.find(ctx, uid)
+	if errors.Is(err, ErrNotFound) {
+		if err = s.create(ctx, uid, resourceID, region, hidden); err == nil {
+			is, err = s.find(ctx, uid)
+		}
+	}
+	return is, err
 }
 
 // create stores a new issuer, unless somebody was faster.
-func (s *Issuers) create(ctx context.Context, uid, resourceID, region string) error {
+func (s *Issuers) create(ctx context.Context, uid, resourceID, region string, hidden bool) error {
 	key, err := s.newKey(ctx, uid)
 	if err != nil {
 		return err
 	}
 	doc := issuerDoc{
-		UID: uid, ResourceID: resourceID, Region: region, Created: s.now().UTC(), Keys: []keyDoc{key},
+		UID: uid, ResourceID: resourceID, Region: region, Created: s.now().UTC(), Keys: []keyDoc{key}, Hidden: hidden,
 		URL: s.cfg.URL(region) + "/" + s.cfg.Tenant + "/" + uid + "/",
 	}
 	if _, err = store.PutJSON(ctx, s.cfg.Store, issuerPrefix+uid, issuerKind, 0, doc); err != nil && !errors.Is(err, store.ErrConflict) {
@@ -172,7 +202,7 @@ func (s *Issuers) point(ctx context.Context, resourceID, uid string) error {
 // Remove takes the issuer away: its tokens are refused from now on, and its
 // keys are gone for good. One that is not there is no error.
 func (s *Issuers) Remove(ctx context.Context, uid string) error {
-	is, err := s.get(ctx, uid)
+	is, err := s.find(ctx, uid)
 	switch {
 	case err == nil:
 		if err := s.drop(ctx, issuerPrefix+uid); err != nil {
@@ -226,6 +256,27 @@ func (s *Issuers) Rotate(ctx context.Context, uid string) error {
 	return fmt.Errorf("rotate the keys of cluster %s: %w", uid, store.ErrConflict)
 }
 
+// Signing gives the issuer's URL and its private keys, for the API server that
+// signs with them: the one that signs first, then those that are still
+// published. A hidden one's too.
+func (s *Issuers) Signing(ctx context.Context, uid string) (url string, keys []SigningKey, err error) {
+	is, err := s.find(ctx, uid)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, k := range slices.Backward(is.Keys) {
+		if !k.Until.IsZero() && !s.now().Before(k.Until) {
+			continue
+		}
+		plain, err := s.cfg.Seal.Open(ctx, scope(uid), k.Sealed, aad(uid, k.KID))
+		if err != nil {
+			return "", nil, fmt.Errorf("open a signing key of cluster %s: %w", uid, err)
+		}
+		keys = append(keys, SigningKey{ID: k.KID, PEM: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain}), Until: k.Until})
+	}
+	return is.URL, keys, nil
+}
+
 // newKey takes about 100 ms.
 func (s *Issuers) newKey(ctx context.Context, uid string) (keyDoc, error) {
 	private, err := rsa.GenerateKey(rand.Reader, keyBits)
@@ -252,8 +303,17 @@ func scope(uid string) string { return "cluster/" + uid }
 
 func aad(uid, kid string) []byte { return []byte("service account signing key " + uid + " " + kid) }
 
-// get reads the issuer of a cluster; ErrNotFound when there is none.
+// get reads the issuer of a cluster; ErrNotFound when it publishes none.
 func (s *Issuers) get(ctx context.Context, uid string) (*issuer, error) {
+	is, err := s.find(ctx, uid)
+	if err == nil && is.Hidden {
+		return nil, fmt.Errorf("issuer %s: %w", uid, ErrNotFound)
+	}
+	return is, err
+}
+
+// find is get for one that may be hidden.
+func (s *Issuers) find(ctx context.Context, uid string) (*issuer, error) {
 	doc, err := s.cfg.Store.Get(ctx, issuerPrefix+uid)
 	if errors.Is(err, store.ErrNotFound) {
 		s.forget(uid)

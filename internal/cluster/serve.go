@@ -23,6 +23,9 @@ type discovery struct {
 // don't know.
 const cacheFor = "public, max-age=300"
 
+// jwksPath is where an issuer's key set is, below its URL.
+const jwksPath = "openid/v1/jwks"
+
 // ServeHTTP answers under the issuers' host names, without authentication:
 //
 //	/{tenant}/{uid}/.well-known/openid-configuration
@@ -57,8 +60,8 @@ func (s *Issuers) answer(w http.ResponseWriter, r *http.Request) error {
 	var body any
 	switch parts[2] {
 	case ".well-known/openid-configuration":
-		body = discovery{is.URL, is.URL + "openid/v1/jwks", []string{"id_token"}, []string{"public"}, []string{"RS256"}}
-	case "openid/v1/jwks":
+		body = discovery{is.URL, is.URL + jwksPath, []string{"id_token"}, []string{"public"}, []string{"RS256"}}
+	case jwksPath:
 		body = s.published(is)
 	default:
 		return missing

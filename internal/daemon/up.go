@@ -23,6 +23,7 @@ import (
 const upUsage = `Start Lazurite on this machine.
 
     laz up [-d] [--offline] [--azure-like [--propagation TIME]] [--port N] [--names azure|own] [--domain D]
+           [--clusters auto|issuer|embedded]
 
     -d            in the background; returns when it is ready
     --offline     programs under laz's environment reach Lazurite and nothing else, nor does
@@ -34,6 +35,9 @@ const upUsage = `Start Lazurite on this machine.
     --port N      of the one address on loopback; 0 chooses a free one
                   (default: the one of last time, else 4747, else a free one)
     --names KIND  the names that resources show: azure (default) or own
+    --clusters K  what az aks create makes: embedded (real Kubernetes: Linux, sudo laz up,
+                  make kube), issuer (keys and tokens alone), or auto (default):
+                  embedded where it can be used
     --domain D    where own names are: login.D, NAME.vault.D (default lazurite.test)
 
 State is in $LAZ_HOME, else $XDG_STATE_HOME/lazurite, else ~/.local/state/lazurite.
@@ -116,6 +120,7 @@ func upFlags(args []string, env Env) (upOptions, error) {
 	fs.IntVar(&o.port, "port", -1, "")
 	fs.StringVar(&o.cfg.Names, "names", server.NamesAzure, "")
 	fs.StringVar(&o.cfg.Domain, "domain", server.DefaultDomain, "")
+	fs.StringVar(&o.cfg.Clusters, "clusters", server.ClustersAuto, "")
 	fs.StringVar(&o.cfg.LogLevel, "log-level", "info", "")
 	rest, err := parse(fs, args, upUsage, env)
 	if err == nil {

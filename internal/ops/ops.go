@@ -23,6 +23,7 @@ const (
 	InProgress = "InProgress"
 	Succeeded  = "Succeeded"
 	Failed     = "Failed"
+	Canceled   = "Canceled"
 )
 
 const (
@@ -48,6 +49,7 @@ type Op struct {
 	Message   string          `json:"message,omitempty"`
 	Started   time.Time       `json:"started"`
 	Ended     time.Time       `json:"ended,omitzero"`
+	Progress  *Progress       `json:"progress,omitempty"`
 	Owner     string          `json:"owner"` // replica
 	Lease     time.Time       `json:"lease"`
 }
@@ -65,10 +67,16 @@ type Manager struct {
 
 	mu      sync.Mutex // guards what follows
 	runners map[string]Runner
-	running map[string]chan struct{} // closed when the operation ended in this process
+	running map[string]*run // those of this process
 	wg      sync.WaitGroup
 	ctx     context.Context // of all runners; set by Run
 	stop    context.CancelFunc
+}
+
+// run is an operation that runs in this process.
+type run struct {
+	done   chan struct{} // closed when it ended
+	cancel context.CancelFunc
 }
 
 // New makes a Manager. sole says that no other process shares the store, so
@@ -77,7 +85,7 @@ func New(s store.Store, log *slog.Logger, sole bool) *Manager {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Manager{
 		store: s, log: log, self: uuid.NewString(), sole: sole,
-		runners: map[string]Runner{}, running: map[string]chan struct{}{},
+		runners: map[string]Runner{}, running: map[string]*run{},
 		ctx: ctx, stop: stop,
 	}
 }
@@ -122,13 +130,13 @@ func (m *Manager) Get(ctx context.Context, id string) (Op, error) {
 func (m *Manager) Wait(ctx context.Context, id string) (Op, error) {
 	for {
 		m.mu.Lock()
-		done := m.running[id]
+		mine := m.running[id]
 		m.mu.Unlock()
 		op, err := m.Get(ctx, id)
 		if err != nil || op.Status != InProgress {
 			return op, err
 		}
-		if done == nil { // another replica's
+		if mine == nil { // another replica's
 			t := time.NewTimer(200 * time.Millisecond)
 			select {
 			case <-t.C:
@@ -139,9 +147,44 @@ func (m *Manager) Wait(ctx context.Context, id string) (Op, error) {
 			continue
 		}
 		select {
-		case <-done:
+		case <-mine.done:
 		case <-ctx.Done():
 			return op, ctx.Err()
+		}
+	}
+}
+
+// Cancel ends an operation in progress: its runner's context ends, and it is
+// recorded as canceled for the reason given. One that has ended already stays
+// as it is. It returns when the runner has returned, if that is in this process.
+func (m *Manager) Cancel(ctx context.Context, id, code, reason string) error {
+	for {
+		doc, err := m.store.Get(ctx, prefix+id)
+		if err != nil {
+			return fmt.Errorf("read operation: %w", err)
+		}
+		op, err := decode(doc)
+		if err != nil || op.Status != InProgress {
+			return err
+		}
+		op.Status, op.Ended, op.Code, op.Message = Canceled, time.Now().UTC(), code, reason
+		if _, err = m.write(ctx, op, doc.Rev); errors.Is(err, store.ErrConflict) {
+			continue // its runner was faster: it told of its progress, or ended
+		} else if err != nil {
+			return err
+		}
+		m.mu.Lock()
+		mine := m.running[id]
+		m.mu.Unlock()
+		if mine == nil {
+			return nil // another replica's: it sees that the record is no longer its own
+		}
+		mine.cancel()
+		select {
+		case <-mine.done:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -216,47 +259,50 @@ func (m *Manager) begin(op Op, rev int64) {
 	if m.ctx.Err() != nil {
 		return // shutting down: the record is taken over after the restart
 	}
-	done := make(chan struct{})
-	m.running[op.ID] = done
-	run := m.runners[op.Runner]
+	ctx, cancel := context.WithCancel(m.ctx)
+	mine := &run{done: make(chan struct{}), cancel: cancel}
+	m.running[op.ID] = mine
+	work := m.runners[op.Runner]
 	m.wg.Go(func() {
 		defer func() {
+			cancel()
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			delete(m.running, op.ID)
-			close(done)
+			close(mine.done)
 		}()
-		m.see(op, rev, run)
+		m.see(ctx, cancel, op, rev, work)
 	})
 }
 
 // see runs the operation while holding its lease and records how it ended.
-func (m *Manager) see(op Op, rev int64, run Runner) {
-	ctx, cancel := context.WithCancel(m.ctx)
-	defer cancel()
+func (m *Manager) see(ctx context.Context, cancel context.CancelFunc, op Op, rev int64, work Runner) {
+	told := newReports()
 	result := make(chan error, 1)
-	go func() { result <- m.guarded(ctx, op, run) }()
+	go func() { result <- m.guarded(context.WithValue(ctx, reportsKey{}, told), op, work) }()
 	tick := time.NewTicker(refresh)
 	defer tick.Stop()
 	for {
 		select {
 		case err := <-result:
 			if ctx.Err() != nil && err != nil {
-				return // shut down in the middle: to be run again
+				return // shut down in the middle: to be run again; or canceled
 			}
+			op.Progress = told.now()
 			m.end(op, rev, err)
 			return
+		case <-told.fresh:
 		case <-tick.C:
-			op.Lease = time.Now().Add(lease).UTC()
-			next, err := m.write(ctx, op, rev)
-			if errors.Is(err, store.ErrConflict) {
-				cancel() // another replica took it over
-				<-result
-				return
-			}
-			if err == nil {
-				rev = next
-			}
+		}
+		op.Progress, op.Lease = told.now(), time.Now().Add(lease).UTC()
+		next, err := m.write(ctx, op, rev)
+		if errors.Is(err, store.ErrConflict) {
+			cancel() // another replica took it over, or it was canceled
+			<-result
+			return
+		}
+		if err == nil {
+			rev = next
 		}
 	}
 }
@@ -282,7 +328,7 @@ func (m *Manager) end(op Op, rev int64, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), 10*time.Second)
 	defer cancel()
-	if _, err := m.write(ctx, op, rev); err != nil {
+	if _, err := m.write(ctx, op, rev); err != nil && !errors.Is(err, store.ErrConflict) { // canceled as it ended
 		m.log.Error("record the end of an operation", "operation", op.ID, "error", err)
 	}
 }

@@ -194,3 +194,55 @@ func TestForgetsOldOnes(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestProgress(t *testing.T) {
+	more := make(chan struct{})
+	m, _ := run(t, open(t), true, func(m *ops.Manager) {
+		m.Handle("steps", func(ctx context.Context, _ ops.Op) error {
+			ops.Report(ctx, ops.Phase{Name: "one"}, 4)
+			ops.Report(ctx, ops.Phase{Name: "one", Done: true}, 4)
+			ops.Report(ctx, ops.Phase{Name: "two", Detail: "almost"}, 4)
+			<-more
+			return nil
+		})
+	})
+	ops.Report(t.Context(), ops.Phase{Name: "outside"}, 1) // nobody's
+	op := start(t, m, "steps")
+	var err error
+	for op.Progress == nil || len(op.Progress.Phases) < 2 {
+		if op, err = m.Get(t.Context(), op.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := op.Progress; p.Percent != 25 || !p.Phases[0].Done || p.Phases[1].Detail != "almost" {
+		t.Errorf("got %+v", p)
+	}
+	close(more)
+	if op = wait(t, m, op.ID); op.Status != ops.Succeeded || len(op.Progress.Phases) != 2 {
+		t.Errorf("got %+v", op)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	ended := make(chan struct{})
+	m, _ := run(t, open(t), true, func(m *ops.Manager) {
+		m.Handle("long", func(ctx context.Context, _ ops.Op) error {
+			defer close(ended)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	})
+	op := start(t, m, "long")
+	for range 2 { // the second time there is nothing left to cancel
+		if err := m.Cancel(t.Context(), op.ID, "Preempted", "because"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-ended
+	if got := wait(t, m, op.ID); got.Status != ops.Canceled || got.Code != "Preempted" || got.Message != "because" {
+		t.Errorf("got %+v", got)
+	}
+	if err := m.Cancel(t.Context(), "none", "a", "b"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}

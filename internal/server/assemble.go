@@ -47,6 +47,7 @@ type system struct {
 	tokens   *token.Service
 	login    *entra.Service
 	issuers  *cluster.Issuers
+	drivers  *cluster.Drivers
 	metadata *imds.Service
 	ops      *ops.Manager
 	vaults   arm.Provider
@@ -65,6 +66,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the directory", s.directory},
 		{"policy", s.authorization},
 		{"the clusters' issuers", s.clusterIssuers},
+		{"the clusters' drivers", s.clusterDrivers},
 		{"the token service", s.entra},
 		{"the directory's surface", s.graph},
 		{"Key Vault", s.keyVault},
@@ -202,7 +204,7 @@ func (s *system) management(context.Context) error {
 	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
 	}), containerservice.New(containerservice.Config{
-		Store: s.Store, Directory: s.dir, Issuers: s.issuers, Driver: cluster.IssuerOnly{}, TenantID: s.in.Tenant,
+		Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, TenantID: s.in.Tenant,
 	})}
 	providers = append(providers, resources.New(resources.Config{
 		Store: s.Store, TenantID: s.in.Tenant, TenantName: tenantName, Domain: ownerDomain, Providers: providers,

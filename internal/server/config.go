@@ -83,6 +83,12 @@ type Config struct {
 	// readable by its user alone. Default: inside Home.
 	RootKeyFile string `yaml:"rootKeyFile"`
 
+	// Clusters says what stands behind a new managed cluster: "embedded" (real
+	// Kubernetes on this machine, which needs Linux, the node agent of
+	// `sudo laz up` and what `make kube` builds), "issuer" (signing keys and
+	// tokens alone), or "auto": embedded where it can be used. Default: "auto".
+	Clusters string `yaml:"clusters"`
+
 	// Issuers says which issuers of federated tokens may be asked for their keys.
 	Issuers IssuerConfig `yaml:"issuers"`
 
@@ -175,6 +181,7 @@ func (c *Config) Default() error {
 	set(&c.Names, NamesOwn)
 	set(&c.Domain, DefaultDomain)
 	set(&c.LogLevel, "info")
+	set(&c.Clusters, ClustersAuto)
 	if c.AzureLike && c.Propagation == 0 {
 		c.Propagation = azurePropagation
 	}
@@ -241,6 +248,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Propagation < 0 || c.Propagation > 0 && !c.AzureLike {
 		wrong("propagation: %s is for azureLike, and not negative", c.Propagation)
+	}
+	if c.Clusters != ClustersAuto && c.Clusters != ClustersIssuer && c.Clusters != ClustersEmbedded {
+		wrong("clusters: %q is none of %q, %q, %q", c.Clusters, ClustersAuto, ClustersIssuer, ClustersEmbedded)
 	}
 	if _, err := c.level(); err != nil {
 		wrong("logLevel: %w", err)

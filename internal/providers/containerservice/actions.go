@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"net/http"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
@@ -14,88 +13,133 @@ import (
 )
 
 func (s *service) actions() map[string]arm.Action[Cluster] {
-	noServer := func(_ context.Context, r *resource, _ json.RawMessage) (any, error) { return nil, s.noAPIServer(r.ID) }
 	return map[string]arm.Action[Cluster]{
-		"listClusterUserCredential":           s.credentials("clusterUser", false),
-		"listClusterAdminCredential":          s.credentials("clusterAdmin", true),
-		"listClusterMonitoringUserCredential": noServer,
-		"rotateClusterCertificates":           noServer,
-		"runCommand":                          noServer,
-		"rotateServiceAccountSigningKeys":     s.rotate,
-		"start":                               s.power(running),
-		"stop":                                s.power(stopped),
+		"listClusterUserCredential":  s.credentials("clusterUser"),
+		"listClusterAdminCredential": s.credentials("clusterAdmin"),
+		"listClusterMonitoringUserCredential": s.cannot("listClusterMonitoringUserCredential",
+			"there is no user of that kind; use az aks get-credentials"),
+		"rotateClusterCertificates": s.cannot("rotateClusterCertificates", "its certificates are renewed by themselves, long before they end"),
+		"runCommand":                s.cannot("runCommand", "its API server is reached directly: az aks get-credentials, then kubectl"),
 		"resetServicePrincipalProfile": func(context.Context, *resource, json.RawMessage) (any, error) {
 			return nil, apierr.New(apierr.BadRequest, "MSIClusterNotSupported",
 				"The cluster has a managed identity: there is no service principal to reset.")
 		},
-		"resetAADProfile": func(context.Context, *resource, json.RawMessage) (any, error) {
-			return nil, s.unsupported("aadProfile", "there is no API server that it could protect")
+		"resetAADProfile": func(_ context.Context, r *resource, _ json.RawMessage) (any, error) {
+			return nil, unsupported(driverName(r), "aadProfile", "Entra does not sign in to its API server")
 		},
 	}
 }
 
-// done answers an action that Azure does in the background: its clients take
-// 202 and 204.
-func done() *arm.Response { return &arm.Response{Status: http.StatusNoContent} }
+// cannot refuses an action that no driver offers.
+func (s *service) cannot(action, why string) arm.Action[Cluster] {
+	return func(_ context.Context, r *resource, _ json.RawMessage) (any, error) {
+		if driverName(r) == issuerOnly {
+			return nil, noAPIServer(r)
+		}
+		return nil, apierr.New(apierr.BadRequest, "NotSupportedByDriver", "'%s' is not offered for the cluster '%s': its driver is '%s', and %s.",
+			action, r.ID.Name(), driverName(r), why)
+	}
+}
 
 // credentials answers with kubeconfigs, where the driver has them.
-func (s *service) credentials(name string, admin bool) arm.Action[Cluster] {
+func (s *service) credentials(name string) arm.Action[Cluster] {
 	return func(ctx context.Context, r *resource, _ json.RawMessage) (any, error) {
-		b, err := s.Driver.Kubeconfig(ctx, r.Private[keyUID], admin)
-		if errors.Is(err, cluster.ErrNoAPIServer) {
-			return nil, s.noAPIServer(r.ID)
-		} else if err != nil {
+		b, err := s.kubeconfig(ctx, r, name)
+		if err != nil {
 			return nil, err
 		}
 		return map[string]any{"kubeconfigs": []any{map[string]string{"name": name, "value": base64.StdEncoding.EncodeToString(b)}}}, nil
 	}
 }
 
+// kubeconfig names cluster, context and user as Azure does; az appends
+// "-admin" to the administrator's context itself.
+func (s *service) kubeconfig(ctx context.Context, r *resource, name string) ([]byte, error) {
+	d, err := s.driver(r)
+	if err != nil {
+		return nil, err
+	}
+	a, err := d.Access(ctx, r.Private[keyUID])
+	switch {
+	case errors.Is(err, cluster.ErrNoAPIServer):
+		return nil, noAPIServer(r)
+	case errors.Is(err, cluster.ErrNotFound):
+		return nil, apierr.New(apierr.Conflict, "ClusterNotReady", "The cluster '%s' has no API server yet. To wait for it: az aks wait --created --name %s --resource-group %s.",
+			r.ID.Name(), r.ID.Name(), r.ID.ResourceGroup())
+	case err != nil:
+		return nil, s.failed(ctx, d, r.ID, "reached", err)
+	}
+	return a.Kubeconfig(r.ID.Name(), name+"_"+r.ID.ResourceGroup()+"_"+r.ID.Name())
+}
+
 // noAPIServer says what there is instead.
-func (s *service) noAPIServer(id rid.ID) error {
+func noAPIServer(r *resource) error {
+	name := r.ID.Name()
 	return apierr.New(apierr.BadRequest, "ClusterHasNoAPIServer",
 		"The cluster '%s' has no API server: its driver is '%s', which gives it signing keys, an OIDC issuer and service-account tokens, and starts no Kubernetes. "+
 			"To run a program as one of its service accounts: laz run --as NAMESPACE/SERVICEACCOUNT --cluster %s -- COMMAND. "+
-			"For an API server use a Kubernetes of your own, and name its service-account issuer in az identity federated-credential create --issuer.",
-		id.Name(), s.Driver.Name(), id.Name())
+			"Real clusters are made where Lazurite was started with 'sudo laz up' on Linux and 'make kube' has built Kubernetes; or adopt one of your own: laz cluster attach.",
+		name, driverName(r), name)
 }
 
-// accessProfile is Managed Clusters - Get Access Profile.
-func (s *service) accessProfile(ctx context.Context, id rid.ID) (*arm.Resource[struct{}], error) {
-	if _, err := s.read(ctx, id.Parent()); err != nil {
+// accessProfile is the properties of one. Source: Managed Clusters - Get Access Profile.
+type accessProfile struct {
+	KubeConfig []byte `json:"kubeConfig"`
+}
+
+func (s *service) accessProfile(ctx context.Context, id rid.ID) (*arm.Resource[accessProfile], error) {
+	r, err := s.read(ctx, id.Parent())
+	if err != nil {
 		return nil, err
 	}
-	return nil, s.noAPIServer(id.Parent())
+	if id.Name() != "clusterUser" && id.Name() != "clusterAdmin" {
+		return nil, nil
+	}
+	if driverName(r) == issuerOnly {
+		return nil, noAPIServer(r)
+	}
+	return &arm.Resource[accessProfile]{ID: id}, nil
+}
+
+// listCredential is Managed Clusters - Get Access Profile, with the secret.
+func (s *service) listCredential(ctx context.Context, p *arm.Resource[accessProfile], _ json.RawMessage) (any, error) {
+	r, err := s.read(ctx, p.ID.Parent())
+	if err != nil {
+		return nil, err
+	}
+	if p.Properties.KubeConfig, err = s.kubeconfig(ctx, r, p.ID.Name()); err != nil {
+		return nil, err
+	}
+	return map[string]any{
+		"id": p.ID.String(), "name": p.ID.Name(), "type": Namespace + "/managedClusters/accessProfiles", "location": r.Location, "properties": p.Properties,
+	}, nil
+}
+
+func (s *service) longActions() map[string]arm.LongAction[Cluster] {
+	power := func(state, code string) arm.LongAction[Cluster] {
+		return arm.LongAction[Cluster]{State: state, Run: func(ctx context.Context, r *resource, _ json.RawMessage) error {
+			r.Properties.PowerState = &PowerState{Code: code}
+			return s.apply(ctx, r)
+		}}
+	}
+	return map[string]arm.LongAction[Cluster]{
+		// The issuer of a cluster that is stopped goes on publishing its keys, as Azure's does.
+		"start": power("Starting", running),
+		"stop":  power("Stopping", stopped),
+		// The keys are rotated once, when it is asked for; the API server gets them then, and again after a crash.
+		"rotateServiceAccountSigningKeys": {State: "Updating", Check: s.rotate, Run: func(ctx context.Context, r *resource, _ json.RawMessage) error {
+			return s.apply(ctx, r)
+		}},
+	}
 }
 
 // rotate is az aks oidc-issuer rotate-signing-keys.
-func (s *service) rotate(ctx context.Context, r *resource, _ json.RawMessage) (any, error) {
+func (s *service) rotate(ctx context.Context, r *resource, _ json.RawMessage) error {
 	err := s.Issuers.Rotate(ctx, r.Private[keyUID])
 	if errors.Is(err, cluster.ErrNotFound) {
-		return nil, apierr.New(apierr.BadRequest, "OIDCIssuerNotEnabled",
+		return apierr.New(apierr.BadRequest, "OIDCIssuerNotEnabled",
 			"The cluster '%s' has no OIDC issuer whose keys could be rotated. To enable it: az aks update --resource-group %s --name %s --enable-oidc-issuer.",
 			r.ID.Name(), r.ID.ResourceGroup(), r.ID.Name())
-	} else if err != nil {
-		return nil, err
 	}
-	return done(), nil
-}
-
-// power starts or stops the cluster. The issuer of one that is stopped goes on
-// publishing its keys, as Azure's does.
-func (s *service) power(code string) arm.Action[Cluster] {
-	return func(ctx context.Context, r *resource, _ json.RawMessage) (any, error) {
-		e, err := s.change(ctx, r.ID, func(e *arm.Envelope) { e.Properties["powerState"] = map[string]any{"code": code} })
-		if err != nil {
-			return nil, err
-		}
-		now, err := arm.View[Cluster](e)
-		if err != nil {
-			return nil, err
-		}
-		if err := s.Driver.Apply(ctx, spec(now)); err != nil {
-			return nil, err
-		}
-		return done(), nil
-	}
+	return err
 }

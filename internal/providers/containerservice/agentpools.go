@@ -23,9 +23,9 @@ const (
 
 func (s *service) agentPools() arm.Kind[Pool] {
 	return arm.Kind[Pool]{
-		Type: "managedClusters/agentPools", APIVersions: apiVersions(), Async: true, NoPatch: true, Name: poolName,
+		Type: "managedClusters/agentPools", APIVersions: apiVersions(), Async: true, Cancels: true, NoPatch: true, Name: poolName,
 		ReadOnly: []string{"currentOrchestratorVersion", "nodeImageVersion", "eTag"},
-		Default:  s.defaultPool, Validate: s.checkPool, Delete: s.deletePool,
+		Default:  s.defaultPool, Validate: s.checkPool, Put: s.putOne, Delete: s.deletePool,
 	}
 }
 
@@ -52,7 +52,7 @@ func poolDefaults() map[string]any {
 func poolKeys() []string {
 	return append(slices.Collect(maps.Keys(poolDefaults())),
 		"name", "orchestratorVersion", "currentOrchestratorVersion", "nodeImageVersion", "eTag", "provisioningState", "enableEncryptionAtHost", "vnetSubnetID", "podSubnetID", "hostGroupID",
-		"nodePublicIPPrefixID", "workloadRuntime", "networkProfile", "securityProfile", "minCount", "maxCount", "tags", "nodeLabels", "nodeTaints",
+		"nodePublicIPPrefixID", "workloadRuntime", "networkProfile", "securityProfile", "minCount", "maxCount", "tags", "nodeLabels", "nodeTaints", "scaleSetPriority", "kubeletConfig", "linuxOSConfig", "gpuInstanceProfile",
 	)
 }
 
@@ -92,7 +92,7 @@ func fillPool(old, p Pool, version string) {
 			p["orchestratorVersion"] = v
 		}
 	}
-	if v, err := readVersion(text(p, "orchestratorVersion")); err == nil {
+	if v, err := parseVersion(text(p, "orchestratorVersion")); err == nil && v.patch != 0 {
 		p["currentOrchestratorVersion"] = v.String()
 	}
 }
@@ -125,7 +125,15 @@ func (s *service) checkPool(ctx context.Context, old, next *arm.Resource[Pool]) 
 	if old != nil {
 		was = old.Properties
 	}
-	if err := s.checkOne(next.ID.Name(), was, next.Properties); err != nil {
+	c, err := s.read(ctx, next.ID.Parent())
+	if err != nil {
+		return err
+	}
+	o, err := s.offerOf(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := o.checkOne(next.ID.Name(), was, next.Properties); err != nil {
 		return err
 	}
 	pools, err := s.pools(ctx, next.ID.Parent())
@@ -147,7 +155,7 @@ func (s *service) settled(ctx context.Context, id rid.ID) error {
 	if err != nil {
 		return err
 	}
-	if oneOf(e.State(), "Creating", "Updating", "Deleting") {
+	if !oneOf(e.State(), "Succeeded", "Failed", "Canceled", "") {
 		return apierr.New(apierr.Conflict, "OperationNotAllowed",
 			"Operation is not allowed: another operation on the managed cluster '%s' is in progress (%s).", e.Name, e.State())
 	}
@@ -165,8 +173,8 @@ func hasSystem(pools []*arm.Envelope, but string) bool {
 }
 
 // checkOne judges one pool's properties.
-func (s *service) checkOne(name string, old, p Pool) error {
-	if err := s.refusedPool(name, p); err != nil {
+func (o offer) checkOne(name string, old, p Pool) error {
+	if err := o.refusedPool(name, p); err != nil {
 		return err
 	}
 	at := "properties.agentPoolProfiles['" + name + "']."
@@ -185,15 +193,20 @@ func (s *service) checkOne(name string, old, p Pool) error {
 			return invalid(at+key, "'%v' is no whole number from 0 to %v", v, top)
 		}
 	}
-	if _, err := readVersion(text(p, "orchestratorVersion")); err != nil {
-		return err
+	if v := text(p, "orchestratorVersion"); v != text(old, "orchestratorVersion") || v == "" {
+		if _, err := o.read(v); err != nil {
+			return err
+		}
 	}
 	for _, key := range []string{"vmSize", "osType", "type", "maxPods", "osDiskSizeGB"} {
 		if was := old[key]; was != nil && fmt.Sprint(was) != fmt.Sprint(p[key]) {
 			return notAllowed(at+key, fmt.Sprint(was), fmt.Sprint(p[key]))
 		}
 	}
-	return nil
+	if o.older {
+		return nil
+	}
+	return checkMachines(at, p)
 }
 
 // within reports whether v is a whole number from 0 to top.
@@ -217,9 +230,6 @@ func within(v any, top float64) bool {
 
 // deletePool keeps the last system pool, unless all of the cluster goes.
 func (s *service) deletePool(ctx context.Context, old *arm.Resource[Pool]) error {
-	if text(old.Properties, "mode") != system {
-		return nil
-	}
 	parent := old.ID.Parent()
 	up := []rid.ID{parent}
 	if g, ok := parent.Group(); ok {
@@ -237,10 +247,15 @@ func (s *service) deletePool(ctx context.Context, old *arm.Resource[Pool]) error
 	if err != nil {
 		return err
 	}
-	if !hasSystem(pools, old.ID.Name()) {
+	if text(old.Properties, "mode") == system && !hasSystem(pools, old.ID.Name()) {
 		return errLastSystem()
 	}
-	return nil
+	return s.applyPools(ctx, parent, old.ID.Name(), nil)
+}
+
+// putOne brings a pool's nodes about.
+func (s *service) putOne(ctx context.Context, _, next *arm.Resource[Pool]) error {
+	return s.applyPools(ctx, next.ID.Parent(), next.ID.Name(), next.Properties)
 }
 
 // pools are the stored agent pools of a cluster.
@@ -276,7 +291,7 @@ func (s *service) defaultPools(ctx context.Context, old, next *resource) error {
 }
 
 // checkPools judges what a cluster's PUT says of its pools.
-func (s *service) checkPools(ctx context.Context, old, next *resource) error {
+func (s *service) checkPools(ctx context.Context, o offer, old, next *resource) error {
 	list := next.Properties.AgentPoolProfiles
 	if len(list) == 0 {
 		if old == nil {
@@ -305,7 +320,7 @@ func (s *service) checkPools(ctx context.Context, old, next *resource) error {
 			return invalid("properties.agentPoolProfiles", "the name '%s' is there twice", name)
 		}
 		seen[name] = true
-		if err := s.checkOne(name, was[name], p); err != nil {
+		if err := o.checkOne(name, was[name], p); err != nil {
 			return err
 		}
 		if text(p, "mode") == system {

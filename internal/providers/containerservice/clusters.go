@@ -3,7 +3,6 @@ package containerservice
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -12,15 +11,14 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
-	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/rid"
-	"lazurite.dev/internal/store"
 )
 
 // What a cluster keeps in Private. The ids are there from the intent on, so
 // that an operation that is resumed makes nothing twice.
 const (
 	keyUID           = "uid"
+	keyDriver        = "driver"
 	keyKubeletClient = "kubelet.client"
 	keyKubeletID     = "kubelet.principal"
 )
@@ -36,12 +34,12 @@ type resource = arm.Resource[Cluster]
 
 func (s *service) clusters() arm.Kind[Cluster] {
 	return arm.Kind[Cluster]{
-		Type: "managedClusters", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true, Name: clusterName,
+		Type: "managedClusters", APIVersions: apiVersions(), Tracked: true, Async: true, Cancels: true, Identity: true, Name: clusterName,
 		ReadOnly: []string{
 			"fqdn", "azurePortalFQDN", "privateFQDN", "currentKubernetesVersion", "maxAgentPools", "powerState", "resourceUID",
 			"oidcIssuerProfile.issuerURL",
 		},
-		Default: s.defaults, Validate: s.validate, Put: s.put, Delete: s.delete, Read: s.fill, Actions: s.actions(),
+		Default: s.defaults, Validate: s.validate, Put: s.put, Delete: s.delete, Read: s.fill, Actions: s.actions(), LongActions: s.longActions(),
 	}
 }
 
@@ -70,6 +68,9 @@ func (s *service) defaults(ctx context.Context, old, next *resource) error {
 	p := &next.Properties
 	if old == nil {
 		next.Private[keyUID] = uuid.NewString()
+		if err := s.choose(ctx, next); err != nil {
+			return err
+		}
 	} else {
 		keep(&old.Properties, p)
 		if next.Extra["sku"] == nil && old.Extra["sku"] != nil {
@@ -80,15 +81,8 @@ func (s *service) defaults(ctx context.Context, old, next *resource) error {
 	if p.DNSPrefix == "" && p.FQDNSubdomain == "" {
 		p.DNSPrefix = dnsPrefix(name, group, next.ID.Subscription())
 	}
-	if p.KubernetesVersion == "" {
-		p.KubernetesVersion = releases()[0].String()
-	}
-	v, err := readVersion(p.KubernetesVersion)
-	if err != nil {
+	if err := s.version(ctx, old, next); err != nil {
 		return err
-	}
-	if old == nil || old.Properties.KubernetesVersion != p.KubernetesVersion {
-		p.CurrentKubernetesVersion = v.String()
 	}
 	if p.NodeResourceGroup == "" {
 		p.NodeResourceGroup = cut("MC_"+group+"_"+name+"_"+next.Location, 80)
@@ -109,7 +103,7 @@ func (s *service) defaults(ctx context.Context, old, next *resource) error {
 		p.PowerState = &PowerState{Code: running}
 	}
 	p.MaxAgentPools, p.ResourceUID = maxAgentPools, strings.ReplaceAll(next.Private[keyUID], "-", "")[:24]
-	p.network()
+	p.network(driverName(next) != issuerOnly)
 	label := p.DNSPrefix
 	if label == "" {
 		label = p.FQDNSubdomain
@@ -118,6 +112,31 @@ func (s *service) defaults(ctx context.Context, old, next *resource) error {
 	p.FQDN, p.AzurePortalFQDN = label+".hcp."+next.Location+".azmk8s.io", label+".portal.hcp."+next.Location+".azmk8s.io"
 	defaultKubelet(next)
 	return s.defaultPools(ctx, old, next)
+}
+
+// version chooses the version that will run.
+func (s *service) version(ctx context.Context, old, next *resource) error {
+	o, err := s.offerOf(ctx, next)
+	if err != nil {
+		return err
+	}
+	p := &next.Properties
+	if p.KubernetesVersion == "" {
+		p.KubernetesVersion = o.list[0].String()
+	}
+	same := old != nil && old.Properties.KubernetesVersion == p.KubernetesVersion
+	switch {
+	case same && o.older:
+	case same: // what the distribution holds now
+		p.CurrentKubernetesVersion = o.list[0].String()
+	default:
+		v, err := o.read(p.KubernetesVersion)
+		if err != nil {
+			return err
+		}
+		p.CurrentKubernetesVersion = v.String()
+	}
+	return nil
 }
 
 // keep takes over from the cluster as it is what a PUT leaves out.
@@ -170,8 +189,9 @@ func cut(s string, n int) string {
 	return s
 }
 
-// network is AKS's default networkProfile.
-func (c *Cluster) network() {
+// network is AKS's default networkProfile. Real pods always have a range of
+// their own.
+func (c *Cluster) network(real bool) {
 	if c.NetworkProfile == nil {
 		c.NetworkProfile = &Network{}
 	}
@@ -186,7 +206,7 @@ func (c *Cluster) network() {
 	set(&n.LoadBalancerSKU, "standard")
 	set(&n.ServiceCIDR, "10.0.0.0/16")
 	set(&n.DNSServiceIP, "10.0.0.10")
-	if n.NetworkPlugin == "kubenet" || n.NetworkPluginMode == "overlay" {
+	if real || n.NetworkPlugin == "kubenet" || n.NetworkPluginMode == "overlay" {
 		set(&n.PodCIDR, "10.244.0.0/16")
 	}
 	if n.PodCIDRs == nil && n.PodCIDR != "" {
@@ -202,7 +222,11 @@ func (c *Cluster) network() {
 
 func (s *service) validate(ctx context.Context, old, next *resource) error {
 	p := &next.Properties
-	if err := s.refused(p); err != nil {
+	o, err := s.offerOf(ctx, next)
+	if err != nil {
+		return err
+	}
+	if err := o.refused(p); err != nil {
 		return err
 	}
 	if err := checkSKU(next.Extra["sku"]); err != nil {
@@ -215,7 +239,7 @@ func (s *service) validate(ctx context.Context, old, next *resource) error {
 		return invalid("properties.dnsPrefix", "'%s' has to be 1 to 54 letters, digits and hyphens, with a letter or digit at both ends", p.DNSPrefix+p.FQDNSubdomain)
 	}
 	if old != nil {
-		if err := unchanged(&old.Properties, p); err != nil {
+		if err := o.unchanged(&old.Properties, p); err != nil {
 			return err
 		}
 	} else if err := s.checkNodeGroup(ctx, next); err != nil {
@@ -228,7 +252,7 @@ func (s *service) validate(ctx context.Context, old, next *resource) error {
 	if err := s.checkIdentities(ctx, old, next); err != nil {
 		return err
 	}
-	return s.checkPools(ctx, old, next)
+	return s.checkPools(ctx, o, old, next)
 }
 
 var dnsShape = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9-]{0,52}[a-zA-Z0-9])?$`)
@@ -260,7 +284,7 @@ func checkSKU(raw json.RawMessage) error {
 }
 
 // unchanged refuses what an update may not change.
-func unchanged(old, next *Cluster) error {
+func (o offer) unchanged(old, next *Cluster) error {
 	for _, f := range []struct{ path, old, next string }{
 		{"dnsPrefix", old.DNSPrefix, next.DNSPrefix},
 		{"fqdnSubdomain", old.FQDNSubdomain, next.FQDNSubdomain},
@@ -270,15 +294,23 @@ func unchanged(old, next *Cluster) error {
 			return notAllowed("properties."+f.path, f.old, f.next)
 		}
 	}
+	if !o.older {
+		if err := sameNetwork(old.NetworkProfile, next.NetworkProfile); err != nil {
+			return err
+		}
+	}
 	if old.issues() && !next.issues() {
 		return apierr.New(apierr.BadRequest, "OIDCIssuerFeatureCannotBeDisabled", "OIDC issuer feature cannot be disabled once it is enabled.").
 			WithTarget("properties.oidcIssuerProfile.enabled")
 	}
-	from, err := readVersion(old.CurrentKubernetesVersion)
+	if old.KubernetesVersion == next.KubernetesVersion {
+		return nil
+	}
+	from, err := parseVersion(old.CurrentKubernetesVersion)
 	if err != nil {
 		return err
 	}
-	to, err := readVersion(next.KubernetesVersion)
+	to, err := o.read(next.KubernetesVersion)
 	if err != nil {
 		return err
 	}
@@ -301,21 +333,28 @@ func (s *service) put(ctx context.Context, old, next *resource) error {
 	if err := s.putPools(ctx, next); err != nil {
 		return err
 	}
-	if next.Properties.issues() {
-		url, err := s.Issuers.Ensure(ctx, next.Private[keyUID], next.ID.String(), next.Location)
-		if err != nil {
-			return err
-		}
-		next.Properties.OIDCIssuerProfile.IssuerURL = url
+	if err := s.ensureIssuer(ctx, next); err != nil {
+		return err
 	}
-	return s.Driver.Apply(ctx, spec(next))
+	return s.apply(ctx, next)
 }
 
-func spec(r *resource) cluster.Spec {
-	return cluster.Spec{
-		UID: r.Private[keyUID], ResourceID: r.ID.String(), Location: r.Location, Version: r.Properties.CurrentKubernetesVersion,
-		Running: r.Properties.PowerState == nil || r.Properties.PowerState.Code != stopped,
+// ensureIssuer makes the issuer be there, or the keys alone with which the
+// cluster's own API server signs.
+func (s *service) ensureIssuer(ctx context.Context, next *resource) error {
+	uid := next.Private[keyUID]
+	if !next.Properties.issues() {
+		if next.Private[keyDriver] != embedded {
+			return nil
+		}
+		return s.Issuers.EnsureHidden(ctx, uid, next.ID.String(), next.Location)
 	}
+	url, err := s.Issuers.Ensure(ctx, uid, next.ID.String(), next.Location)
+	if err != nil {
+		return err
+	}
+	next.Properties.OIDCIssuerProfile.IssuerURL = url
+	return nil
 }
 
 // delete takes the cluster away, its issuer first: no token of it counts from
@@ -325,7 +364,14 @@ func (s *service) delete(ctx context.Context, old *resource) error {
 	if err := s.Issuers.Remove(ctx, uid); err != nil {
 		return err
 	}
-	return errors.Join(s.Driver.Remove(ctx, uid), s.removeKubelet(ctx, old))
+	d, err := s.driver(old)
+	if err != nil {
+		return err
+	}
+	if err := d.Remove(ctx, uid); err != nil {
+		return s.failed(ctx, d, old.ID, "taken away", err)
+	}
+	return s.removeKubelet(ctx, old)
 }
 
 // fill shows the agent pools.
@@ -343,24 +389,4 @@ func (s *service) fill(ctx context.Context, r *resource) error {
 		r.Properties.AgentPoolProfiles = append(r.Properties.AgentPoolProfiles, p)
 	}
 	return nil
-}
-
-// change writes a stored cluster outside of a PUT.
-func (s *service) change(ctx context.Context, id rid.ID, fn func(*arm.Envelope)) (*arm.Envelope, error) {
-	for range 10 {
-		e, err := s.res.Get(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if oneOf(e.State(), "Creating", "Updating", "Deleting") {
-			return nil, apierr.New(apierr.Conflict, "OperationNotAllowed",
-				"Operation is not allowed: another operation on the managed cluster '%s' is in progress (%s).", e.Name, e.State())
-		}
-		fn(e)
-		err = s.res.Put(ctx, e)
-		if !errors.Is(err, store.ErrConflict) {
-			return e, err
-		}
-	}
-	return nil, apierr.New(apierr.Conflict, "Conflict", "The cluster is being changed by others. Retry.")
 }

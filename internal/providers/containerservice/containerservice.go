@@ -6,9 +6,8 @@
 package containerservice
 
 import (
-	"context"
-	"encoding/json"
 	"net/http"
+	"sync"
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/cluster"
@@ -24,29 +23,35 @@ type Config struct {
 	Store     store.Store
 	Directory *directory.Directory
 	Issuers   *cluster.Issuers
-	Driver    cluster.Driver
+	Drivers   *cluster.Drivers
 	TenantID  string
 }
 
 type service struct {
 	Config
 	res arm.Resources
+
+	mu    sync.Mutex // guards turns
+	turns map[string]*turn
+}
+
+func newService(cfg Config) *service {
+	return &service{Config: cfg, res: arm.Resources{Store: cfg.Store}, turns: map[string]*turn{}}
 }
 
 // New gives the provider.
-func New(cfg Config) arm.Provider {
-	s := &service{Config: cfg, res: arm.Resources{Store: cfg.Store}}
+func New(cfg Config) arm.Provider { return newService(cfg).provider() }
+
+func (s *service) provider() arm.Provider {
 	return arm.Provider{
 		Namespace: Namespace,
 		Routes: []arm.Route{
 			arm.Serve(Namespace, s.clusters()),
 			arm.Serve(Namespace, s.agentPools()),
-			arm.Serve(Namespace, arm.Kind[struct{}]{
+			arm.Serve(Namespace, arm.Kind[accessProfile]{
 				Type: "managedClusters/accessProfiles", APIVersions: apiVersions(), NoPut: true, NoState: true, Get: s.accessProfile,
-				Actions: map[string]arm.Action[struct{}]{
-					"listCredential": func(ctx context.Context, r *arm.Resource[struct{}], _ json.RawMessage) (any, error) {
-						return nil, s.noAPIServer(r.ID.Parent())
-					},
+				Actions: map[string]arm.Action[accessProfile]{
+					"listCredential": s.listCredential,
 				},
 			}),
 			arm.Serve(Namespace, arm.Kind[upgrades]{
@@ -57,10 +62,10 @@ func New(cfg Config) arm.Provider {
 			}),
 			arm.Serve(Namespace, arm.Kind[struct{}]{
 				Type: "managedClusters/availableAgentPoolVersions", APIVersions: apiVersions(), NoPut: true, NoState: true,
-				Ask: map[string]arm.Question{http.MethodGet: poolVersions},
+				Ask: map[string]arm.Question{http.MethodGet: s.poolVersions},
 			}),
 		},
-		Endpoints: endpoints(),
+		Endpoints: s.endpoints(),
 	}
 }
 

@@ -42,7 +42,7 @@ func start(t *testing.T) *world {
 			URL: func(region string) string { return "https://" + region + ".oic.prod-aks.azure.com" },
 		})
 		return []arm.Provider{
-			containerservice.New(containerservice.Config{Store: s, Directory: w.dir, Issuers: w.issuers, Driver: cluster.IssuerOnly{}, TenantID: armtest.Tenant}),
+			containerservice.New(containerservice.Config{Store: s, Directory: w.dir, Issuers: w.issuers, Drivers: &cluster.Drivers{List: []cluster.Driver{cluster.IssuerOnly{}}}, TenantID: armtest.Tenant}),
 		}
 	}, func(c *arm.Config) { c.Principals = w.dir })
 	t.Cleanup(func() { w.dir.Close() })

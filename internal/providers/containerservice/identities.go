@@ -73,7 +73,7 @@ func (s *service) checkIdentities(ctx context.Context, old, next *resource) erro
 	}
 	p := &next.Properties
 	if sp := p.ServicePrincipalProfile; !strings.EqualFold(sp.ClientID, "msi") || sp.Secret != "" {
-		return s.unsupported("servicePrincipalProfile", `a cluster has a managed identity ("clientId": "msi", no secret)`)
+		return unsupported(driverName(next), "servicePrincipalProfile", `a cluster has a managed identity ("clientId": "msi", no secret)`)
 	}
 	for k := range p.IdentityProfile {
 		if k != kubelet {

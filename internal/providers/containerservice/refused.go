@@ -67,36 +67,61 @@ type Windows struct {
 type refusal struct {
 	path  string // below properties
 	asked bool
-	why   string
+	why   reasons
 }
 
+// reasons are why a driver doesn't keep a property: one that runs no
+// Kubernetes, and one that does. "" is kept.
+type reasons struct{ none, real string }
+
+// What can't be kept by any driver, and why.
+func noServer(real string) reasons {
+	return reasons{"there is no API server that it could protect", real}
+}
+
+func noNodes(real string) reasons { return reasons{"there are no nodes that it could protect", real} }
+
+func noPods(real string) reasons { return reasons{"there are no pods that it could govern", real} }
+
 const (
-	noServer   = "there is no API server that it could protect"
-	noNodes    = "there are no nodes that it could protect"
-	noPods     = "there are no pods that it could govern"
 	noAddons   = "an add-on needs a Kubernetes to run in"
+	azureAddon = "Azure's add-ons are not among what runs in its clusters"
 	noPassword = "there are no Windows nodes, and a password would be kept for nothing"
+	onMachine  = "its API server is reached from this machine alone, whatever is asked for"
+	entra      = "Entra does not sign in to its API server: get-credentials gives client certificates"
+	noSubnet   = "its nodes are in a network of the cluster's own"
+	noWatcher  = "nothing in its clusters does that"
 )
 
-// refused says which property of a cluster no driver keeps.
-func (s *service) refused(c *Cluster) error {
+// refused says which property of a cluster the driver doesn't keep.
+func (o offer) refused(c *Cluster) error {
 	list := append(c.serverRefusals(), c.nodeRefusals()...)
 	list = append(list, c.podRefusals()...)
 	for name, addon := range c.AddonProfiles {
-		list = append(list, refusal{"addonProfiles." + name + ".enabled", enabledAddon(addon), noAddons})
+		list = append(list, refusal{"addonProfiles." + name + ".enabled", enabledAddon(addon), reasons{noAddons, azureAddon}})
 	}
 	for _, r := range list {
-		if r.asked {
-			return s.unsupported(r.path, r.why)
+		if why := o.why(r.why); r.asked && why != "" {
+			return unsupported(o.driver, r.path, why)
 		}
+	}
+	if !o.older {
+		return c.NetworkProfile.check()
 	}
 	return nil
 }
 
-func (s *service) unsupported(path, why string) error {
+func (o offer) why(r reasons) string {
+	if o.driver == issuerOnly {
+		return r.none
+	}
+	return r.real
+}
+
+func unsupported(driver, path, why string) error {
 	return apierr.New(apierr.BadRequest, "NotSupportedByDriver",
 		"'properties.%s' can't be kept: the cluster's driver is '%s' and %s. Leave the property out.",
-		path, s.Driver.Name(), why).WithTarget("properties." + path)
+		path, driver, why).WithTarget("properties." + path)
 }
 
 func (c *Cluster) serverRefusals() []refusal {
@@ -105,15 +130,15 @@ func (c *Cluster) serverRefusals() []refusal {
 		access = &APIServerAccess{}
 	}
 	return []refusal{
-		{"apiServerAccessProfile.authorizedIPRanges", len(access.AuthorizedIPRanges) > 0, noServer},
-		{"apiServerAccessProfile.enablePrivateCluster", yes(access.EnablePrivateCluster), noServer},
-		{"apiServerAccessProfile.enableVnetIntegration", yes(access.EnableVnetIntegration), noServer},
-		{"apiServerAccessProfile.subnetId", access.SubnetID != "", noServer},
-		{"apiServerAccessProfile.privateDNSZone", access.PrivateDNSZone != "", noServer},
-		{"publicNetworkAccess", c.PublicNetworkAccess != "" && !strings.EqualFold(c.PublicNetworkAccess, "Enabled"), noServer},
-		{"aadProfile", c.AADProfile != nil, noServer},
-		{"disableLocalAccounts", yes(c.DisableLocalAccounts), noServer},
-		{"enableRBAC", c.EnableRBAC != nil && !*c.EnableRBAC, noServer},
+		{"apiServerAccessProfile.authorizedIPRanges", len(access.AuthorizedIPRanges) > 0, noServer(onMachine)},
+		{"apiServerAccessProfile.enablePrivateCluster", yes(access.EnablePrivateCluster), noServer(onMachine)},
+		{"apiServerAccessProfile.enableVnetIntegration", yes(access.EnableVnetIntegration), noServer(onMachine)},
+		{"apiServerAccessProfile.subnetId", access.SubnetID != "", noServer(onMachine)},
+		{"apiServerAccessProfile.privateDNSZone", access.PrivateDNSZone != "", noServer(onMachine)},
+		{"publicNetworkAccess", c.PublicNetworkAccess != "" && !strings.EqualFold(c.PublicNetworkAccess, "Enabled"), noServer(onMachine)},
+		{"aadProfile", c.AADProfile != nil, noServer(entra)},
+		{"disableLocalAccounts", yes(c.DisableLocalAccounts), noServer(entra)},
+		{"enableRBAC", c.EnableRBAC != nil && !*c.EnableRBAC, noServer("its API server always asks who may what")},
 	}
 }
 
@@ -129,16 +154,16 @@ func (c *Cluster) nodeRefusals() []refusal {
 		sec = &Security{}
 	}
 	return []refusal{
-		{"diskEncryptionSetID", c.DiskEncryptionSetID != "", noNodes},
-		{"httpProxyConfig", c.HTTPProxyConfig != nil, noNodes},
-		{"windowsProfile.adminPassword", windows.AdminPassword != "", noPassword},
-		{"windowsProfile.gmsaProfile", windows.GMSAProfile.on(), noNodes},
-		{"networkProfile.outboundType", !oneOf(network.OutboundType, "", "loadBalancer", "managedNATGateway", "userAssignedNATGateway"), noNodes},
-		{"nodeResourceGroupProfile.restrictionLevel", c.NodeResourceGroupProfile != nil && !oneOf(c.NodeResourceGroupProfile.RestrictionLevel, "", "Unrestricted"), noNodes},
-		{"bootstrapProfile.artifactSource", c.BootstrapProfile != nil && !oneOf(c.BootstrapProfile.ArtifactSource, "", "Direct"), noNodes},
-		{"securityProfile.azureKeyVaultKms", sec.AzureKeyVaultKMS.on(), "there is no etcd that it could encrypt"},
-		{"securityProfile.nodeRestriction", sec.NodeRestriction.on(), noNodes},
-		{"securityProfile.customCATrustCertificates", len(sec.CustomCATrustCertificates) > 0, noNodes},
+		{"diskEncryptionSetID", c.DiskEncryptionSetID != "", noNodes("its disks are folders of this machine")},
+		{"httpProxyConfig", c.HTTPProxyConfig != nil, noNodes("its nodes reach what this machine reaches, by its own gate")},
+		{"windowsProfile.adminPassword", windows.AdminPassword != "", reasons{noPassword, noPassword}},
+		{"windowsProfile.gmsaProfile", windows.GMSAProfile.on(), noNodes(noPassword)},
+		{"networkProfile.outboundType", !oneOf(network.OutboundType, "", "loadBalancer", "managedNATGateway", "userAssignedNATGateway"), noNodes("all that leaves a cluster goes by the gate of this machine")},
+		{"nodeResourceGroupProfile.restrictionLevel", c.NodeResourceGroupProfile != nil && !oneOf(c.NodeResourceGroupProfile.RestrictionLevel, "", "Unrestricted"), noNodes("the node resource group is a name alone")},
+		{"bootstrapProfile.artifactSource", c.BootstrapProfile != nil && !oneOf(c.BootstrapProfile.ArtifactSource, "", "Direct"), noNodes("images come from the distribution and from az acr and laz image load")},
+		{"securityProfile.azureKeyVaultKms", sec.AzureKeyVaultKMS.on(), reasons{"there is no etcd that it could encrypt", "its etcd is not sealed by a vault's key"}},
+		{"securityProfile.nodeRestriction", sec.NodeRestriction.on(), noNodes("")},
+		{"securityProfile.customCATrustCertificates", len(sec.CustomCATrustCertificates) > 0, noNodes(noWatcher)},
 	}
 }
 
@@ -155,17 +180,17 @@ func (c *Cluster) podRefusals() []refusal {
 		defender = &Monitor{}
 	}
 	return []refusal{
-		{"networkProfile.networkPolicy", !oneOf(network.NetworkPolicy, "", "none"), noPods},
-		{"networkProfile.advancedNetworking.security", network.AdvancedNetworking != nil && network.AdvancedNetworking.Security.on(), noPods},
-		{"securityProfile.defender.securityMonitoring", defender.SecurityMonitoring.on(), noPods},
-		{"securityProfile.defender.securityGating", defender.SecurityGating.on(), noPods},
-		{"securityProfile.imageCleaner", sec.ImageCleaner.on(), noPods},
-		{"securityProfile.imageIntegrity", sec.ImageIntegrity.on(), noPods},
-		{"podIdentityProfile", c.PodIdentityProfile.on(), noPods + "; use workload identity"},
-		{"serviceMeshProfile.mode", c.ServiceMeshProfile != nil && !oneOf(c.ServiceMeshProfile.Mode, "", "Disabled"), noPods},
-		{"enablePodSecurityPolicy", yes(c.EnablePodSecurityPolicy), noPods},
-		{"safeguardsProfile.level", c.SafeguardsProfile != nil && !oneOf(c.SafeguardsProfile.Level, "", "Off"), noPods},
-		{"enableNamespaceResources", yes(c.EnableNamespaceResources), noServer},
+		{"networkProfile.networkPolicy", !oneOf(network.NetworkPolicy, "", "none"), noPods("")},
+		{"networkProfile.advancedNetworking.security", network.AdvancedNetworking != nil && network.AdvancedNetworking.Security.on(), noPods(noWatcher)},
+		{"securityProfile.defender.securityMonitoring", defender.SecurityMonitoring.on(), noPods(noWatcher)},
+		{"securityProfile.defender.securityGating", defender.SecurityGating.on(), noPods(noWatcher)},
+		{"securityProfile.imageCleaner", sec.ImageCleaner.on(), noPods(noWatcher)},
+		{"securityProfile.imageIntegrity", sec.ImageIntegrity.on(), noPods(noWatcher)},
+		{"podIdentityProfile", c.PodIdentityProfile.on(), reasons{"there are no pods that it could govern; use workload identity", "it is replaced by workload identity: use that"}},
+		{"serviceMeshProfile.mode", c.ServiceMeshProfile != nil && !oneOf(c.ServiceMeshProfile.Mode, "", "Disabled"), noPods(noWatcher)},
+		{"enablePodSecurityPolicy", yes(c.EnablePodSecurityPolicy), noPods("Kubernetes has none any more; use pod security admission")},
+		{"safeguardsProfile.level", c.SafeguardsProfile != nil && !oneOf(c.SafeguardsProfile.Level, "", "Off"), noPods(noWatcher)},
+		{"enableNamespaceResources", yes(c.EnableNamespaceResources), noServer(noWatcher)},
 	}
 }
 
@@ -189,22 +214,29 @@ func enabledAddon(addon map[string]any) bool {
 }
 
 // refusedPool is refused for an agent pool, whose keys are as documented.
-func (s *service) refusedPool(name string, p Pool) error {
+func (o offer) refusedPool(name string, p Pool) error {
 	is := func(key string) bool { v, ok := p[key]; return ok && v != false && v != nil && v != "" }
 	runtime, _ := p["workloadRuntime"].(string)
 	for _, r := range []refusal{
-		{"enableEncryptionAtHost", is("enableEncryptionAtHost"), noNodes},
-		{"enableFIPS", is("enableFIPS"), noNodes},
-		{"vnetSubnetID", is("vnetSubnetID"), noNodes},
-		{"podSubnetID", is("podSubnetID"), noPods},
-		{"hostGroupID", is("hostGroupID"), noNodes},
-		{"nodePublicIPPrefixID", is("nodePublicIPPrefixID"), noNodes},
-		{"workloadRuntime", !oneOf(runtime, "", "OCIContainer"), noPods},
-		{"networkProfile", isOn(p["networkProfile"]), noNodes},
-		{"securityProfile", isOn(p["securityProfile"]), noNodes},
+		{"enableEncryptionAtHost", is("enableEncryptionAtHost"), noNodes("a node is a set of namespaces on this machine")},
+		{"enableFIPS", is("enableFIPS"), noNodes("a node is a set of namespaces on this machine")},
+		{"vnetSubnetID", is("vnetSubnetID"), noNodes(noSubnet)},
+		{"podSubnetID", is("podSubnetID"), noPods(noSubnet)},
+		{"hostGroupID", is("hostGroupID"), noNodes("a node is a set of namespaces on this machine")},
+		{"nodePublicIPPrefixID", is("nodePublicIPPrefixID"), noNodes("a node is a set of namespaces on this machine")},
+		{"workloadRuntime", !oneOf(runtime, "", "OCIContainer"), noPods("its runtime is runc")},
+		{"networkProfile", isOn(p["networkProfile"]), noNodes("a node is a set of namespaces on this machine")},
+		{"securityProfile", isOn(p["securityProfile"]), noNodes("a node is a set of namespaces on this machine")},
+		{"enableAutoScaling", is("enableAutoScaling"), reasons{"", "nothing there counts the pods that wait: scale by az aks nodepool scale"}},
+		{"enableNodePublicIP", is("enableNodePublicIP"), reasons{"", "a node has no public address"}},
+		{"scaleSetPriority", oneOf(text(p, "scaleSetPriority"), "Spot"), reasons{"", "no machine of it is ever taken away"}},
+		{"osType", oneOf(text(p, "osType"), "Windows"), reasons{"", "its nodes run Linux"}},
+		{"kubeletConfig", p["kubeletConfig"] != nil, reasons{"", "its kubelets are configured by it alone"}},
+		{"linuxOSConfig", p["linuxOSConfig"] != nil, reasons{"", "its nodes share this machine's kernel"}},
+		{"gpuInstanceProfile", is("gpuInstanceProfile"), reasons{"", "its nodes have no GPUs"}},
 	} {
-		if r.asked {
-			return s.unsupported(fmt.Sprintf("agentPoolProfiles['%s'].%s", name, r.path), r.why)
+		if why := o.why(r.why); r.asked && why != "" {
+			return unsupported(o.driver, fmt.Sprintf("agentPoolProfiles['%s'].%s", name, r.path), why)
 		}
 	}
 	return nil

@@ -3,6 +3,8 @@ package containerservice
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -10,6 +12,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/rid"
 )
 
@@ -39,55 +42,98 @@ func (r release) String() string { return "1." + strconv.Itoa(r.minor) + "." + s
 
 func (r release) short() string { return "1." + strconv.Itoa(r.minor) }
 
-// releases are offered, newest first; the first is the default. The driver
-// "issuer" runs none of them: there the version is a label.
-func releases() []release { return []release{{37, 2}, {36, 5}, {35, 8}} }
+// offer is what a driver runs, newest first; the first is the default.
+type offer struct {
+	list   []release
+	older  bool // older ones are taken too: a version is a label
+	driver string
+}
+
+// offered asks the driver what it runs.
+func offered(ctx context.Context, d cluster.Driver) (offer, error) {
+	o := offer{older: d.Name() == cluster.IssuerOnly{}.Name(), driver: d.Name()}
+	list, err := d.Offer(ctx)
+	if err != nil {
+		return o, unavailable(d.Name(), err)
+	}
+	for _, v := range list {
+		r, err := parseVersion(v)
+		if err != nil {
+			return o, err
+		}
+		o.list = append(o.list, r)
+	}
+	if len(o.list) == 0 {
+		return o, unavailable(d.Name(), errors.New("it offers no version of Kubernetes"))
+	}
+	return o, nil
+}
+
+// offeredNew is what new clusters can be.
+func (s *service) offeredNew(ctx context.Context) (offer, error) {
+	d, _, err := s.Drivers.Choose(ctx)
+	if err != nil {
+		return offer{}, unavailable(s.Drivers.Mode, err)
+	}
+	return offered(ctx, d)
+}
 
 var versionShape = regexp.MustCompile(`^1\.([0-9]{1,2})(?:\.([0-9]{1,3}))?$`)
 
-// readVersion reads "1.37.2", or "1.37" as the newest patch of it.
-func readVersion(s string) (release, error) {
+// parseVersion reads "1.37.2"; "1.37" is its first patch.
+func parseVersion(s string) (release, error) {
 	m := versionShape.FindStringSubmatch(s)
 	if m == nil {
-		return release{}, badVersion(s)
+		return release{}, offer{}.refuse(s)
 	}
 	minor, err := strconv.Atoi(m[1])
+	if err != nil || m[2] == "" {
+		return release{minor: minor}, err
+	}
+	patch, err := strconv.Atoi(m[2])
+	return release{minor, patch}, err
+}
+
+// read reads a version that is asked for: "1.37.2", or "1.37" as the newest
+// patch of it.
+func (o offer) read(s string) (release, error) {
+	v, err := parseVersion(s)
 	if err != nil {
-		return release{}, badVersion(s)
+		return v, o.refuse(s)
 	}
-	if minor > releases()[0].minor || minor < 20 {
-		return release{}, badVersion(s)
-	}
-	if m[2] != "" {
-		patch, err := strconv.Atoi(m[2])
-		if err != nil {
-			return release{}, badVersion(s)
-		}
-		return release{minor, patch}, nil
-	}
-	for _, r := range releases() {
-		if r.minor == minor {
+	whole := strings.Count(s, ".") == 2
+	for _, r := range o.list {
+		if r == v && whole || r.minor == v.minor && !whole {
 			return r, nil
 		}
 	}
-	return release{minor, 0}, nil
+	if !o.older || v.minor > o.list[0].minor || v.minor < 20 {
+		return v, o.refuse(s)
+	}
+	return v, nil
 }
 
-func badVersion(s string) error {
+func (o offer) refuse(s string) error {
 	var known []string
-	for _, r := range releases() {
+	for _, r := range o.list {
 		known = append(known, r.String())
 	}
+	more := fmt.Sprintf("The driver '%s' runs what its distribution holds, and nothing else", o.driver)
+	if o.older || o.driver == "" {
+		more = "older ones are taken too"
+	}
 	return apierr.New(apierr.BadRequest, "K8sVersionNotSupported",
-		"The Kubernetes version '%s' is not supported. The offered versions are %s; older ones are taken too.", s, strings.Join(known, ", ")).
+		"The Kubernetes version '%s' is not supported. The offered versions are %s; %s.", s, strings.Join(known, ", "), lowerFirst(more)).
 		WithTarget("properties.kubernetesVersion")
 }
 
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+
 // newer are the releases that a cluster of version from can be upgraded to.
-func newer(from string) []release {
-	at, err := readVersion(from)
+func (o offer) newer(from string) []release {
+	at, err := parseVersion(from)
 	var out []release
-	for _, r := range releases() {
+	for _, r := range o.list {
 		if err == nil && (r.minor == at.minor+1 || r.minor == at.minor && r.patch > at.patch) {
 			out = append(out, r)
 		}
@@ -95,29 +141,33 @@ func newer(from string) []release {
 	return out
 }
 
-func endpoints() []arm.Endpoint {
+func (s *service) endpoints() []arm.Endpoint {
 	const at = "/subscriptions/{subscriptionId}/providers/Microsoft.ContainerService/locations/{location}/"
 	return []arm.Endpoint{
 		{
 			Method: http.MethodGet, Path: at + "kubernetesVersions", APIVersions: apiVersions(),
-			Action: Namespace + "/locations/kubernetesVersions/read", Handle: kubernetesVersions,
+			Action: Namespace + "/locations/kubernetesVersions/read", Handle: s.kubernetesVersions,
 		},
 		{
 			Method: http.MethodGet, Path: at + "orchestrators", APIVersions: []string{"2019-08-01", "2019-06-01", "2019-04-01", "2017-09-30"},
-			Action: Namespace + "/locations/orchestrators/read", Handle: orchestrators,
+			Action: Namespace + "/locations/orchestrators/read", Handle: s.orchestrators,
 		},
 	}
 }
 
 // kubernetesVersions is Managed Clusters - List Kubernetes Versions.
-func kubernetesVersions(_ context.Context, r *arm.Request) (*arm.Response, error) {
+func (s *service) kubernetesVersions(ctx context.Context, r *arm.Request) (*arm.Response, error) {
 	if err := checkLocation(r.Params["location"]); err != nil {
 		return nil, err
 	}
+	o, err := s.offeredNew(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var list []any
-	for i, rel := range releases() {
+	for i, rel := range o.list {
 		up := []string{}
-		for _, n := range newer(rel.String()) {
+		for _, n := range o.newer(rel.String()) {
 			up = append(up, n.String())
 		}
 		v := map[string]any{
@@ -133,16 +183,20 @@ func kubernetesVersions(_ context.Context, r *arm.Request) (*arm.Response, error
 }
 
 // orchestrators is Container Services - List Orchestrators, which an older az asks.
-func orchestrators(_ context.Context, r *arm.Request) (*arm.Response, error) {
+func (s *service) orchestrators(ctx context.Context, r *arm.Request) (*arm.Response, error) {
 	if err := checkLocation(r.Params["location"]); err != nil {
+		return nil, err
+	}
+	o, err := s.offeredNew(ctx)
+	if err != nil {
 		return nil, err
 	}
 	const typ = "orchestratorType"
 	var list []any
-	for i, rel := range releases() {
+	for i, rel := range o.list {
 		v := map[string]any{typ: "Kubernetes", "orchestratorVersion": rel.String(), "default": i == 0}
 		var up []any
-		for _, n := range newer(rel.String()) {
+		for _, n := range o.newer(rel.String()) {
 			up = append(up, map[string]any{typ: "Kubernetes", "orchestratorVersion": n.String()})
 		}
 		if up != nil {
@@ -174,9 +228,9 @@ type upgradeProfile struct {
 	Upgrades          []versionRef `json:"upgrades,omitempty"`
 }
 
-func profileOf(name, version, os string) upgradeProfile {
+func (o offer) profile(name, version, os string) upgradeProfile {
 	p := upgradeProfile{KubernetesVersion: version, Name: name, OSType: os}
-	for _, r := range newer(version) {
+	for _, r := range o.newer(version) {
 		p.Upgrades = append(p.Upgrades, versionRef{r.String()})
 	}
 	return p
@@ -196,13 +250,17 @@ func (s *service) clusterUpgrades(ctx context.Context, id rid.ID) (*arm.Resource
 	if err != nil {
 		return nil, err
 	}
-	r := &arm.Resource[upgrades]{ID: id, Properties: upgrades{ControlPlaneProfile: profileOf("", c.Properties.CurrentKubernetesVersion, "Linux")}}
+	o, err := s.offerOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	r := &arm.Resource[upgrades]{ID: id, Properties: upgrades{ControlPlaneProfile: o.profile("", c.Properties.CurrentKubernetesVersion, "Linux")}}
 	pools, err := s.pools(ctx, id.Parent())
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range pools {
-		r.Properties.AgentPoolProfiles = append(r.Properties.AgentPoolProfiles, profileOf(e.Name, text(e.Properties, "orchestratorVersion"), text(e.Properties, "osType")))
+		r.Properties.AgentPoolProfiles = append(r.Properties.AgentPoolProfiles, o.profile(e.Name, text(e.Properties, "orchestratorVersion"), text(e.Properties, "osType")))
 	}
 	return r, nil
 }
@@ -220,13 +278,29 @@ func (s *service) poolUpgrades(ctx context.Context, id rid.ID) (*arm.Resource[po
 	if err != nil {
 		return nil, err
 	}
-	return &arm.Resource[poolUpgrades]{ID: id, Properties: poolUpgrades{profileOf("", text(e.Properties, "orchestratorVersion"), text(e.Properties, "osType"))}}, nil
+	c, err := s.read(ctx, id.Parent().Parent())
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.offerOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &arm.Resource[poolUpgrades]{ID: id, Properties: poolUpgrades{o.profile("", text(e.Properties, "orchestratorVersion"), text(e.Properties, "osType"))}}, nil
 }
 
 // poolVersions is Agent Pools - Get Available Agent Pool Versions.
-func poolVersions(_ context.Context, scope rid.ID, _ json.RawMessage) (any, error) {
+func (s *service) poolVersions(ctx context.Context, scope rid.ID, _ json.RawMessage) (any, error) {
+	c, err := s.read(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.offerOf(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	var list []any
-	for i, r := range releases() {
+	for i, r := range o.list {
 		list = append(list, map[string]any{"kubernetesVersion": r.String(), "default": i == 0})
 	}
 	return map[string]any{
