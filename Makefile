@@ -1,13 +1,13 @@
 # Everything that is done here. `make` says what there is.
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES = . examples/keyvault-reader e2e
+MODULES = . examples/keyvault-reader examples/msal-go e2e
 # Modules of the distribution. They are vetted and tested with the flags that they are built with: another flag is another build of Kubernetes.
 KUBE_MODULES = $(patsubst %/go.mod,%,$(wildcard kube/*/go.mod))
 KUBE_GO = CGO_ENABLED=0 $(GO)
 FUZZTIME ?= 1m
 
-.PHONY: help build kube demo test unit e2e e2e-deps walk-keyvault check bench fuzz clean
+.PHONY: help build kube images demo test unit e2e e2e-deps walk-keyvault check bench fuzz clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
@@ -18,7 +18,10 @@ build: ## bin/laz, one static file
 kube: ## the Kubernetes that clusters run; the first time about ten minutes, kept over `make clean`
 	@kube/deps.sh && $(GO) run ./kube/build
 
-demo: build kube ## the first path, end to end, in a cloud of its own
+images: build ## the examples as container images, in bin/images
+	@LAZ=bin/laz GO="$(GO)" examples/images.sh
+
+demo: build kube images ## the first path, end to end, in a cloud of its own
 	@cd examples/keyvault-reader && $(GO) build -trimpath -o ../../bin/keyvault-reader .
 	@examples/demo/demo.sh
 
@@ -29,21 +32,21 @@ unit:
 	$(GO) test -race ./...
 	@set -e; for m in $(KUBE_MODULES); do (cd $$m && $(KUBE_GO) test -trimpath ./...); done
 
-e2e: build kube e2e-deps ## strangers' clients against the built laz
+e2e: build kube images e2e-deps ## strangers' clients against the built laz
 	cd e2e && $(GO) vet ./... && LAZ_BINARY=$(CURDIR)/bin/laz $(GO) test -count=1 -p 1 ./...
 	cd examples/keyvault-reader && $(GO) vet ./...
 
 e2e-deps: ## what the tests need: PostgreSQL, Debian's az and Python SDKs, npm packages
 	@e2e/deps.sh
 
-walk-keyvault: build kube ## the walkthrough with real pods (root); WALKTHROUGHS=DIR takes it from there
+walk-keyvault: build kube images ## the walkthrough with real pods (root); WALKTHROUGHS=DIR takes it from there
 	@e2e/walkthroughs/walk.sh keyvault
 
 check: ## formatting, vet, staticcheck, build of every module
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	@set -e; for m in $(MODULES); do echo "check $$m"; (cd $$m && $(GO) build -o /dev/null ./... && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); done
 
-bench: build kube ## figures beside their limits, measured in the same run
+bench: build kube images ## figures beside their limits, measured in the same run
 	@$(GO) run ./bench -laz bin/laz
 
 fuzz: ## every fuzz target for a minute (FUZZTIME)

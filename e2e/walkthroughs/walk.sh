@@ -34,7 +34,7 @@ walk() {
   "$LAZ" run -- bash "$script"
 }
 
-: "${MSAL_IMAGE:=lazurite.dev/examples/keyvault-reader:v1}"
+: "${MSAL_IMAGE:=lazurite.dev/examples/msal-go:v1}"
 export MSAL_IMAGE
 up
 for archive in "$root"/bin/images/*.tar; do
