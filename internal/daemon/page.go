@@ -20,10 +20,12 @@ type pageConfig struct {
 	Domain    string `json:"domain"`
 	Offline   bool   `json:"offline"`
 	AzureLike bool   `json:"azureLike"`
+
+	Clusters []string `json:"clusters,omitempty"`
 }
 
 func pageOf(c server.Config) pageConfig {
-	return pageConfig{c.Home, server.Home(c.Home).Log(), c.Names, c.Domain, c.Offline, c.AzureLike}
+	return pageConfig{Home: c.Home, Log: server.Home(c.Home).Log(), Names: c.Names, Domain: c.Domain, Offline: c.Offline, AzureLike: c.AzureLike}
 }
 
 // style is how a terminal shows emphasis; the zero style shows none.
@@ -79,6 +81,9 @@ func startPage(env Env, r report, background bool) error {
 		how("Ctrl-C", "stop it")
 	}
 	line("")
+	if len(r.Config.Clusters) > 0 {
+		line("  %s  %s", s.dim("clusters"), strings.Join(r.Config.Clusters, ", "))
+	}
 	line("  %s  %s", s.dim("state"), tilde(r.Config.Home))
 	line("  %s    %s   %s", s.dim("log"), tilde(r.Config.Log), s.dim(me+" logs -f"))
 	line("")

@@ -104,6 +104,7 @@ func statusPage(env Env, a statusAnswer) error {
 	row("state", tilde(a.Home))
 	row("log", tilde(server.Home(a.Home).Log()))
 	b.WriteString("\n")
+	clusters(&b, s, a.Status)
 	surfaces(&b, s, a.Status)
 	_, err := io.WriteString(env.Stdout, b.String())
 	return err

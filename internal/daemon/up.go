@@ -205,7 +205,9 @@ func upForeground(ctx context.Context, o upOptions, tell func(report) error) err
 	err = writePort(h, srv.Config().Local)
 	if err == nil {
 		e, _ := h.ReadEndpoint() // it was written before Ready
-		err = tell(report{Took: time.Since(began), Endpoint: e, Config: pageOf(srv.Config()), Welcome: srv.Welcome()})
+		page := pageOf(srv.Config())
+		page.Clusters = srv.ClusterNames(ctx)
+		err = tell(report{Took: time.Since(began), Endpoint: e, Config: page, Welcome: srv.Welcome()})
 	}
 	if err != nil {
 		stop()

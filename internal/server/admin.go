@@ -28,6 +28,8 @@ type Status struct {
 	Memory    MemoryStatus    `json:"memory"`
 	Counts    map[string]int  `json:"counts"`
 	Surfaces  []SurfaceStatus `json:"surfaces"`
+	Agent     AgentState      `json:"nodeAgent"`
+	Clusters  []ClusterState  `json:"clusters"`
 }
 
 // StoreStatus is the database.
@@ -105,14 +107,17 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		_, serving := s.system.Surfaces[f.surface]
 		st.Surfaces = append(st.Surfaces, SurfaceStatus{f.surface, f.title, serving, f.azure, f.own + "." + s.cfg.Domain})
 	}
+	var err error
 	if s.system.Counts != nil {
-		counts, err := s.system.Counts(r.Context())
-		if err != nil {
-			web.EventFrom(r.Context()).Fail(err)
-			web.WriteError(w, apierr.From(err))
-			return
-		}
-		st.Counts = counts
+		st.Counts, err = s.system.Counts(r.Context())
+	}
+	if err == nil {
+		st.Clusters, st.Agent, err = s.clusters(r.Context())
+	}
+	if err != nil {
+		web.EventFrom(r.Context()).Fail(err)
+		web.WriteError(w, apierr.From(err))
+		return
 	}
 	web.WriteJSON(w, http.StatusOK, st)
 }

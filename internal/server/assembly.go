@@ -60,6 +60,9 @@ type Assembly struct {
 	// Counts says how many there are of what, for `laz status`.
 	Counts func(context.Context) (map[string]int, error)
 
+	// Clusters are the managed clusters.
+	Clusters func(context.Context) ([]*arm.Envelope, error)
+
 	// Workers run from the start until the last request is answered.
 	Workers []func(context.Context) error
 

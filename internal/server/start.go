@@ -22,6 +22,7 @@ type start struct {
 	Nonce, Owner, Version, Uptime string
 	Offline, AzureLike            bool
 	Surfaces                      []startSurface
+	Clusters                      []string
 }
 
 type startSurface struct {
@@ -38,12 +39,16 @@ func (s *Server) startPage(w http.ResponseWriter, r *http.Request) {
 	h.Set("Vary", "Accept")
 	p := start{
 		Nonce: rand.Text(), Owner: s.system.Owner, Version: Version(), Uptime: span(time.Since(s.started)),
-		Offline: s.cfg.Offline, AzureLike: s.cfg.AzureLike,
+		Offline: s.cfg.Offline, AzureLike: s.cfg.AzureLike, Clusters: s.ClusterNames(r.Context()),
 	}
 	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
 		h.Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprintf(w, "Lazurite %s is running (owner %s).\n\nThis address is its proxy for programs on this machine. To use it:\n\n    eval \"$(laz env)\"\n    az group list\n\nMore: laz status\n",
+		fmt.Fprintf(w, "Lazurite %s is running (owner %s).\n\nThis address is its proxy for programs on this machine. To use it:\n\n    eval \"$(laz env)\"\n    az group list\n\n",
 			p.Version, p.Owner)
+		if len(p.Clusters) > 0 {
+			fmt.Fprintf(w, "Clusters: %s\n", strings.Join(p.Clusters, ", "))
+		}
+		fmt.Fprintln(w, "More: laz status")
 		return
 	}
 	for _, f := range families() {
