@@ -26,7 +26,6 @@ type addon struct {
 // addons are all of them, in the order in which they are applied.
 func addons(v Values) []addon {
 	return []addon{
-		{"discovery", v.Published},
 		{"networkpolicy-none", !v.NetworkPolicy},
 	}
 }

@@ -135,11 +135,7 @@ func (d *Embedded) apply(ctx context.Context, s Spec, tell func(Phase)) error {
 	if err != nil {
 		return err
 	}
-	if s.Running {
-		if err := d.drain(ctx, s, tell); err != nil {
-			return err
-		}
-	} else if d.cfg.Left != nil {
+	if !s.Running && d.cfg.Left != nil {
 		d.cfg.Left(s.UID)
 	}
 	if err := d.cfg.Agent.Apply(ctx, plan, tell); err != nil {
@@ -162,9 +158,6 @@ func (d *Embedded) apply(ctx context.Context, s Spec, tell func(Phase)) error {
 		return err
 	}
 	defer k.Close()
-	if err := d.nodes(ctx, k, s); err != nil {
-		return err
-	}
 	return d.addons(ctx, k, s, plan, access, tell)
 }
 

@@ -21,6 +21,7 @@ const (
 func (s *system) clusterDrivers(context.Context) error {
 	real := cluster.NewEmbedded(cluster.EmbeddedConfig{
 		Agent: nodeAgent{s.Config.Nodes}, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
+		Joined: s.Joined, Left: s.Left,
 	})
 	s.drivers = &cluster.Drivers{Mode: s.Config.Clusters, List: []cluster.Driver{cluster.IssuerOnly{}, real}}
 	return nil
