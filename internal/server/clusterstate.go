@@ -96,9 +96,6 @@ func (s *Server) clusters(ctx context.Context) ([]ClusterState, AgentState, erro
 }
 
 func (s *Server) agentState(ctx context.Context) (AgentState, []node.ClusterStatus) {
-	if s.cfg.Nodes == nil {
-		return AgentState{}, nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, agentTime)
 	defer cancel()
 	info, err := s.cfg.Nodes.Info(ctx)

@@ -106,7 +106,7 @@ type Config struct {
 	// LogLevel is "debug", "info", "warn" or "error". Default: "info".
 	LogLevel string `yaml:"logLevel"`
 
-	// Nodes is the node agent; nil where there is none.
+	// Nodes is the node agent; nil is the one that `sudo laz up` starts for Home.
 	Nodes node.Agent `yaml:"-"`
 
 	// Log is where the server logs; nil discards.

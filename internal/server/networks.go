@@ -43,7 +43,7 @@ type networkAgent interface {
 // the way out, on sockets that the node agent opens inside them. Nothing else
 // of this server is reached from there.
 type networks struct {
-	agent   networkAgent // nil: there are no networks
+	agent   networkAgent
 	owns    func(string) bool
 	secure  func(net.Conn) // takes a connection that begins TLS next
 	plain   func(net.Conn) // takes any other that came for the front door
@@ -72,9 +72,6 @@ type network struct {
 // Join serves the network of a cluster, if it does not yet: a driver calls it
 // once the network is there. Without an agent it is an error.
 func (n *networks) Join(ctx context.Context, uid string) error {
-	if n.agent == nil {
-		return node.ErrNoAgent
-	}
 	all, err := n.agent.Status(ctx)
 	if err != nil {
 		return fmt.Errorf("looking for the network: %w", err)
@@ -259,10 +256,6 @@ func (n *networks) leave(uid string) {
 // when ctx ends.
 func (n *networks) Run(ctx context.Context) error {
 	defer n.end()
-	if n.agent == nil {
-		<-ctx.Done()
-		return nil
-	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	said := ""
@@ -280,7 +273,7 @@ func (n *networks) Run(ctx context.Context) error {
 			}
 		}
 		said = text
-		if err != nil {
+		if text != "" {
 			timer.Reset(networksSoon)
 		} else {
 			timer.Reset(networksLook)
@@ -350,10 +343,7 @@ func (s *Server) newNetworks() (*networks, error) {
 	}
 	n := &networks{
 		owns: func(name string) bool { return s.hosts.Owns(name) }, secure: s.secure.Hand, plain: s.inside.Hand,
-		base: netip.MustParsePrefix(NetworkRange), offline: s.cfg.Offline, log: s.log, metrics: metrics, joined: map[string]*network{},
-	}
-	if s.cfg.Nodes != nil {
-		n.agent = s.cfg.Nodes
+		base: netip.MustParsePrefix(NetworkRange), offline: s.cfg.Offline, log: s.log, metrics: metrics, agent: s.cfg.Nodes, joined: map[string]*network{},
 	}
 	return n, nil
 }

@@ -21,6 +21,7 @@ import (
 
 	"lazurite.dev/internal/arrival"
 	"lazurite.dev/internal/ca"
+	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/proxy"
 	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/store/sqlstore"
@@ -82,6 +83,11 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	if s.lock, err = s.home.lock(); err != nil {
 		return err
+	}
+	if s.cfg.Nodes == nil {
+		if s.cfg.Nodes, err = node.Dial(s.cfg.Home); err != nil {
+			return err
+		}
 	}
 	if err = s.bind(ctx); err != nil {
 		return err
