@@ -20,8 +20,9 @@ const embeddedName = "embedded"
 type Embedded struct {
 	cfg EmbeddedConfig
 
-	mu    sync.Mutex       // guards turns
-	turns map[string]*turn // by uid; those in use
+	mu      sync.Mutex       // guards what follows
+	turns   map[string]*turn // by uid; those in use
+	removed map[string]bool  // uids that are being removed or have been: they never come back
 }
 
 // EmbeddedConfig is what Embedded needs.
@@ -52,7 +53,7 @@ func NewEmbedded(cfg EmbeddedConfig) *Embedded {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Embedded{cfg: cfg, turns: map[string]*turn{}}
+	return &Embedded{cfg: cfg, turns: map[string]*turn{}, removed: map[string]bool{}}
 }
 
 // Name implements Driver.
@@ -123,6 +124,12 @@ func (d *Embedded) Apply(ctx context.Context, s Spec, tell func(Phase)) error {
 		return err
 	}
 	defer done()
+	d.mu.Lock()
+	gone := d.removed[s.UID]
+	d.mu.Unlock()
+	if gone {
+		return fmt.Errorf("cluster %s: %w", s.Name, errRemoved)
+	}
 	err = d.apply(work, s, tell)
 	if err != nil && work.Err() != nil && ctx.Err() == nil {
 		return fmt.Errorf("cluster %s: %w", s.Name, errRemoved)
@@ -238,7 +245,20 @@ func step(tell func(Phase), name string, do func() error) error {
 }
 
 // Remove implements Driver.
-func (d *Embedded) Remove(ctx context.Context, uid string) error {
+func (d *Embedded) Remove(ctx context.Context, uid string) (err error) {
+	mark := func(gone bool) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.removed[uid] = gone; !gone {
+			delete(d.removed, uid)
+		}
+	}
+	mark(true) // before the turn: what waits for it is not to make the cluster again
+	defer func() {
+		if err != nil {
+			mark(false)
+		}
+	}()
 	work, done, err := d.take(ctx, uid, true)
 	if err != nil {
 		return err

@@ -49,6 +49,9 @@ func serve(ctx context.Context, args []string, env Env) error {
 		return err
 	}
 	cfg.Log = slog.New(slog.NewJSONHandler(env.Stderr, &slog.HandlerOptions{Level: cfg.Level()}))
+	if cfg.Nodes, err = nodeAgent(server.Home(cfg.Home)); err != nil {
+		return err
+	}
 	tuneMemory(env)
 	srv, err := server.New(ctx, cfg)
 	if err != nil {

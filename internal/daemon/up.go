@@ -12,11 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/server"
 )
 
@@ -184,6 +186,9 @@ func upForeground(ctx context.Context, o upOptions, tell func(report) error) err
 	}
 	defer log.Close()
 	o.cfg.Log = slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: o.cfg.Level()}))
+	if o.cfg.Nodes, err = nodeAgent(h); err != nil {
+		return err
+	}
 	srv, err := newServer(ctx, o, h)
 	if err != nil {
 		o.cfg.Log.Error("not started", slog.String("error", err.Error()))
@@ -213,6 +218,14 @@ func upForeground(ctx context.Context, o upOptions, tell func(report) error) err
 		stop()
 	}
 	return errors.Join(err, <-ended)
+}
+
+// nodeAgent is the agent of the state folder, whether one runs or not.
+func nodeAgent(h server.Home) (node.Agent, error) {
+	if runtime.GOOS != "linux" {
+		return nil, nil
+	}
+	return node.Dial(string(h))
 }
 
 // newServer tries the port of last time, or the default one, before a free one;

@@ -202,11 +202,11 @@ func (s *system) management(context.Context) error {
 	s.ops = ops.New(s.Store, s.Config.Log, s.Config.Store.PostgresDSNFile == "")
 	activity := insights.New(s.Store, s.Config.Log)
 	s.worker(activity.Run)
+	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, TenantID: s.in.Tenant})
+	s.worker(func(ctx context.Context) error { return clusters.Resume(ctx, s.Config.Log) })
 	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
-	}), containerservice.New(containerservice.Config{
-		Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, TenantID: s.in.Tenant,
-	})}
+	}), clusters.Provider()}
 	providers = append(providers, resources.New(resources.Config{
 		Store: s.Store, TenantID: s.in.Tenant, TenantName: tenantName, Domain: ownerDomain, Providers: providers,
 		Sees: s.policy.Sees,

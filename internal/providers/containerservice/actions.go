@@ -12,7 +12,7 @@ import (
 	"lazurite.dev/internal/rid"
 )
 
-func (s *service) actions() map[string]arm.Action[Cluster] {
+func (s *Service) actions() map[string]arm.Action[Cluster] {
 	return map[string]arm.Action[Cluster]{
 		"listClusterUserCredential":  s.credentials("clusterUser"),
 		"listClusterAdminCredential": s.credentials("clusterAdmin"),
@@ -31,7 +31,7 @@ func (s *service) actions() map[string]arm.Action[Cluster] {
 }
 
 // cannot refuses an action that no driver offers.
-func (s *service) cannot(action, why string) arm.Action[Cluster] {
+func (s *Service) cannot(action, why string) arm.Action[Cluster] {
 	return func(_ context.Context, r *resource, _ json.RawMessage) (any, error) {
 		if driverName(r) == issuerOnly {
 			return nil, noAPIServer(r)
@@ -42,7 +42,7 @@ func (s *service) cannot(action, why string) arm.Action[Cluster] {
 }
 
 // credentials answers with kubeconfigs, where the driver has them.
-func (s *service) credentials(name string) arm.Action[Cluster] {
+func (s *Service) credentials(name string) arm.Action[Cluster] {
 	return func(ctx context.Context, r *resource, _ json.RawMessage) (any, error) {
 		b, err := s.kubeconfig(ctx, r, name)
 		if err != nil {
@@ -54,7 +54,7 @@ func (s *service) credentials(name string) arm.Action[Cluster] {
 
 // kubeconfig names cluster, context and user as Azure does; az appends
 // "-admin" to the administrator's context itself.
-func (s *service) kubeconfig(ctx context.Context, r *resource, name string) ([]byte, error) {
+func (s *Service) kubeconfig(ctx context.Context, r *resource, name string) ([]byte, error) {
 	d, err := s.driver(r)
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ type accessProfile struct {
 	KubeConfig []byte `json:"kubeConfig"`
 }
 
-func (s *service) accessProfile(ctx context.Context, id rid.ID) (*arm.Resource[accessProfile], error) {
+func (s *Service) accessProfile(ctx context.Context, id rid.ID) (*arm.Resource[accessProfile], error) {
 	r, err := s.read(ctx, id.Parent())
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func (s *service) accessProfile(ctx context.Context, id rid.ID) (*arm.Resource[a
 }
 
 // listCredential is Managed Clusters - Get Access Profile, with the secret.
-func (s *service) listCredential(ctx context.Context, p *arm.Resource[accessProfile], _ json.RawMessage) (any, error) {
+func (s *Service) listCredential(ctx context.Context, p *arm.Resource[accessProfile], _ json.RawMessage) (any, error) {
 	r, err := s.read(ctx, p.ID.Parent())
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (s *service) listCredential(ctx context.Context, p *arm.Resource[accessProf
 	}, nil
 }
 
-func (s *service) longActions() map[string]arm.LongAction[Cluster] {
+func (s *Service) longActions() map[string]arm.LongAction[Cluster] {
 	power := func(state, code string) arm.LongAction[Cluster] {
 		return arm.LongAction[Cluster]{State: state, Run: func(ctx context.Context, r *resource, _ json.RawMessage) error {
 			r.Properties.PowerState = &PowerState{Code: code}
@@ -134,7 +134,7 @@ func (s *service) longActions() map[string]arm.LongAction[Cluster] {
 }
 
 // rotate is az aks oidc-issuer rotate-signing-keys.
-func (s *service) rotate(ctx context.Context, r *resource, _ json.RawMessage) error {
+func (s *Service) rotate(ctx context.Context, r *resource, _ json.RawMessage) error {
 	err := s.Issuers.Rotate(ctx, r.Private[keyUID])
 	if errors.Is(err, cluster.ErrNotFound) {
 		return apierr.New(apierr.BadRequest, "OIDCIssuerNotEnabled",

@@ -21,7 +21,7 @@ const (
 	system   = "System"
 )
 
-func (s *service) agentPools() arm.Kind[Pool] {
+func (s *Service) agentPools() arm.Kind[Pool] {
 	return arm.Kind[Pool]{
 		Type: "managedClusters/agentPools", APIVersions: apiVersions(), Async: true, Cancels: true, NoPatch: true, Name: poolName,
 		ReadOnly: []string{"currentOrchestratorVersion", "nodeImageVersion", "eTag"},
@@ -97,7 +97,7 @@ func fillPool(old, p Pool, version string) {
 	}
 }
 
-func (s *service) defaultPool(ctx context.Context, old, next *arm.Resource[Pool]) error {
+func (s *Service) defaultPool(ctx context.Context, old, next *arm.Resource[Pool]) error {
 	if next.Properties == nil {
 		next.Properties = Pool{}
 	}
@@ -117,7 +117,7 @@ func (s *service) defaultPool(ctx context.Context, old, next *arm.Resource[Pool]
 	return nil
 }
 
-func (s *service) checkPool(ctx context.Context, old, next *arm.Resource[Pool]) error {
+func (s *Service) checkPool(ctx context.Context, old, next *arm.Resource[Pool]) error {
 	if err := s.settled(ctx, next.ID.Parent()); err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (s *service) checkPool(ctx context.Context, old, next *arm.Resource[Pool]) 
 }
 
 // settled refuses to change the pools of a cluster that is being made or taken away.
-func (s *service) settled(ctx context.Context, id rid.ID) error {
+func (s *Service) settled(ctx context.Context, id rid.ID) error {
 	e, err := s.res.Get(ctx, id)
 	if err != nil {
 		return err
@@ -229,7 +229,7 @@ func within(v any, top float64) bool {
 }
 
 // deletePool keeps the last system pool, unless all of the cluster goes.
-func (s *service) deletePool(ctx context.Context, old *arm.Resource[Pool]) error {
+func (s *Service) deletePool(ctx context.Context, old *arm.Resource[Pool]) error {
 	parent := old.ID.Parent()
 	up := []rid.ID{parent}
 	if g, ok := parent.Group(); ok {
@@ -254,17 +254,17 @@ func (s *service) deletePool(ctx context.Context, old *arm.Resource[Pool]) error
 }
 
 // putOne brings a pool's nodes about.
-func (s *service) putOne(ctx context.Context, _, next *arm.Resource[Pool]) error {
+func (s *Service) putOne(ctx context.Context, _, next *arm.Resource[Pool]) error {
 	return s.applyPools(ctx, next.ID.Parent(), next.ID.Name(), next.Properties)
 }
 
 // pools are the stored agent pools of a cluster.
-func (s *service) pools(ctx context.Context, id rid.ID) ([]*arm.Envelope, error) {
+func (s *Service) pools(ctx context.Context, id rid.ID) ([]*arm.Envelope, error) {
 	return s.res.List(ctx, id, typePool, "", 1000)
 }
 
 // defaultPools completes what a cluster's PUT says of its pools.
-func (s *service) defaultPools(ctx context.Context, old, next *resource) error {
+func (s *Service) defaultPools(ctx context.Context, old, next *resource) error {
 	was := map[string]Pool{}
 	if old != nil {
 		pools, err := s.pools(ctx, next.ID)
@@ -291,7 +291,7 @@ func (s *service) defaultPools(ctx context.Context, old, next *resource) error {
 }
 
 // checkPools judges what a cluster's PUT says of its pools.
-func (s *service) checkPools(ctx context.Context, o offer, old, next *resource) error {
+func (s *Service) checkPools(ctx context.Context, o offer, old, next *resource) error {
 	list := next.Properties.AgentPoolProfiles
 	if len(list) == 0 {
 		if old == nil {
@@ -341,7 +341,7 @@ func (s *service) checkPools(ctx context.Context, o offer, old, next *resource) 
 }
 
 // putPools writes what a cluster's PUT says of its pools to them.
-func (s *service) putPools(ctx context.Context, next *resource) error {
+func (s *Service) putPools(ctx context.Context, next *resource) error {
 	for _, p := range next.Properties.AgentPoolProfiles {
 		id := next.ID.Child("agentPools", text(p, "name"))
 		if err := s.putPool(ctx, id, p, next.System); err != nil {
@@ -352,7 +352,7 @@ func (s *service) putPools(ctx context.Context, next *resource) error {
 	return nil
 }
 
-func (s *service) putPool(ctx context.Context, id rid.ID, p Pool, by arm.SystemData) error {
+func (s *Service) putPool(ctx context.Context, id rid.ID, p Pool, by arm.SystemData) error {
 	for range 10 {
 		e, err := s.res.Get(ctx, id)
 		if errors.Is(err, store.ErrNotFound) {

@@ -32,7 +32,7 @@ const (
 
 type resource = arm.Resource[Cluster]
 
-func (s *service) clusters() arm.Kind[Cluster] {
+func (s *Service) clusters() arm.Kind[Cluster] {
 	return arm.Kind[Cluster]{
 		Type: "managedClusters", APIVersions: apiVersions(), Tracked: true, Async: true, Cancels: true, Identity: true, Name: clusterName,
 		ReadOnly: []string{
@@ -55,7 +55,7 @@ func clusterName(name string) error {
 }
 
 // read gives a stored cluster.
-func (s *service) read(ctx context.Context, id rid.ID) (*resource, error) {
+func (s *Service) read(ctx context.Context, id rid.ID) (*resource, error) {
 	e, err := s.res.Get(ctx, id)
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func (s *service) read(ctx context.Context, id rid.ID) (*resource, error) {
 }
 
 // defaults fills in what Azure would; what an update leaves out stays.
-func (s *service) defaults(ctx context.Context, old, next *resource) error {
+func (s *Service) defaults(ctx context.Context, old, next *resource) error {
 	p := &next.Properties
 	if old == nil {
 		next.Private[keyUID] = uuid.NewString()
@@ -115,7 +115,7 @@ func (s *service) defaults(ctx context.Context, old, next *resource) error {
 }
 
 // version chooses the version that will run.
-func (s *service) version(ctx context.Context, old, next *resource) error {
+func (s *Service) version(ctx context.Context, old, next *resource) error {
 	o, err := s.offerOf(ctx, next)
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func (c *Cluster) network(real bool) {
 	}
 }
 
-func (s *service) validate(ctx context.Context, old, next *resource) error {
+func (s *Service) validate(ctx context.Context, old, next *resource) error {
 	p := &next.Properties
 	o, err := s.offerOf(ctx, next)
 	if err != nil {
@@ -326,7 +326,7 @@ func notAllowed(path, from, to string) error {
 }
 
 // put brings the cluster about. Every step can be done again.
-func (s *service) put(ctx context.Context, old, next *resource) error {
+func (s *Service) put(ctx context.Context, old, next *resource) error {
 	if err := s.putKubelet(ctx, old, next); err != nil {
 		return err
 	}
@@ -341,7 +341,7 @@ func (s *service) put(ctx context.Context, old, next *resource) error {
 
 // ensureIssuer makes the issuer be there, or the keys alone with which the
 // cluster's own API server signs.
-func (s *service) ensureIssuer(ctx context.Context, next *resource) error {
+func (s *Service) ensureIssuer(ctx context.Context, next *resource) error {
 	uid := next.Private[keyUID]
 	if !next.Properties.issues() {
 		if next.Private[keyDriver] != embedded {
@@ -359,7 +359,7 @@ func (s *service) ensureIssuer(ctx context.Context, next *resource) error {
 
 // delete takes the cluster away, its issuer first: no token of it counts from
 // then on.
-func (s *service) delete(ctx context.Context, old *resource) error {
+func (s *Service) delete(ctx context.Context, old *resource) error {
 	uid := old.Private[keyUID]
 	if err := s.Issuers.Remove(ctx, uid); err != nil {
 		return err
@@ -375,7 +375,7 @@ func (s *service) delete(ctx context.Context, old *resource) error {
 }
 
 // fill shows the agent pools.
-func (s *service) fill(ctx context.Context, r *resource) error {
+func (s *Service) fill(ctx context.Context, r *resource) error {
 	pools, err := s.pools(ctx, r.ID)
 	if err != nil || len(pools) == 0 {
 		return err

@@ -27,7 +27,8 @@ type Config struct {
 	TenantID  string
 }
 
-type service struct {
+// Service is what stands behind the provider.
+type Service struct {
 	Config
 	res arm.Resources
 
@@ -35,14 +36,16 @@ type service struct {
 	turns map[string]*turn
 }
 
-func newService(cfg Config) *service {
-	return &service{Config: cfg, res: arm.Resources{Store: cfg.Store}, turns: map[string]*turn{}}
+// Open makes it.
+func Open(cfg Config) *Service {
+	return &Service{Config: cfg, res: arm.Resources{Store: cfg.Store}, turns: map[string]*turn{}}
 }
 
-// New gives the provider.
-func New(cfg Config) arm.Provider { return newService(cfg).provider() }
+// New gives the provider alone.
+func New(cfg Config) arm.Provider { return Open(cfg).Provider() }
 
-func (s *service) provider() arm.Provider {
+// Provider gives the provider.
+func (s *Service) Provider() arm.Provider {
 	return arm.Provider{
 		Namespace: Namespace,
 		Routes: []arm.Route{

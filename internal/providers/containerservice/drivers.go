@@ -32,7 +32,7 @@ func driverName(r *resource) string {
 	return issuerOnly
 }
 
-func (s *service) driver(r *resource) (cluster.Driver, error) {
+func (s *Service) driver(r *resource) (cluster.Driver, error) {
 	d, err := s.Drivers.Named(driverName(r))
 	if err != nil {
 		return nil, unavailable(driverName(r), err)
@@ -41,7 +41,7 @@ func (s *service) driver(r *resource) (cluster.Driver, error) {
 }
 
 // offerOf is what the cluster's driver runs.
-func (s *service) offerOf(ctx context.Context, r *resource) (offer, error) {
+func (s *Service) offerOf(ctx context.Context, r *resource) (offer, error) {
 	d, err := s.driver(r)
 	if err != nil {
 		return offer{}, err
@@ -61,7 +61,7 @@ const needs = "Real clusters (the driver 'embedded') need Linux, 'sudo laz up', 
 
 // choose gives a new cluster its driver, and warns where it is one that starts
 // no Kubernetes.
-func (s *service) choose(ctx context.Context, next *resource) error {
+func (s *Service) choose(ctx context.Context, next *resource) error {
 	d, why, err := s.Drivers.Choose(ctx)
 	if err != nil {
 		return unavailable(s.Drivers.Mode, err)
@@ -86,7 +86,7 @@ type turn struct {
 
 // take waits for the turn of a cluster: what is read of its pools then is what
 // its driver hears last.
-func (s *service) take(ctx context.Context, uid string) (func(), error) {
+func (s *Service) take(ctx context.Context, uid string) (func(), error) {
 	s.mu.Lock()
 	t := s.turns[uid]
 	if t == nil {
@@ -112,13 +112,13 @@ func (s *service) take(ctx context.Context, uid string) (func(), error) {
 }
 
 // apply makes the driver converge the cluster as r and the stored pools say.
-func (s *service) apply(ctx context.Context, r *resource) error {
+func (s *Service) apply(ctx context.Context, r *resource) error {
 	return s.applyWith(ctx, r, func(map[string]Pool) {})
 }
 
 // applyPools is apply for a stored cluster of which the pool of that name
 // becomes p, or goes when p is nil.
-func (s *service) applyPools(ctx context.Context, id rid.ID, name string, p Pool) error {
+func (s *Service) applyPools(ctx context.Context, id rid.ID, name string, p Pool) error {
 	r, err := s.read(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
@@ -132,7 +132,7 @@ func (s *service) applyPools(ctx context.Context, id rid.ID, name string, p Pool
 	})
 }
 
-func (s *service) applyWith(ctx context.Context, r *resource, change func(map[string]Pool)) error {
+func (s *Service) applyWith(ctx context.Context, r *resource, change func(map[string]Pool)) error {
 	d, err := s.driver(r)
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func (s *service) applyWith(ctx context.Context, r *resource, change func(map[st
 }
 
 // failed is the error of a driver, with what to do about it.
-func (s *service) failed(ctx context.Context, d cluster.Driver, id rid.ID, what string, err error) error {
+func (s *Service) failed(ctx context.Context, d cluster.Driver, id rid.ID, what string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

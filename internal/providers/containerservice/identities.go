@@ -66,7 +66,7 @@ func kubeletID(r *resource) string {
 }
 
 // checkIdentities looks at what the cluster and its kubelet are to be.
-func (s *service) checkIdentities(ctx context.Context, old, next *resource) error {
+func (s *Service) checkIdentities(ctx context.Context, old, next *resource) error {
 	user, err := checkOwn(next)
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ var groupShape = regexp.MustCompile(`^[\w.()-]{0,79}[\w()-]$`)
 
 // checkNodeGroup refuses a node resource group that is none, or that somebody
 // has: what the cluster makes in it would be among theirs.
-func (s *service) checkNodeGroup(ctx context.Context, next *resource) error {
+func (s *Service) checkNodeGroup(ctx context.Context, next *resource) error {
 	name := next.Properties.NodeResourceGroup
 	if !groupShape.MatchString(name) {
 		return invalid("properties.nodeResourceGroup", "'%s' has to be 1 to 80 letters, digits, '-', '_', '.', '(' and ')', and not end in '.'", name)
@@ -117,7 +117,7 @@ func (s *service) checkNodeGroup(ctx context.Context, next *resource) error {
 
 // kubeletFree refuses a node resource group in which a cluster of the same
 // name has its kubelet's identity already.
-func (s *service) kubeletFree(next *resource) error {
+func (s *Service) kubeletFree(next *resource) error {
 	sp, err := s.Directory.ServicePrincipalByResource(kubeletID(next))
 	switch {
 	case errors.Is(err, directory.ErrNotFound), err == nil && sp.ObjectID == next.Private[keyKubeletID]:
@@ -130,7 +130,7 @@ func (s *service) kubeletFree(next *resource) error {
 }
 
 // assign gives the user-assigned identity that the caller wants to assign.
-func (s *service) assign(ctx context.Context, resourceID string) (*UserIdentity, error) {
+func (s *Service) assign(ctx context.Context, resourceID string) (*UserIdentity, error) {
 	id, err := rid.Parse(resourceID)
 	if err != nil || id.Collection || !strings.EqualFold(id.Type(), typeIdentity) {
 		return nil, invalid("identity", "'%s' is no user-assigned identity's resource id", resourceID)
@@ -156,7 +156,7 @@ func text(m map[string]any, key string) string {
 
 // putKubelet makes the service principal of the kubelet's own identity be
 // there, or takes it away where the kubelet was given another.
-func (s *service) putKubelet(ctx context.Context, old, next *resource) error {
+func (s *Service) putKubelet(ctx context.Context, old, next *resource) error {
 	id := kubeletID(next)
 	if next.Private[keyKubeletID] == "" {
 		return s.removeKubelet(ctx, old)
@@ -171,7 +171,7 @@ func (s *service) putKubelet(ctx context.Context, old, next *resource) error {
 	return nil
 }
 
-func (s *service) removeKubelet(ctx context.Context, old *resource) error {
+func (s *Service) removeKubelet(ctx context.Context, old *resource) error {
 	if old == nil || old.Private[keyKubeletID] == "" {
 		return nil
 	}

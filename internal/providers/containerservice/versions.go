@@ -70,7 +70,7 @@ func offered(ctx context.Context, d cluster.Driver) (offer, error) {
 }
 
 // offeredNew is what new clusters can be.
-func (s *service) offeredNew(ctx context.Context) (offer, error) {
+func (s *Service) offeredNew(ctx context.Context) (offer, error) {
 	d, _, err := s.Drivers.Choose(ctx)
 	if err != nil {
 		return offer{}, unavailable(s.Drivers.Mode, err)
@@ -141,7 +141,7 @@ func (o offer) newer(from string) []release {
 	return out
 }
 
-func (s *service) endpoints() []arm.Endpoint {
+func (s *Service) endpoints() []arm.Endpoint {
 	const at = "/subscriptions/{subscriptionId}/providers/Microsoft.ContainerService/locations/{location}/"
 	return []arm.Endpoint{
 		{
@@ -156,7 +156,7 @@ func (s *service) endpoints() []arm.Endpoint {
 }
 
 // kubernetesVersions is Managed Clusters - List Kubernetes Versions.
-func (s *service) kubernetesVersions(ctx context.Context, r *arm.Request) (*arm.Response, error) {
+func (s *Service) kubernetesVersions(ctx context.Context, r *arm.Request) (*arm.Response, error) {
 	if err := checkLocation(r.Params["location"]); err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func (s *service) kubernetesVersions(ctx context.Context, r *arm.Request) (*arm.
 }
 
 // orchestrators is Container Services - List Orchestrators, which an older az asks.
-func (s *service) orchestrators(ctx context.Context, r *arm.Request) (*arm.Response, error) {
+func (s *Service) orchestrators(ctx context.Context, r *arm.Request) (*arm.Response, error) {
 	if err := checkLocation(r.Params["location"]); err != nil {
 		return nil, err
 	}
@@ -242,7 +242,7 @@ type upgrades struct {
 	AgentPoolProfiles   []upgradeProfile `json:"agentPoolProfiles"`
 }
 
-func (s *service) clusterUpgrades(ctx context.Context, id rid.ID) (*arm.Resource[upgrades], error) {
+func (s *Service) clusterUpgrades(ctx context.Context, id rid.ID) (*arm.Resource[upgrades], error) {
 	if !strings.EqualFold(id.Name(), "default") {
 		return nil, nil
 	}
@@ -270,7 +270,7 @@ type poolUpgrades struct {
 	upgradeProfile
 }
 
-func (s *service) poolUpgrades(ctx context.Context, id rid.ID) (*arm.Resource[poolUpgrades], error) {
+func (s *Service) poolUpgrades(ctx context.Context, id rid.ID) (*arm.Resource[poolUpgrades], error) {
 	if !strings.EqualFold(id.Name(), "default") {
 		return nil, nil
 	}
@@ -290,7 +290,7 @@ func (s *service) poolUpgrades(ctx context.Context, id rid.ID) (*arm.Resource[po
 }
 
 // poolVersions is Agent Pools - Get Available Agent Pool Versions.
-func (s *service) poolVersions(ctx context.Context, scope rid.ID, _ json.RawMessage) (any, error) {
+func (s *Service) poolVersions(ctx context.Context, scope rid.ID, _ json.RawMessage) (any, error) {
 	c, err := s.read(ctx, scope)
 	if err != nil {
 		return nil, err
