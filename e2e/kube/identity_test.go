@@ -49,8 +49,8 @@ spec:
 }
 
 const (
-	// Reader is the image of examples/keyvault-reader.
-	Reader  = "lazurite.dev/examples/keyvault-reader:v1"
+	// Reader is the image of examples/msal-go.
+	Reader  = "lazurite.dev/examples/msal-go:v1"
 	labeled = `azure.workload.identity/use: "true"`
 )
 

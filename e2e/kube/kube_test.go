@@ -50,16 +50,25 @@ func TestMain(m *testing.M) {
 func need(t *testing.T) {
 	t.Helper()
 	live.Need(t, runtime.GOOS == "linux" && os.Geteuid() == 0, "Linux and root")
-	live.Need(t, distribution(), "the Kubernetes distribution (make kube)")
+	live.Need(t, distribution() != "", "the Kubernetes distribution (make kube)")
+	live.Need(t, there(filepath.Join(images, "msal-go.tar")), "the example's image (make images)")
 }
 
-func distribution() bool {
+var images = filepath.Join("..", "..", "bin", "images")
+
+// distribution is the folder of what make kube built; "" where there is none.
+func distribution() string {
 	for _, dir := range []string{os.Getenv("LAZ_KUBE"), filepath.Join("..", "..", "bin", "kube")} {
-		if _, err := os.Stat(filepath.Join(dir, "bin", "kubernetes")); dir != "" && err == nil {
-			return true
+		if dir, err := filepath.Abs(dir); err == nil && there(filepath.Join(dir, "bin", "kubernetes")) {
+			return dir
 		}
 	}
-	return false
+	return ""
+}
+
+func there(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // shared is the cloud with the cluster c1; the first test that asks waits
@@ -99,7 +108,7 @@ func alone(t *testing.T) *kube {
 
 // start brings up a laz with the toybox image loaded and a resource group.
 func start() (*kube, error) {
-	c, err := live.Start()
+	c, err := live.Start(live.Options{Up: []string{"--clusters", "embedded"}, Env: []string{"LAZ_KUBE=" + distribution()}})
 	k := &kube{c}
 	if err != nil {
 		return k, err
@@ -113,7 +122,7 @@ func start() (*kube, error) {
 	for _, args := range [][]string{
 		{"image", "build", "-t", Toybox, "-o", toybox + ".tar", toybox},
 		{"image", "load", toybox + ".tar"},
-		{"image", "load", filepath.Join("..", "..", "bin", "images", "keyvault-reader.tar")},
+		{"image", "load", filepath.Join(images, "msal-go.tar")},
 		{"group", "create", "--name", group, "--location", "eastus"},
 	} {
 		if _, err := c.Laz(args...); err != nil {

@@ -32,13 +32,24 @@ type Cloud struct {
 
 // keeper runs the server until its standard input ends: with the test's
 // process at the latest, however that ends.
-const keeper = `"$0" up --offline --port 0 >"$1" 2>&1 & pid=$!
+const keeper = `bin=$0 out=$1; shift
+"$bin" up --offline --port 0 "$@" >"$out" 2>&1 & pid=$!
 read -r _
 kill "$pid"
 wait "$pid"`
 
+// Options are of the laz that is started.
+type Options struct {
+	Up  []string // further words of `laz up`
+	Env []string // further variables, NAME=VALUE
+}
+
+// IssuersOnly is for tests in which no pod runs: clusters have an issuer and
+// nothing else, wherever the test runs.
+var IssuersOnly = Options{Up: []string{"--clusters", "issuer"}}
+
 // Start builds laz, unless LAZ_BINARY names one, and starts it.
-func Start() (*Cloud, error) {
+func Start(o Options) (*Cloud, error) {
 	dir, err := os.MkdirTemp("", "laz-e2e-")
 	if err != nil {
 		return nil, err
@@ -51,12 +62,13 @@ func Start() (*Cloud, error) {
 		return c, err
 	}
 	c.env = append(Clean(os.Environ()), "HOME="+c.path("home"), "LAZ_HOME="+c.path("state"))
-	return c, c.up()
+	c.env = append(c.env, o.Env...)
+	return c, c.up(o.Up)
 }
 
 // up starts the server and waits until it answers.
-func (c *Cloud) up() error {
-	cmd := exec.Command("sh", "-c", keeper, c.Bin, c.path("up.out"))
+func (c *Cloud) up(words []string) error {
+	cmd := exec.Command("sh", append([]string{"-c", keeper, c.Bin, c.path("up.out")}, words...)...)
 	cmd.Env = c.env
 	alive, err := cmd.StdinPipe()
 	if err == nil {
@@ -178,7 +190,7 @@ func Main(m *testing.M, c *Cloud, setup func(*Cloud) error) int {
 		c.env = os.Environ()
 		return m.Run()
 	}
-	started, err := Start()
+	started, err := Start(IssuersOnly)
 	if started != nil {
 		defer func() {
 			if err := started.Stop(); err != nil {

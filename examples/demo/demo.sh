@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# The demo: document 003 as far as it needs no pod, against a Lazurite of its
-# own. It keeps nothing and leaves no process behind.
+# The demo: document 003 against a Lazurite of its own, with a pod on a real
+# cluster at its end. It keeps nothing and leaves no process behind. Without
+# root there are no nodes: then it ends with a process that has the pod's
+# identity, and says so.
 #
 #     make demo            or: LAZ=path/to/laz READER=path/to/keyvault-reader examples/demo/demo.sh
 set -euo pipefail
@@ -8,6 +10,9 @@ set -euo pipefail
 : "${LAZ:=bin/laz}" "${READER:=bin/keyvault-reader}"
 LAZ=$(realpath "$LAZ") READER=$(realpath "$READER")
 LAZ_HOME=$(realpath -m "${DEMO_HOME:-.cache/demo}")
+IMAGE=lazurite.dev/examples/msal-go:v1 ARCHIVE=$(dirname "$LAZ")/images/msal-go.tar
+pods=
+[ "$(id -u)" -ne 0 ] || pods=yes
 HOME=$(mktemp -d) # az aks create --generate-ssh-keys writes there, as az does
 export LAZ_HOME HOME
 
@@ -21,10 +26,11 @@ chapter() { printf '\n%s%s%s\n' "$bold" "$1" "$off"; }
 note() { printf '  %s%s%s\n' "$dim" "$1" "$off"; }
 # typed prints a command as it is typed.
 typed() { sed "1s/^/  $blue\$$off /; 1!s/^/    /" <<<"$1"; }
-# show types a command and runs it, with QUERY picking what is shown of its answer.
+# show COMMAND [QUERY] [REALLY] types a command and runs it (or what stands for
+# it), with QUERY picking what is shown of its answer.
 show() {
   typed "$1"
-  eval "$1 ${2:+--query \"$2\" --output tsv}" >"$LAZ_HOME/demo.out" 2>&1 || { cat "$LAZ_HOME/demo.out"; return 1; }
+  eval "${3:-$1} ${2:+--query \"$2\" --output tsv}" >"$LAZ_HOME/demo.out" 2>&1 || { cat "$LAZ_HOME/demo.out"; return 1; }
   sed "s/^/    $green→$off $dim/; s/\$/$off/" "$LAZ_HOME/demo.out"
 }
 # keep types an export and shows the value.
@@ -52,9 +58,13 @@ typed 'laz up -d --offline'
 "$LAZ" up -d --offline --port 0 >/dev/null
 typed 'eval "$(laz env)"'
 eval "$("$LAZ" env)"
+if [ -n "$pods" ]; then
+  show 'laz image load bin/images/msal-go.tar' '' "laz image load $ARCHIVE"
+fi
 note "az is laz in this shell now. All state is in ${LAZ_HOME#"$PWD/"} and goes with the demo; nothing leaves this machine."
 
 chapter 'Document 003: a cluster that issues identities'
+[ -n "$pods" ] || note 'Without root this cluster has an issuer and no nodes. `sudo make demo` ends with a pod.'
 note 'Typed as in the document; of each answer one line is shown.'
 show 'az account show' user.name
 export RESOURCE_GROUP=myResourceGroup LOCATION=eastus CLUSTER_NAME=myAKSCluster
@@ -113,6 +123,47 @@ typed "$line"
 text=$(read_secret 2>&1) || { printf '%s\n' "$text"; exit 1; }
 printf '    %s✓ %s%s\n' "$green" "$text" "$off"
 grep -q 'successfully got secret" secret="Hello' <<<"$text"
+
+if [ -n "$pods" ]; then
+  chapter 'The same in a pod: real Kubernetes, the same service account'
+  show 'az aks get-credentials --name "${CLUSTER_NAME}" --resource-group "${RESOURCE_GROUP}"'
+  export USER_ASSIGNED_CLIENT_ID
+  USER_ASSIGNED_CLIENT_ID=$(az identity show --name "$USER_ASSIGNED_IDENTITY_NAME" --resource-group "$RESOURCE_GROUP" --query clientId --output tsv)
+  manifest="apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: ${SERVICE_ACCOUNT_NAME}
+  namespace: ${SERVICE_ACCOUNT_NAMESPACE}
+  annotations: {azure.workload.identity/client-id: \"${USER_ASSIGNED_CLIENT_ID}\"}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: sample-workload-identity-key-vault
+  namespace: ${SERVICE_ACCOUNT_NAMESPACE}
+  labels: {azure.workload.identity/use: \"true\"}
+spec:
+  serviceAccountName: ${SERVICE_ACCOUNT_NAME}
+  containers:
+  - name: app
+    image: ${IMAGE}
+    env:
+    - {name: KEYVAULT_URL, value: \"${KEYVAULT_URL}\"}
+    - {name: SECRET_NAME, value: ${KEYVAULT_SECRET_NAME}}"
+  typed "kubectl apply -f - <<EOF
+$manifest
+EOF"
+  kubectl apply -f - <<<"$manifest" | sed "s/^/    $green→$off $dim/; s/\$/$off/"
+  line='kubectl logs sample-workload-identity-key-vault'
+  typed "$line"
+  for ((tries = 0; tries < 240; tries++)); do
+    text=$($line 2>&1) || true
+    ! grep -q 'successfully got secret' <<<"$text" || break
+    sleep 0.25
+  done
+  grep -q 'successfully got secret" secret="Hello' <<<"$text" || { printf '%s\n' "$text"; kubectl describe pod sample-workload-identity-key-vault | tail -20; exit 1; }
+  grep -m1 'successfully got secret' <<<"$text" | sed "s/^/    $green✓ /; s/\$/$off/"
+fi
 
 typed 'laz down --purge'
 took=$((${EPOCHREALTIME/[.,]/} - started))
