@@ -14,12 +14,18 @@ import (
 const imageUsage = `Make container images and bring them to clusters.
 
     laz image build -t NAME [options] BINARY|FOLDER
+    laz image load [--cluster C] FILE|FOLDER
+    laz image list [--cluster C]
+
+More of each: laz image load --help
 `
 
 // imageCommands are what may follow "laz image".
 func imageCommands() map[string]func(context.Context, []string, Env) error {
 	return map[string]func(context.Context, []string, Env) error{
 		"build": imageBuild,
+		"load":  imageLoad,
+		"list":  imageList,
 	}
 }
 

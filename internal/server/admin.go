@@ -66,7 +66,10 @@ func (s *Server) adminHandler() http.Handler {
 	for pattern, h := range s.system.Admin {
 		mux.Handle(pattern, h)
 	}
-	return s.wrap("admin", mux)
+	all := http.NewServeMux()
+	all.Handle("/v1/clusters/", s.imagesHandler())
+	all.Handle("/", s.wrap("admin", mux))
+	return all
 }
 
 // answer is a handler that reads Q, calls f and writes what it returns.

@@ -19,6 +19,7 @@ import (
 	"github.com/miekg/dns"
 
 	"lazurite.dev/internal/node"
+	"lazurite.dev/internal/server"
 )
 
 const (
@@ -288,4 +289,76 @@ func TestNetworks_FollowTheAgent(t *testing.T) {
 	if _, err := net.Dial("tcp", second); err == nil {
 		t.Error("the socket of a stopped cluster still listens")
 	}
+}
+
+// LoadImage takes any archive but one that says "bad".
+func (a *sockets) LoadImage(_ context.Context, uid string, archive io.Reader) ([]string, error) {
+	raw, err := io.ReadAll(archive)
+	switch {
+	case err != nil:
+		return nil, err
+	case uid != netUID:
+		return nil, node.ErrNotFound
+	case string(raw) == "bad":
+		return nil, fmt.Errorf("%w: it is no archive", node.ErrInvalid)
+	}
+	return []string{fmt.Sprintf("image-of-%d-bytes", len(raw))}, nil
+}
+
+// Images gives one.
+func (a *sockets) Images(context.Context, string) ([]node.Image, error) {
+	return []node.Image{{Names: []string{"lazurite.dev/pause:3.10"}, Digest: "sha256:x", Size: 7, Nodes: []string{"pool-0"}}}, nil
+}
+
+// owner asks the admin socket.
+func (r *running) owner(t *testing.T, method, path string, body io.Reader) (int, string) {
+	t.Helper()
+	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", server.Home(r.cfg.Home).Socket())
+	}}}
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://laz"+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestImages(t *testing.T) {
+	r, _ := withNetwork(t)
+	path := "/v1/clusters/" + netUID + "/images"
+	long := io.LimitReader(zeros{}, 20<<20) // longer than what other requests may send
+	for _, c := range []struct {
+		method, path string
+		body         io.Reader
+		status       int
+		want         string
+	}{
+		{"POST", path, long, 200, fmt.Sprintf("image-of-%d-bytes", 20<<20)},
+		{"POST", path, strings.NewReader("bad"), 400, "it is no archive"},
+		{"POST", "/v1/clusters/other/images", strings.NewReader("x"), 404, "knows no such cluster"},
+		{"GET", path, nil, 200, `"lazurite.dev/pause:3.10"`},
+		{"GET", "/v1/status", nil, 200, `"nodeAgent":{"running":true`},
+	} {
+		if status, got := r.owner(t, c.method, c.path, c.body); status != c.status || !strings.Contains(got, c.want) {
+			t.Errorf("%s %s: got %d %.300s", c.method, c.path, status, got)
+		}
+	}
+}
+
+// zeros never ends.
+type zeros struct{}
+
+// Read gives zeros.
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }
