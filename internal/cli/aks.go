@@ -13,10 +13,10 @@ const (
 
 func aksNoun() noun {
 	return noun{name: "aks", short: "Manage Kubernetes clusters.",
-		groups: map[string]string{"oidc-issuer": "Manage the issuer of service-account tokens."},
+		groups: map[string]string{"oidc-issuer": "Manage the issuer of service-account tokens.", "nodepool": "Manage the pools of nodes of a cluster."},
 		commands: func() []*command {
-			return []*command{aksCreate(), aksUpdate(), aksShow(), aksList(), aksDelete(), aksWait(), aksCredentials(), aksRotateIssuer(),
-				aksPower("start", "Start a stopped cluster."), aksPower("stop", "Stop a cluster; its settings are kept.")}
+			return append(poolCommands(), aksScale(), aksVersions(), aksUpgrade(), aksUpgrades(), aksInstallCLI(), aksCreate(), aksUpdate(), aksShow(), aksList(), aksDelete(), aksWait(), aksCredentials(), aksRotateIssuer(),
+				aksPower("start", "Start a stopped cluster."), aksPower("stop", "Stop a cluster; its settings are kept."))
 		}}
 }
 
@@ -92,6 +92,17 @@ func clusterFields() []arg {
 	}
 }
 
+// commas splits a list that is typed with commas.
+func commas(s string) []string {
+	list := []string{}
+	for _, x := range strings.Split(s, ",") {
+		if x = strings.TrimSpace(x); x != "" {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
 func (c *call) fillCluster(body object) {
 	props := sub(body, "properties")
 	if c.flag("enable-oidc-issuer") {
@@ -103,13 +114,7 @@ func (c *call) fillCluster(body object) {
 	c.setIf(props, "kubernetesVersion", "kubernetes-version")
 	c.setIf(props, "disableLocalAccounts", "disable-local-accounts")
 	if c.given("api-server-authorized-ip-ranges") {
-		ranges := []string{}
-		for _, r := range strings.Split(strings.Join(c.many("api-server-authorized-ip-ranges"), ","), ",") {
-			if r != "" {
-				ranges = append(ranges, r)
-			}
-		}
-		sub(props, "apiServerAccessProfile")["authorizedIPRanges"] = ranges
+		sub(props, "apiServerAccessProfile")["authorizedIPRanges"] = commas(strings.Join(c.many("api-server-authorized-ip-ranges"), ","))
 	}
 	if t := c.text("tier"); t != "" {
 		body["sku"] = object{"name": "Base", "tier": capital(t)}
@@ -130,7 +135,9 @@ func aksCreate() *command {
 			opt("dns-name-prefix", "Beginning of the host name of the API server.").or("-p"),
 			opt("node-resource-group", "Group of the resources that belong to the nodes."),
 			opt("network-plugin", "Plugin that connects pods.").oneOf("azure", "kubenet", "none"),
-			opt("network-policy", "What enforces network policies."),
+			opt("network-policy", "What enforces network policies; with none they are refused.").oneOf("azure", "calico", "cilium", "none"),
+			opt("network-plugin-mode", "How the plugin gives addresses.").oneOf("overlay"),
+			pairsOpt("nodepool-labels", "Labels of the nodes, as KEY=VALUE."), opt("nodepool-taints", "Taints of the nodes, as KEY=VALUE:EFFECT,…."),
 			opt("pod-cidr", "Addresses of pods."), opt("service-cidr", "Addresses of services."), opt("dns-service-ip", "Address of the cluster's DNS."),
 			opt("assign-identity", "Id of the identity of the control plane; without it the cluster gets one of its own."),
 			flagOpt("enable-managed-identity", "Give the cluster an identity; it always gets one."),
@@ -159,6 +166,10 @@ func (c *call) newCluster(m *management, location string) (object, error) {
 	pool := object{"name": c.text("nodepool-name"), "count": c.number("node-count"), "vmSize": c.text("node-vm-size"), "mode": "System", "osType": "Linux",
 		"type": "VirtualMachineScaleSets", "enableNodePublicIP": false}
 	c.setIf(pool, "maxPods", "max-pods")
+	c.setIf(pool, "nodeLabels", "nodepool-labels")
+	if c.given("nodepool-taints") {
+		pool["nodeTaints"] = commas(c.text("nodepool-taints"))
+	}
 	c.setIf(pool, "vnetSubnetID", "vnet-subnet-id")
 	props := object{"dnsPrefix": firstNonEmpty(c.text("dns-name-prefix"), dnsPrefix(c.text("name"), c.text("resource-group"), m.acct.ID)),
 		"agentPoolProfiles": []any{pool}, "enableRBAC": true, "kubernetesVersion": ""}
@@ -171,7 +182,7 @@ func (c *call) newCluster(m *management, location string) (object, error) {
 		props["linuxProfile"] = object{"adminUsername": c.text("admin-username"), "ssh": object{"publicKeys": []any{object{"keyData": key}}}}
 	}
 	network := object{}
-	for option, key := range map[string]string{"network-plugin": "networkPlugin", "network-policy": "networkPolicy", "pod-cidr": "podCidr",
+	for option, key := range map[string]string{"network-plugin": "networkPlugin", "network-plugin-mode": "networkPluginMode", "network-policy": "networkPolicy", "pod-cidr": "podCidr",
 		"service-cidr": "serviceCidr", "dns-service-ip": "dnsServiceIP"} {
 		c.setIf(network, key, option)
 	}

@@ -86,8 +86,15 @@ func (m *management) do(ctx context.Context, method, path, version string, body 
 	if a.status >= 400 {
 		return nil, readRemote(a, dialectODATA)
 	}
+	for _, w := range a.header.Values(warningHeader) {
+		m.s.warn("WARNING: %s", w)
+	}
 	return a, nil
 }
+
+// warningHeader is in which header Lazurite says what the user should know
+// beside an answer that is a success.
+const warningHeader = "x-laz-warning"
 
 func (m *management) get(ctx context.Context, path, version string, query ...string) (any, error) {
 	a, err := m.do(ctx, http.MethodGet, path, version, nil, query...)

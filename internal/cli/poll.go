@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,6 +87,7 @@ func (m *management) poll(ctx context.Context, where, version string, first *ans
 		if err != nil {
 			return nil, nil, err
 		}
+		p.see(v)
 		if done(a, v) {
 			return a, v, nil
 		}
@@ -137,18 +139,74 @@ func (m *management) pollState(ctx context.Context, path, version string, first 
 	return a, stateError(textAt(v, "properties", "provisioningState"), v)
 }
 
-// progress turns a wheel on stderr while one waits, on a terminal only.
+// progress turns a wheel on stderr while one waits, on a terminal only. Where
+// the operation says its phases, those that are done are lines above it.
 type progress struct {
-	s *session
-	n int
+	s    *session
+	n    int
+	done map[string]bool // phases that have been shown
+	now  string          // what is going on
+}
+
+func (p *progress) silent() bool {
+	return p.s.quiet || p.s.debug || !p.s.env.IsTerminal(p.s.env.Stderr)
 }
 
 func (p *progress) tick() {
-	if p.s.quiet || p.s.debug || !p.s.env.IsTerminal(p.s.env.Stderr) {
+	if p.silent() {
 		return
 	}
-	fmt.Fprintf(p.s.env.Stderr, "\r %c Running ..", `|/-\`[p.n%4])
+	fmt.Fprintf(p.s.env.Stderr, "\r\x1b[K %c %s ..", `|/-\`[p.n%4], firstNonEmpty(p.now, "Running"))
 	p.n++
+}
+
+// see reads an operation's status.
+func (p *progress) see(v any) {
+	phases := items(at(v, "properties", "phases"))
+	if len(phases) == 0 || p.silent() {
+		return
+	}
+	if p.done == nil {
+		p.done = map[string]bool{}
+	}
+	var now []string
+	for _, ph := range phases {
+		name := textAt(ph, "name")
+		switch {
+		case at(ph, "done") != true:
+			if d := textAt(ph, "detail"); d != "" {
+				name += " (" + d + ")"
+			}
+			now = append(now, name)
+		case !p.done[name]:
+			p.done[name] = true
+			fmt.Fprintf(p.s.env.Stderr, "\r\x1b[K   %-40s %6.1f s%s\n", name, seconds(at(ph, "took")), prefixed(": ", textAt(ph, "error")))
+			p.n = max(p.n, 1)
+		}
+	}
+	p.now = strings.Join(now, ", ")
+	if len(p.now) > 60 {
+		p.now = p.now[:60] + "…"
+	}
+	if percent := at(v, "percentComplete"); percent != nil && p.now != "" {
+		p.now = fmt.Sprintf("%v %% %s", percent, p.now)
+	}
+}
+
+// seconds reads nanoseconds.
+func seconds(v any) float64 {
+	n, err := strconv.ParseFloat(fmt.Sprint(v), 64)
+	if err != nil {
+		return 0
+	}
+	return n / 1e9
+}
+
+func prefixed(prefix, s string) string {
+	if s == "" {
+		return ""
+	}
+	return prefix + s
 }
 
 func (p *progress) end() {
