@@ -23,6 +23,7 @@ type Space struct {
 	Name    string
 	dir     string
 	starter *Starter
+	inode   uint64 // of the network namespace: another one under the same name is another space
 }
 
 // SpaceSpec is what a new space is made with.
@@ -40,12 +41,32 @@ func spaceFiles() []string { return []string{"uts", "net", "mnt"} } // mnt last:
 func (r Root) Space(s *Starter, name string, spec SpaceSpec) (space *Space, made bool, err error) {
 	sp := &Space{Name: name, dir: filepath.Join(r.spaces(), name), starter: s}
 	if sp.whole(spec.Mounts != nil) {
-		return sp, false, nil
+		return sp, false, sp.identify()
 	}
 	if err := sp.release(); err != nil { // half of one
 		return nil, false, err
 	}
-	return sp, true, sp.make(spec)
+	if err := sp.make(spec); err != nil {
+		return nil, false, err
+	}
+	return sp, true, sp.identify()
+}
+
+func (sp *Space) identify() error {
+	var st unix.Stat_t
+	if err := unix.Stat(sp.NetPath(), &st); err != nil {
+		return fmt.Errorf("looking at space %s: %w", sp.Name, err)
+	}
+	sp.inode = st.Ino
+	return nil
+}
+
+// same reports whether both are the host's namespaces, or the same space.
+func (sp *Space) same(other *Space) bool {
+	if sp == nil || other == nil {
+		return sp == other
+	}
+	return sp.dir == other.dir && sp.inode == other.inode
 }
 
 // FindSpace is the space called name, or nil when there is none.

@@ -86,7 +86,7 @@ func (s *Supervisor) Run(ctx context.Context, p Process) error {
 	var old *run
 	if i >= 0 {
 		old = s.runs[i]
-		if old.p.key() == p.key() && old.p.Space == p.Space {
+		if old.p.key() == p.key() && old.p.Space.same(p.Space) {
 			s.mu.Unlock()
 			return old.wait(ctx)
 		}

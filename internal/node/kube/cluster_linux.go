@@ -164,7 +164,7 @@ func (c *Cluster) control(ctx context.Context, s node.Cluster, stamps map[string
 	if err := first.Wait(); err != nil {
 		return err
 	}
-	if err := c.rules(ctx); err != nil {
+	if err := c.client.rules(ctx); err != nil {
 		return fmt.Errorf("the cluster's rules: %w", err)
 	}
 	close(ready)
@@ -192,9 +192,15 @@ func (c *Cluster) process(component string, space *box.Space, cgroup *box.Cgroup
 	if component == etcd || component == apiServer {
 		mounts = append(mounts, box.Mount{Source: c.creds.Folder("socket"), Target: ViewSocket})
 	}
+	var stop time.Duration
+	if component == apiServer {
+		// It would wait for its clients' watches, which come back anyway; what
+		// it has answered is with etcd.
+		stop = 2 * time.Second
+	}
 	return box.Process{
 		Name: component, Path: ViewBin + "/kubernetes", Args: append([]string{component}, flags...),
-		Stamp: stamp, Space: space, Cgroup: cgroup, Mounts: mounts, UID: uid, GID: gid, Ready: ready,
+		Stamp: stamp, Space: space, Cgroup: cgroup, Mounts: mounts, UID: uid, GID: gid, Ready: ready, Stop: stop,
 	}
 }
 

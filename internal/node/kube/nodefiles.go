@@ -33,30 +33,37 @@ type NodePlace struct {
 	Cgroup   string       // path of its cgroup: "/lazurite-INSTANCE/CLUSTER-NODE"
 	HostCPUs int          // processors of the machine
 	HostMiB  int          // memory of the machine
+	Policies bool         // the distribution enforces network policies
 }
 
 // nodeFiles are the configuration files of a node's parts, which they see in
 // ViewFiles.
 func nodeFiles(s node.Cluster, n node.Node, p NodePlace) map[string][]byte {
 	return map[string][]byte{
-		"containerd.toml": []byte(containerdConfig()),
-		"kubelet.json":    toJSON(kubeletConfig(s, n, p)),
-		"kube-proxy.json": toJSON(proxyConfig(s, n, p)),
-		"resolv.conf":     []byte("nameserver " + p.Resolver.String() + "\noptions ndots:0\n"),
-		"10-pods.conflist": toJSON(obj{
-			"cniVersion": "1.0.0", "name": "pods",
-			"plugins": []obj{
-				// A routed link for each pod: every packet crosses the node's
-				// forward hook, where network policies are. Sources stay as
-				// they are; the node's own rules hide them to the outside.
-				{"type": "ptp", "ipMasq": false, "ipam": obj{
-					"type": "host-local", "dataDir": viewIPAM,
-					"ranges": [][]obj{{{"subnet": p.PodCIDR.String()}}}, "routes": []obj{{"dst": "0.0.0.0/0"}},
-				}},
-				{"type": "portmap", "backend": "nftables", "capabilities": obj{"portMappings": true}},
-			},
-		}),
+		"containerd.toml":  []byte(containerdConfig()),
+		"kubelet.json":     toJSON(kubeletConfig(s, n, p)),
+		"kube-proxy.json":  toJSON(proxyConfig(s, n, p)),
+		"resolv.conf":      []byte("nameserver " + p.Resolver.String() + "\noptions ndots:0\n"),
+		"10-pods.conflist": toJSON(networkConfig(p)),
 	}
+}
+
+// networkConfig is the chain of CNI plugins that gives a pod its network.
+func networkConfig(p NodePlace) obj {
+	plugins := []obj{
+		// A routed link for each pod: every packet crosses the node's forward
+		// hook, where network policies are. Sources stay as they are; the
+		// node's own rules hide them to the outside.
+		{"type": "ptp", "ipMasq": false, "ipam": obj{
+			"type": "host-local", "dataDir": viewIPAM,
+			"ranges": [][]obj{{{"subnet": p.PodCIDR.String()}}}, "routes": []obj{{"dst": "0.0.0.0/0"}},
+		}},
+		{"type": "portmap", "backend": "nftables", "capabilities": obj{"portMappings": true}},
+	}
+	if p.Policies { // last: no container starts before the pod's rules stand
+		plugins = append(plugins, obj{"type": "lazurite-policy"})
+	}
+	return obj{"cniVersion": "1.0.0", "name": "pods", "plugins": plugins}
 }
 
 // kubeletConfig is a KubeletConfiguration of Kubernetes 1.37, for cgroup v1

@@ -66,7 +66,7 @@ func (c *Cluster) node(ctx context.Context, s node.Cluster, n node.Node, ready <
 	if err := c.object(ctx, n, place.Place); err != nil {
 		return fmt.Errorf("its object: %w", err)
 	}
-	since := time.Now().Truncate(time.Second)
+	before, since := c.pid(n.Name+"/kubelet"), time.Now().Truncate(time.Second)
 	component := func(name string, flags []string) []string { return append([]string{name}, flags...) }
 	g := errgroup.Group{}
 	g.Go(func() error {
@@ -79,7 +79,20 @@ func (c *Cluster) node(ctx context.Context, s node.Cluster, n node.Node, ready <
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if before != 0 && c.pid(n.Name+"/kubelet") == before {
+		since = time.Time{} // it went on, and reports only now and then
+	}
 	return c.awaitReady(ctx, n.Name, since)
+}
+
+// pid is the process's number, 0 when it does not run.
+func (c *Cluster) pid(name string) int {
+	for _, p := range c.cfg.Supervisor.Status() {
+		if p.Node+"/"+p.Name == name {
+			return p.PID
+		}
+	}
+	return 0
 }
 
 // placed is a node with all that its processes need.
@@ -127,6 +140,9 @@ func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (place
 	}
 	p.NodePlace = NodePlace{
 		Address: p.Place.Address, PodCIDR: p.Place.PodCIDR, Resolver: c.cfg.Address, Cgroup: cgroup.Path, HostCPUs: cpus, HostMiB: mib,
+	}
+	if _, err := os.Stat(filepath.Join(c.cfg.Dist, "bin", "cni", "lazurite-policy")); err == nil {
+		p.Policies = true
 	}
 	p.stamps, err = c.nodeFilesOf(s, n, p.NodePlace)
 	return p, err

@@ -27,16 +27,6 @@ const poll = 100 * time.Millisecond
 // specification: others are the cluster's.
 const taintsNote = "lazurite.dev/taints"
 
-// rules makes who may do what beyond Kubernetes' own roles.
-func (c *Cluster) rules(ctx context.Context) error {
-	const rbac = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/"
-	return c.client.apply(ctx, rbac+"lazurite:issuer-discovery", obj{
-		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": obj{"name": "lazurite:issuer-discovery"},
-		"roleRef":  obj{"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:service-account-issuer-discovery"},
-		"subjects": []obj{{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:unauthenticated"}},
-	})
-}
-
 // nodeObject is what we read of a Node.
 type nodeObject struct {
 	Metadata struct {

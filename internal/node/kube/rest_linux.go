@@ -125,6 +125,16 @@ func (c *client) apply(ctx context.Context, path string, object obj) error {
 	return c.do(ctx, http.MethodPatch, path+"?"+q.Encode(), "application/apply-patch+yaml", object, nil)
 }
 
+// rules makes our roles, where they are not as they should be.
+func (c *client) rules(ctx context.Context) error {
+	for path, object := range roles() {
+		if err := c.apply(ctx, "/apis/rbac.authorization.k8s.io/v1/"+path, object); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // merge changes the fields of the object that patch names.
 func (c *client) merge(ctx context.Context, path string, patch obj) error {
 	return c.do(ctx, http.MethodPatch, path, "application/merge-patch+json", patch, nil)

@@ -1,0 +1,380 @@
+package kube_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"lazurite.dev/internal/image"
+	"lazurite.dev/internal/node"
+	"lazurite.dev/internal/node/box"
+	"lazurite.dev/internal/node/kube"
+	"lazurite.dev/internal/node/wire"
+)
+
+// TestMain is also the helper that processes are started through.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == box.ExecCommand {
+		if err := box.Exec(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// distribution is the folder of Kubernetes, or the test ends here.
+func distribution(t *testing.T) string {
+	t.Helper()
+	need := func(ok bool, what string) {
+		switch {
+		case ok:
+		case os.Getenv("CI") == "true":
+			t.Fatal("needs " + what)
+		default:
+			t.Skip("needs " + what)
+		}
+	}
+	need(os.Geteuid() == 0, "root")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dist := os.Getenv("LAZ_KUBE")
+	if dist == "" {
+		dist = filepath.Join(cache, "lazurite", "kube", "current")
+	}
+	dist, err = filepath.EvalSymlinks(dist)
+	need(err == nil, "make kube")
+	return dist
+}
+
+// bed is one cluster with its network, as the agent puts it together.
+type bed struct {
+	t       *testing.T
+	cfg     kube.Config
+	cluster *kube.Cluster
+	spec    node.Cluster
+	began   time.Time
+}
+
+func newBed(t *testing.T) *bed {
+	dist := distribution(t)
+	home := t.TempDir()
+	root, err := box.Open(home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	starter := box.NewStarter()
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	supervisor := box.NewSupervisor(starter, filepath.Join(root.State, "c1", "logs"), log)
+	t.Cleanup(func() {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := supervisor.Stop(now, nil); err != nil {
+			t.Error(err)
+		}
+		starter.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := root.Sweep(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	base := netip.MustParsePrefix("198.19.128.0/17")
+	index, err := wire.FreeIndex(base, 7, func(int) bool { return false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout := wire.Layout{Base: base, Index: index, Pods: netip.MustParsePrefix("10.244.0.0/16"), Services: netip.MustParsePrefix("10.0.0.0/16")}
+	b := &bed{t: t}
+	dir := filepath.Join(root.State, "c1")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var network *wire.Network
+	slot := func(name string) int { return wire.FirstSlot + int(name[len(name)-1]-'0') }
+	b.cfg = kube.Config{
+		Name: "c1", Dir: dir, Run: filepath.Join(root.Run, "c1"), Dist: dist, Root: root, Log: log,
+		Supervisor: supervisor,
+		Address:    layout.Cluster(), LoadBalancers: layout.LoadBalancers(), UID: 1_900_000_000 + index*8,
+		Control: func(ctx context.Context) (*box.Space, error) {
+			space, _, err := root.Space(starter, "c1", box.SpaceSpec{Hostname: "c1"})
+			if err == nil && network == nil {
+				network = wire.New(root, space, layout)
+			}
+			if err == nil {
+				err = network.Up(ctx)
+			}
+			return space, err
+		},
+		Place: func(ctx context.Context, name string, spec box.SpaceSpec) (kube.Place, error) {
+			space, _, err := root.Space(starter, "c1-"+name, spec)
+			if err == nil {
+				err = network.AddNode(ctx, slot(name), space)
+			}
+			return kube.Place{Space: space, Address: layout.Node(slot(name)), PodCIDR: layout.PodCIDR(slot(name))}, err
+		},
+		Unplace: func(ctx context.Context, name string) error {
+			if network != nil {
+				if err := network.RemoveNode(ctx, slot(name)); err != nil {
+					return err
+				}
+			}
+			if space := root.FindSpace(starter, "c1-"+name); space != nil {
+				return space.Remove(ctx)
+			}
+			return nil
+		},
+	}
+	if b.cluster, err = kube.New(b.cfg); err != nil {
+		t.Fatal(err)
+	}
+	b.spec = spec(newKey(t))
+	return b
+}
+
+func (b *bed) context(d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	b.t.Cleanup(cancel)
+	return ctx
+}
+
+func (b *bed) apply() {
+	b.t.Helper()
+	b.began = time.Now()
+	err := b.cluster.Apply(b.context(2*time.Minute), b.spec, func(p node.Phase) {
+		if p.Done {
+			b.t.Logf("%6.2fs %s %s took %.2fs %s", time.Since(b.began).Seconds(), p.Name, p.Detail, p.Took.Seconds(), p.Err)
+		}
+	})
+	if err != nil {
+		b.logs()
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bed) logs() {
+	files, _ := filepath.Glob(filepath.Join(b.cfg.Dir, "logs", "*.log"))
+	for _, f := range files {
+		raw, _ := os.ReadFile(f)
+		b.t.Logf("%s:\n%s", filepath.Base(f), raw[max(0, len(raw)-4000):])
+	}
+}
+
+func (b *bed) kubeconfig() string {
+	b.t.Helper()
+	admin, err := b.cluster.Admin()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	path := filepath.Join(b.cfg.Dir, "admin.kubeconfig")
+	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"c",
+"clusters":[{"name":"c","cluster":{"server":%q,"certificate-authority-data":%q}}],"contexts":[{"name":"c","context":{"cluster":"c","user":"u"}}],
+"users":[{"name":"u","user":{"client-certificate-data":%q,"client-key-data":%q}}]}`, admin.Server, base64.StdEncoding.EncodeToString(admin.CA), base64.StdEncoding.EncodeToString(admin.Cert), base64.StdEncoding.EncodeToString(admin.Key))
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return path
+}
+
+func (b *bed) try(args ...string) (string, error) {
+	cmd := exec.Command(filepath.Join(b.cfg.Dist, "bin", "kubernetes"), append([]string{"kubectl", "--kubeconfig", b.kubeconfig()}, args...)...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (b *bed) kubectl(args ...string) string {
+	b.t.Helper()
+	out, err := b.try(args...)
+	if err != nil {
+		b.t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// until asks again and again until the answer has what is wanted.
+func (b *bed) until(want string, args ...string) string {
+	b.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for {
+		out, err := b.try(args...)
+		if err == nil && strings.Contains(out, want) {
+			return out
+		}
+		if time.Now().After(deadline) {
+			more, _ := b.try("describe", "pods", "-A")
+			b.logs()
+			b.t.Fatalf("kubectl %s: %v, got %q, want %q\n%s", strings.Join(args, " "), err, out, want, more)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+// toybox is an archive with the program of the tests on clusters.
+func toybox(t *testing.T) []byte {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "toybox")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, ".")
+	build.Dir = filepath.Join("..", "..", "..", "e2e", "kube", "toybox")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building toybox: %v\n%s", err, out)
+	}
+	var archive bytes.Buffer
+	if err := image.Build(context.Background(), bin, image.Config{Name: "lazurite.dev/toybox:v1"}, &archive); err != nil {
+		t.Fatal(err)
+	}
+	return archive.Bytes()
+}
+
+const pods = `
+apiVersion: v1
+kind: Pod
+metadata: {name: server, labels: {app: server}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: c, image: "lazurite.dev/toybox:v1", args: [serve, "8080", hello], ports: [{containerPort: 8080}],
+     readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}, resources: {limits: {memory: 64Mi, cpu: 500m}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: server}
+spec: {selector: {app: server}, ports: [{port: 80, targetPort: 8080}]}
+`
+
+func TestCluster(t *testing.T) {
+	b := newBed(t)
+	if _, err := b.cluster.LoadImage(b.context(time.Minute), bytes.NewReader(toybox(t))); err != nil {
+		t.Fatal(err)
+	}
+	b.apply()
+	t.Logf("%6.2fs applied", time.Since(b.began).Seconds())
+	cmd := exec.Command(filepath.Join(b.cfg.Dist, "bin", "kubernetes"), "kubectl", "--kubeconfig", b.kubeconfig(), "apply", "-f", "-")
+	cmd.Stdin = strings.NewReader(pods)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	b.until("Running", "get", "pod", "server")
+	t.Logf("%6.2fs pod running", time.Since(b.began).Seconds())
+	b.until("1/1", "get", "pod", "server")
+	t.Logf("%6.2fs pod ready", time.Since(b.began).Seconds())
+	t.Log(b.kubectl("logs", "server"))
+	t.Log(b.kubectl("exec", "server", "--", "/toybox", "get", "http://127.0.0.1:8080/"))
+	if got := b.kubectl("get", "node", "node1", "-o", "jsonpath={.status.allocatable.cpu} {.status.allocatable.memory} {.status.allocatable.pods} {.metadata.labels.agentpool}"); !strings.HasPrefix(got, "2 419") || !strings.HasSuffix(got, "Ki 110 pool") {
+		t.Errorf("got %s, want a node's own size", got)
+	}
+	b.secondNode()
+	b.heals()
+	b.stopStart()
+	b.gone()
+}
+
+// secondNode adds a node and takes it away again.
+func (b *bed) secondNode() {
+	b.t.Helper()
+	b.spec.Nodes = append(b.spec.Nodes, node.Node{Name: "node2", Pool: "pool", CPUMillis: 1000, MemoryMiB: 2048, MaxPods: 30, Taints: []string{"a=b:NoSchedule"}})
+	b.apply()
+	b.t.Logf("%6.2fs second node", time.Since(b.began).Seconds())
+	if got := b.kubectl("get", "node", "node2", "-o", "jsonpath={.spec.taints[*].key}"); got != "a" {
+		b.t.Errorf("got taints %q, want a", got)
+	}
+	b.spec.Nodes[1].Taints = []string{"c:PreferNoSchedule"}
+	b.spec.Nodes[1].Labels = map[string]string{"kubernetes.azure.com/x": "y"}
+	b.apply()
+	if got := b.kubectl("get", "node", "node2", "-o", "jsonpath={.spec.taints[*].key} {.metadata.labels.kubernetes\\.azure\\.com/x}"); got != "c y" {
+		b.t.Errorf("got %q, want the new taint and label", got)
+	}
+	b.spec.Nodes = b.spec.Nodes[:1]
+	b.apply()
+	b.t.Logf("%6.2fs second node gone", time.Since(b.began).Seconds())
+	if got := b.kubectl("get", "nodes", "-o", "name"); strings.TrimSpace(got) != "node/node1" {
+		b.t.Errorf("got %q, want node1 alone", got)
+	}
+}
+
+// heals kills each process and waits until the cluster works again.
+func (b *bed) heals() {
+	b.t.Helper()
+	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "containerd", "kubelet", "kube-proxy"} {
+		pid := b.pid(name)
+		began := time.Now()
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			b.t.Fatal(err)
+		}
+		for b.pid(name) == pid || b.pid(name) == 0 {
+			<-time.After(20 * time.Millisecond)
+		}
+		pod := "after-" + name
+		b.until("pod/"+pod, "run", pod, "--image=lazurite.dev/toybox:v1", "--restart=Never", "--", "pause")
+		b.until("Running", "get", "pod", pod)
+		b.t.Logf("after %s was killed a pod runs in %.2fs", name, time.Since(began).Seconds())
+	}
+	if got := b.kubectl("get", "pod", "server", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"); got != "0" {
+		b.t.Errorf("the pod from before was started %s times more", got)
+	}
+}
+
+func (b *bed) pid(name string) int {
+	for _, p := range b.cfg.Supervisor.Status() {
+		if p.Name == name {
+			return p.PID
+		}
+	}
+	return 0
+}
+
+// stopStart stops the cluster and starts it again: its data is there.
+func (b *bed) stopStart() {
+	b.t.Helper()
+	began := time.Now()
+	if err := b.cluster.Stop(b.context(time.Minute), nil); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Logf("stopped in %.2fs", time.Since(began).Seconds())
+	b.apply()
+	b.until("1/1", "get", "pod", "server")
+	b.t.Logf("%6.2fs pod ready again", time.Since(b.began).Seconds())
+}
+
+// gone removes the cluster and looks for what is left.
+func (b *bed) gone() {
+	b.t.Helper()
+	began := time.Now()
+	if err := b.cluster.Remove(b.context(time.Minute), nil); err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Logf("removed in %.2fs", time.Since(began).Seconds())
+	if _, err := os.Stat(b.cfg.Dir); !os.IsNotExist(err) {
+		b.t.Errorf("its folder is still there: %v", err)
+	}
+	cgroups, err := b.cfg.Root.Cgroups()
+	if err != nil || len(cgroups) > 0 {
+		b.t.Errorf("cgroups are left: %q, %v", cgroups, err)
+	}
+	if spaces, err := b.cfg.Root.Spaces(); err != nil || !slices.Equal(spaces, []string{"c1"}) { // the cluster's own is the test's
+		b.t.Errorf("spaces are left: %q, %v", spaces, err)
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, e := range entries {
+		if line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); err == nil && strings.Contains(string(line), b.cfg.Address.String()) {
+			b.t.Errorf("process %s is left: %q", e.Name(), line)
+		}
+	}
+}
