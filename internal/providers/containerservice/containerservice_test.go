@@ -21,9 +21,15 @@ type world struct {
 	*armtest.Plane
 	dir     *directory.Directory
 	issuers *cluster.Issuers
+	service *containerservice.Service
 }
 
 func start(t *testing.T) *world {
+	t.Helper()
+	return startWith(t, &cluster.Drivers{List: []cluster.Driver{cluster.IssuerOnly{}}})
+}
+
+func startWith(t *testing.T, drivers *cluster.Drivers) *world {
 	t.Helper()
 	w := &world{}
 	root, err := seal.OpenFileRoot(filepath.Join(t.TempDir(), "root.json"))
@@ -41,9 +47,8 @@ func start(t *testing.T) *world {
 			Store: s, Seal: seal.NewKeyring(s, root), Tenant: armtest.Tenant,
 			URL: func(region string) string { return "https://" + region + ".oic.prod-aks.azure.com" },
 		})
-		return []arm.Provider{
-			containerservice.New(containerservice.Config{Store: s, Directory: w.dir, Issuers: w.issuers, Drivers: &cluster.Drivers{List: []cluster.Driver{cluster.IssuerOnly{}}}, TenantID: armtest.Tenant}),
-		}
+		w.service = containerservice.Open(containerservice.Config{Store: s, Directory: w.dir, Issuers: w.issuers, Drivers: drivers, TenantID: armtest.Tenant})
+		return []arm.Provider{w.service.Provider()}
 	}, func(c *arm.Config) { c.Principals = w.dir })
 	t.Cleanup(func() { w.dir.Close() })
 	return w
