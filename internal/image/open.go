@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"strings"
 
@@ -217,8 +216,13 @@ func writeFile(file string, from io.Reader) error {
 	return errors.Join(err, out.Close())
 }
 
-// inLayout are the only files of a layout that count (OCI image-spec, image-layout.md).
-var inLayout = regexp.MustCompile(`^(\./)?(oci-layout|index\.json|blobs/sha256/[0-9a-f]{64})$`)
+// inLayout reports whether a file is one of the few of a layout that count
+// (OCI image-spec, image-layout.md).
+func inLayout(file string) bool {
+	file = strings.TrimPrefix(file, "./")
+	digest, blob := strings.CutPrefix(file, "blobs/sha256/")
+	return file == "oci-layout" || file == "index.json" || blob && len(digest) == 64 && strings.Trim(digest, "0123456789abcdef") == ""
+}
 
 // unpackLayout unpacks an OCI layout, and nothing else that may be in the tar.
 func (a *Archive) unpackLayout(file string) (err error) {
@@ -243,7 +247,7 @@ func (a *Archive) unpackLayout(file string) (err error) {
 		if err != nil {
 			return err
 		}
-		if h.Typeflag != tar.TypeReg || !inLayout.MatchString(h.Name) {
+		if h.Typeflag != tar.TypeReg || !inLayout(h.Name) {
 			continue
 		}
 		if err := writeFile(filepath.Join(folder, filepath.FromSlash(h.Name)), t); err != nil {
