@@ -72,7 +72,7 @@ func environment(_ context.Context, args []string, env Env) error {
 		if err != nil {
 			return err
 		}
-		if err := link(h); err != nil {
+		if err := links(h, env); err != nil {
 			return err
 		}
 		setAll(&b, d, h, e, *realAz, env)

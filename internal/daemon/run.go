@@ -61,7 +61,7 @@ func runProgram(ctx context.Context, args []string, env Env) error {
 	if err != nil {
 		return err
 	}
-	if err := link(h); err != nil {
+	if err := links(h, env); err != nil {
 		return err
 	}
 	vars := variables(h, e)

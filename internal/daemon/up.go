@@ -282,14 +282,7 @@ func link(h server.Home) error {
 		if old, err := os.Readlink(path); err == nil && old == self {
 			continue
 		}
-		tmp := path + ".new"
-		if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		if err := os.Symlink(self, tmp); err != nil {
-			return err
-		}
-		if err := os.Rename(tmp, path); err != nil {
+		if err := symlink(self, path); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,78 @@
+package daemon
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"lazurite.dev/internal/server"
+)
+
+// distributions are the folders where a distribution of Kubernetes may be,
+// best first: what the user says, beside this program, what `make kube` built.
+func distributions(env Env) []string {
+	var out []string
+	add := func(dir string, elem ...string) {
+		if filepath.IsAbs(dir) {
+			out = append(out, filepath.Join(append([]string{dir}, elem...)...))
+		}
+	}
+	add(env.Getenv("LAZ_KUBE"))
+	if self, err := os.Executable(); err == nil {
+		if real, err := filepath.EvalSymlinks(self); err == nil {
+			self = real
+		}
+		add(filepath.Dir(self), "kube")
+	}
+	if cache := env.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(cache) {
+		add(cache, "lazurite", "kube", "current")
+	} else {
+		add(env.Getenv("HOME"), ".cache", "lazurite", "kube", "current")
+	}
+	return out
+}
+
+// links puts what programs of ours find on their PATH into the folder for it.
+func links(h server.Home, env Env) error {
+	return errors.Join(link(h), linkKubectl(h, env))
+}
+
+// linkKubectl puts the distribution's kubectl into the folder for the PATH
+// where the machine has none of its own, and takes it away where it has.
+func linkKubectl(h server.Home, env Env) error {
+	link := filepath.Join(h.Bin(), "kubectl")
+	target := ""
+	if _, err := lookPath("kubectl", pathWith(env.Getenv("PATH"), h, false)); err != nil {
+		for _, dir := range distributions(env) {
+			// One program for all of Kubernetes, which goes by the name it is called by.
+			if file := filepath.Join(dir, "bin", "kubernetes"); executable(file) == nil {
+				target = file
+				break
+			}
+		}
+	}
+	old, err := os.Readlink(link)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || old == target {
+		return nil // what is there is not ours, or as it should be
+	}
+	if target == "" {
+		if filepath.Base(old) != "kubernetes" {
+			return nil
+		}
+		return os.Remove(link)
+	}
+	return symlink(target, link)
+}
+
+// symlink makes a link, or replaces one, in one step.
+func symlink(target, link string) error {
+	tmp := link + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(target, tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, link)
+}

@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"lazurite.dev/internal/server"
+)
+
+func fakeProgram(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLinkKubectl(t *testing.T) {
+	dir := t.TempDir()
+	h := server.Home(filepath.Join(dir, "home"))
+	if err := os.MkdirAll(h.Bin(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	own, kube, cache := filepath.Join(dir, "own"), filepath.Join(dir, "kube"), filepath.Join(dir, "cache")
+	path := h.Bin()
+	vars := map[string]string{"XDG_CACHE_HOME": cache}
+	env := Env{Getenv: func(n string) string {
+		if n == "PATH" {
+			return path
+		}
+		return vars[n]
+	}}
+	link := filepath.Join(h.Bin(), "kubectl")
+	step := func(what, want string) {
+		t.Helper()
+		if err := linkKubectl(h, env); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if got, _ := os.Readlink(link); got != want {
+			t.Errorf("%s: got %q, want %q", what, got, want)
+		}
+	}
+	step("without a distribution", "")
+	built := filepath.Join(cache, "lazurite", "kube", "current", "bin", "kubernetes")
+	fakeProgram(t, built)
+	step("with the one that was built", built)
+	step("again", built)
+	vars["LAZ_KUBE"] = kube
+	fakeProgram(t, filepath.Join(kube, "bin", "kubernetes"))
+	step("with the one that the user names", filepath.Join(kube, "bin", "kubernetes"))
+	fakeProgram(t, filepath.Join(own, "kubectl"))
+	path = h.Bin() + string(filepath.ListSeparator) + own
+	step("with the machine's own", "")
+	if err := os.Symlink("/somewhere/else", link); err != nil {
+		t.Fatal(err)
+	}
+	step("somebody else's link stays", "/somewhere/else")
+}
