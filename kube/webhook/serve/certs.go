@@ -6,11 +6,13 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -92,18 +94,17 @@ func (f *fileCerts) run(ctx context.Context) {
 // condition that nobody else has; all others take over what is there.
 type ownCerts struct {
 	current
-	api                dynamic.Interface
-	namespace, secret  string
-	name               string              // of the server: SERVICE.NAMESPACE.svc
-	configurations     map[string][]string // configuration → names of our webhooks in it
-	optional           map[string]bool     // configurations that need not be there
-	settle             time.Duration       // from telling the API servers of a new authority until it is used
-	now                func() time.Time
-	log                *slog.Logger
-	kicked             chan struct{} // something has changed
-	have               serving
-	registered         atomic.Bool
-	missingToldAlready bool
+	api               dynamic.Interface
+	namespace, secret string
+	name              string              // of the server: SERVICE.NAMESPACE.svc
+	configurations    map[string][]string // configuration → names of our webhooks in it
+	settle            time.Duration       // from telling the API servers of a new authority until it is used
+	now               func() time.Time
+	log               *slog.Logger
+	kicked            chan struct{} // something has changed
+	have              serving
+	alone             time.Time // from then on only the authorities of have are registered
+	registered        atomic.Bool
 }
 
 // kick makes run look at once.
@@ -141,18 +142,16 @@ func (o *ownCerts) run(ctx context.Context) {
 
 // ensure brings Secret, registrations and serving certificate to where they
 // should be. The API servers learn of an authority before anybody serves with
-// a certificate of its.
+// a certificate of its, and forget one only when nobody does any more.
 func (o *ownCerts) ensure(ctx context.Context) error {
 	s, err := o.shared(ctx)
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", o.secret, err)
 	}
-	changed, err := o.register(ctx, s[fileCACert])
-	if err != nil {
+	same := o.have.equal(s)
+	changed, err := o.register(ctx, s[fileCACert], same && !o.now().Before(o.alone))
+	if err != nil || same {
 		return err
-	}
-	if o.have.equal(s) {
-		return nil
 	}
 	if changed && o.have != nil {
 		select {
@@ -165,8 +164,9 @@ func (o *ownCerts) ensure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("secret %s: %w", o.secret, err)
 	}
-	o.have = s
+	o.have, o.alone = s, o.now().Add(2*o.settle) // the other replicas are as far by then
 	o.cert.Store(pair)
+	time.AfterFunc(2*o.settle+time.Second, o.kick)
 	o.log.Info("serving certificate taken over", "not-after", pair.Leaf.NotAfter)
 	return nil
 }
@@ -223,20 +223,18 @@ func fromSecret(object *unstructured.Unstructured) serving {
 }
 
 // register tells the API servers, through the registrations, which authorities
-// sign our certificates, and says whether that was news.
-func (o *ownCerts) register(ctx context.Context, ca []byte) (changed bool, err error) {
+// sign our certificates, and says whether that was news. Those that are there
+// already stay beside them unless alone.
+func (o *ownCerts) register(ctx context.Context, ca []byte, alone bool) (changed bool, err error) {
 	for name, hooks := range o.configurations {
 		object, err := o.api.Resource(webhooks).Get(ctx, name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) && o.optional[name] {
+		if apierrors.IsNotFound(err) { // switched off; when it comes, the watch tells
 			continue
-		}
-		if apierrors.IsNotFound(err) {
-			return changed, fmt.Errorf("there is no MutatingWebhookConfiguration %s", name)
 		}
 		if err != nil {
 			return changed, fmt.Errorf("read %s: %w", name, err)
 		}
-		ops := registration(object, hooks, base64.StdEncoding.EncodeToString(ca))
+		ops := registration(object, hooks, ca, alone, o.now())
 		if len(ops) == 0 {
 			continue
 		}
@@ -262,20 +260,36 @@ type operation struct {
 
 // registration is the JSON patch by which our webhooks in the configuration
 // carry the authorities. It holds only if they are where they were.
-func registration(object *unstructured.Unstructured, hooks []string, ca string) (ops []operation) {
+func registration(object *unstructured.Unstructured, hooks []string, ca []byte, alone bool, now time.Time) (ops []operation) {
 	list, _, _ := unstructured.NestedSlice(object.Object, "webhooks")
 	for i, h := range list {
 		hook, _ := h.(map[string]any)
 		name, _, _ := unstructured.NestedString(hook, "name")
-		have, _, _ := unstructured.NestedString(hook, "clientConfig", "caBundle")
-		for _, ours := range hooks {
-			if name == ours && have != ca {
-				at := fmt.Sprintf("/webhooks/%d/", i)
-				ops = append(ops, operation{"test", at + "name", name}, operation{"add", at + "clientConfig/caBundle", ca})
-			}
+		text, _, _ := unstructured.NestedString(hook, "clientConfig", "caBundle")
+		have, err := base64.StdEncoding.DecodeString(text)
+		want := ca
+		if err == nil && !alone {
+			want = together(ca, have, now)
+		}
+		if slices.Contains(hooks, name) && (err != nil || !bytes.Equal(have, want)) {
+			at := fmt.Sprintf("/webhooks/%d/", i)
+			ops = append(ops, operation{"test", at + "name", name}, operation{"add", at + "clientConfig/caBundle", base64.StdEncoding.EncodeToString(want)})
 		}
 	}
 	return ops
+}
+
+// together is first, and what of second it lacks and has not ended.
+func together(first, second []byte, now time.Time) []byte {
+	out := bytes.Clone(first)
+	for rest := stillGood(second, now); len(rest) > 0; {
+		block, tail := pem.Decode(rest)
+		rest = tail
+		if c := pem.EncodeToMemory(block); !bytes.Contains(out, c) {
+			out = append(out, c...)
+		}
+	}
+	return out
 }
 
 func (o *ownCerts) ready() error {

@@ -106,7 +106,6 @@ func (s *Server) certificates(meta metadata.Interface) error {
 	s.own = &ownCerts{
 		api: s.api, namespace: s.cfg.Namespace, secret: SecretName, name: ServiceName + "." + s.cfg.Namespace + ".svc",
 		configurations: map[string][]string{IdentityConfiguration: {IdentityWebhook}},
-		optional:       map[string]bool{TrustConfiguration: true},
 		settle:         5 * time.Second, now: time.Now, log: s.cfg.Log, kicked: make(chan struct{}, 1),
 	}
 	if s.cfg.Trust {
