@@ -26,6 +26,8 @@ type addon struct {
 // addons are all of them, in the order in which they are applied.
 func addons(v Values) []addon {
 	return []addon{
+		{"webhook", true}, // also by which pods trust our certificates, identities or not
+		{webhookAddon, v.WorkloadIdentity},
 		{"networkpolicy-none", !v.NetworkPolicy},
 	}
 }
@@ -35,8 +37,11 @@ func injecting(list []addon) bool {
 	return slices.ContainsFunc(list, func(a addon) bool { return a.name == webhookAddon })
 }
 
-// webhookAddon is the file of the webhook that injects identities.
+// webhookAddon is the file by which the webhook injects identities.
 const webhookAddon = "workload-identity"
+
+// WebhookImage is the webhook's image, as the distribution has it.
+const WebhookImage = "lazurite.dev/azure-workload-identity:v1"
 
 // Values are what the templates of add-ons can say.
 type Values struct {
@@ -56,6 +61,7 @@ type Values struct {
 	Issuer        string // URL with a slash at the end
 	CABundle      string // PEM: our authority and the public roots
 	CACert        string // PEM: our authority alone
+	WebhookImage  string // of the webhook and what it injects
 
 	Replicas         int // of what should survive the loss of a node: 2, or 1 on one node
 	Published        bool

@@ -227,6 +227,7 @@ func (d *Embedded) values(s Spec, p Plan, access Access) (Values, error) {
 	v.FrontDoor = u.Hostname()
 	v.Cluster, v.ResourceID, v.Location, v.Version = s.Name, s.ResourceID, s.Location, s.Version
 	v.PodCIDR, v.ServiceCIDR, v.DNSServiceIP, v.Issuer = s.PodCIDR, s.ServiceCIDR, s.DNSServiceIP, p.Issuer
+	v.WebhookImage = WebhookImage
 	v.Replicas = min(max(len(s.Nodes), 1), 2)
 	v.Published, v.WorkloadIdentity, v.NetworkPolicy = s.Published, s.WorkloadIdentity, s.NetworkPolicy
 	return v, nil
