@@ -23,16 +23,14 @@ type server struct {
 	*httptest.Server
 	t *testing.T
 
-	mu       sync.Mutex // guards what follows
-	objects  map[string]map[string]any
-	log      []string // of changes: "PATCH /apis/…"
-	busy     int      // how many applies are answered with 500 first
-	injects  bool     // whether the webhook is in force
-	policies bool     // whether network policies are taken
+	mu      sync.Mutex // guards what follows
+	objects map[string]map[string]any
+	log     []string // of changes: "PATCH /apis/…"
+	busy    int      // how many applies are answered with 500 first
 }
 
 func serve(t *testing.T) *server {
-	s := &server{t: t, objects: map[string]map[string]any{}, policies: true}
+	s := &server{t: t, objects: map[string]map[string]any{}}
 	s.Server = httptest.NewTLSServer(s)
 	t.Cleanup(s.Close)
 	return s
