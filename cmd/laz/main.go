@@ -15,7 +15,10 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	status := cli.Main(ctx, os.Args[1:], environment())
+	status, hidden := daemon.Hidden(ctx, os.Args[1:])
+	if !hidden {
+		status = cli.Main(ctx, os.Args[1:], environment())
+	}
 	stop()
 	os.Exit(status)
 }

@@ -21,6 +21,8 @@ type Env struct {
 	Getenv         func(string) string
 	Environ        func() []string
 	IsTerminal     func(io.Writer) bool // nil: nothing is
+
+	agent *waiting // that root started for this command; nil is none
 }
 
 // Command is one product command.
@@ -33,8 +35,8 @@ type Command struct {
 // Commands are all commands, by name.
 func Commands() map[string]Command {
 	return map[string]Command{
-		"up":     {"Start Lazurite on this machine.", upUsage, run(up)},
-		"down":   {"Stop Lazurite on this machine.", downUsage, run(down)},
+		"up":     {"Start Lazurite on this machine.", upUsage, runAfter(upAsRoot, up)},
+		"down":   {"Stop Lazurite on this machine.", downUsage, runAfter(downAsRoot, down)},
 		"status": {"Show what runs here.", statusUsage, run(status)},
 		"logs":   {"Show the log.", logsUsage, run(logs)},
 		"env":    {"Print the environment that programs need.", envUsage, run(environment)},
@@ -66,14 +68,16 @@ func usage(format string, args ...any) error {
 // run makes a command's function, which returns an error, into one that prints
 // it and returns the exit status.
 func run(f func(context.Context, []string, Env) error) func(context.Context, []string, Env) int {
+	return runAfter(nil, f)
+}
+
+// runAfter is run for a command that has something to do as root first.
+func runAfter(first rootWork, f func(context.Context, []string, Env) error) func(context.Context, []string, Env) int {
 	return func(ctx context.Context, args []string, env Env) int {
 		if env.IsTerminal == nil {
 			env.IsTerminal = func(io.Writer) bool { return false }
 		}
-		err := dropSudo()
-		if err == nil {
-			err = f(ctx, args, env)
-		}
+		err := asInvoker(ctx, args, env, first, f)
 		if err == nil {
 			return 0
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -13,7 +14,7 @@ import (
 	"lazurite.dev/internal/server"
 )
 
-const downUsage = `Stop Lazurite on this machine.
+const downUsage = `Stop Lazurite on this machine, with the clusters that run on it.
 
     laz down [--purge [--yes]]
 
@@ -25,14 +26,36 @@ const downUsage = `Stop Lazurite on this machine.
 // in progress, and some more.
 const stopTime = 20 * time.Second
 
-func down(ctx context.Context, args []string, env Env) error {
+func downFlags(args []string, env Env) (purge, yes bool, err error) {
 	fs := flag.NewFlagSet("down", flag.ContinueOnError)
-	purge, yes := fs.Bool("purge", false, ""), fs.Bool("yes", false, "")
-	fs.BoolVar(yes, "y", false, "")
+	fs.BoolVar(&purge, "purge", false, "")
+	fs.BoolVar(&yes, "yes", false, "")
+	fs.BoolVar(&yes, "y", false, "")
 	rest, err := parse(fs, args, downUsage, env)
 	if err == nil {
 		err = noMore(rest)
 	}
+	return purge, yes, err
+}
+
+// downAsRoot starts a node agent where one was killed and left things, to take
+// them away.
+func downAsRoot(ctx context.Context, args []string, env Env, u invoker) (*waiting, error) {
+	quiet := env
+	quiet.Stdout = io.Discard
+	purge, _, err := downFlags(args, quiet)
+	if err != nil {
+		return nil, nil // down itself says what is wrong
+	}
+	h, err := home(env)
+	if err != nil || leftovers(h, purge) == "" {
+		return nil, nil
+	}
+	return startAgent(ctx, h, u, env, true)
+}
+
+func down(ctx context.Context, args []string, env Env) error {
+	purge, yes, err := downFlags(args, env)
 	if err != nil {
 		return err
 	}
@@ -40,7 +63,7 @@ func down(ctx context.Context, args []string, env Env) error {
 	if err != nil {
 		return err
 	}
-	if *purge && !*yes {
+	if purge && !yes {
 		if err := confirm(h, env); err != nil {
 			return err
 		}
@@ -48,7 +71,11 @@ func down(ctx context.Context, args []string, env Env) error {
 	if err := stop(ctx, h, env); err != nil {
 		return err
 	}
-	if !*purge {
+	env.agent.release(ctx)
+	if err := stopAgent(ctx, h, purge, env); err != nil {
+		return err
+	}
+	if !purge {
 		return nil
 	}
 	if _, err := os.Stat(string(h)); os.IsNotExist(err) {

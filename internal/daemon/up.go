@@ -76,10 +76,20 @@ func up(ctx context.Context, args []string, env Env) error {
 	}
 	h := server.Home(o.cfg.Home)
 	if pid, running, err := h.Running(); err == nil && running {
+		if env.agent != nil { // the last one was killed
+			env.agent.release(ctx)
+			fmt.Fprintf(env.Stdout, "Lazurite is running already (pid %d); its node agent was started again.\n", pid)
+			return nil
+		}
 		return alreadyRunning(&server.RunningError{Home: h, PID: pid})
 	}
 	if o.background {
 		return upBackground(ctx, args, h, env)
+	}
+	if env.agent == nil {
+		if env.agent, err = inherited(h, env); err != nil {
+			return err
+		}
 	}
 	tell := func(r report) error {
 		return startPage(env, r, false)
@@ -102,7 +112,14 @@ func up(ctx context.Context, args []string, env Env) error {
 		}
 	}
 	tuneMemory(env)
-	err = upForeground(ctx, o, tell)
+	err = upForeground(ctx, o, func(r report) error {
+		env.agent.release(ctx)
+		return tell(r)
+	})
+	if err == nil && env.Getenv(readyFD) == "" {
+		// Whoever ends it at the terminal ends all of it.
+		err = stopAgent(context.WithoutCancel(ctx), h, false, env)
+	}
 	if err != nil && env.Getenv(readyFD) != "" {
 		_ = tell(report{Error: err.Error()})
 	}
@@ -110,6 +127,18 @@ func up(ctx context.Context, args []string, env Env) error {
 		fmt.Fprintln(farewell, "\nStopped.")
 	}
 	return err
+}
+
+// upAsRoot starts the node agent, which waits until the server is ready.
+func upAsRoot(ctx context.Context, args []string, env Env, u invoker) (*waiting, error) {
+	if env.Getenv(readyFD) != "" {
+		return nil, nil // our parent did
+	}
+	o, err := upFlags(args, env)
+	if err != nil || o.cfg.Clusters == server.ClustersIssuer {
+		return nil, nil // up itself says what is wrong
+	}
+	return startAgent(ctx, server.Home(o.cfg.Home), u, env, false)
 }
 
 func upFlags(args []string, env Env) (upOptions, error) {
@@ -318,11 +347,18 @@ func upBackground(ctx context.Context, args []string, h server.Home, env Env) er
 	cmd.Dir = string(h)
 	cmd.Stdout, cmd.Stderr = out, out // what a crash prints
 	cmd.ExtraFiles = []*os.File{w}
+	if env.agent != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, env.agent.pipe)
+		cmd.Env = append(cmd.Env, agentFD+"=4")
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return errors.Join(err, w.Close())
 	}
 	_ = w.Close() // the child has its own
+	if env.agent != nil {
+		_ = env.agent.pipe.Close() // so has it of this
+	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()
 	var rep report

@@ -77,6 +77,17 @@ func (f Fault) Unwrap() error { return faults()[f.Code] }
 // Error implements error.
 func (f Fault) Error() string { return f.Message }
 
+// Running reports whether an agent has its socket open. It may still be
+// busy with what another one left; calls wait for that.
+func (c *Client) Running(ctx context.Context) bool {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
+}
+
 func (c *Client) call(ctx context.Context, method, path string, body io.Reader, answer any) error {
 	resp, err := c.send(ctx, method, path, body)
 	if err != nil {

@@ -160,7 +160,7 @@ func (p *problems) cidr(what, s string, least, most int) netip.Prefix {
 }
 
 func (p *problems) node(n Node) {
-	p.check(uidName.MatchString(n.Name), "node name %q", n.Name)
+	p.check(uidName.MatchString(n.Name) && n.Name != "control", "node name %q", n.Name) // the control plane's name among cgroups
 	p.check(n.Pool == "" || uidName.MatchString(n.Pool), "node %q: pool %q", n.Name, n.Pool)
 	p.check(n.CPUMillis >= 100 && n.CPUMillis <= 1_000_000, "node %q: %d thousandths of a processor", n.Name, n.CPUMillis)
 	p.check(n.MemoryMiB >= 256 && n.MemoryMiB <= 64<<20, "node %q: %d MiB of memory", n.Name, n.MemoryMiB)

@@ -3,7 +3,9 @@ package box
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
+	"path/filepath"
 	"sync"
 )
 
@@ -23,6 +25,13 @@ type logFile struct {
 }
 
 func openLogFile(path string) *logFile { return &logFile{path: path} }
+
+// OpenLog is a file for a log that stays bounded: the agent's own. Its folder
+// is made; nothing that is written to it fails.
+func OpenLog(path string) io.WriteCloser {
+	_ = os.MkdirAll(filepath.Dir(path), 0o700) // without it nothing is logged
+	return openLogFile(path)
+}
 
 // Write implements io.Writer.
 func (l *logFile) Write(b []byte) (int, error) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -114,6 +115,43 @@ func (n *Network) hostSide() error {
 		return err
 	}
 	return route(link, n.Layout.Network(), cluster, host)
+}
+
+// Know tells of a node in a slot that may be linked already, by an agent
+// before: so that Up does not shut it out until AddNode comes.
+func (n *Network) Know(slot int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.slots[slot] = true
+}
+
+// Whole reports whether all links are there and up.
+func (n *Network) Whole() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	up := func(name string) bool {
+		l, err := netlink.LinkByName(name)
+		return err == nil && l.Attrs().Flags&net.FlagUp != 0 && l.Attrs().OperState != netlink.OperDown
+	}
+	whole := up(hostEnd(n.root, n.Index))
+	err := n.space.Do(func() error {
+		for slot := range n.slots {
+			whole = whole && up(nodeLink(slot))
+		}
+		return nil
+	})
+	return err == nil && whole
+}
+
+// Has reports whether the root's agent has a link with the index on the host,
+// with an address of the base range.
+func Has(root box.Root, base netip.Prefix, index int) bool {
+	link, err := netlink.LinkByName(hostEnd(root, index))
+	if err != nil {
+		return false
+	}
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	return err == nil && len(addrs) == 1 && addrs[0].IP.String() == Layout{Base: base, Index: index}.Host().String()
 }
 
 // AddNode links the node in a slot, whose namespaces are space, and gives it
@@ -233,6 +271,9 @@ func (n *Network) balance() error {
 				continue
 			}
 			link, err := netlink.LinkByName(nodeLink(slot))
+			if errors.As(err, new(netlink.LinkNotFoundError)) {
+				continue // known, and not linked again yet
+			}
 			if err != nil {
 				return err
 			}
@@ -411,4 +452,25 @@ func closed() error {
 
 func ipnet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+}
+
+// Forget takes links off the host that belong to no cluster any more: those
+// with an index for which known is false.
+func Forget(root box.Root, known func(index int) bool) error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("listing links: %w", err)
+	}
+	var errs []error
+	for _, l := range links {
+		rest, ours := strings.CutPrefix(l.Attrs().Name, root.LinkPrefix())
+		index, err := strconv.Atoi(rest)
+		if !ours || err == nil && known(index) {
+			continue
+		}
+		if err := netlink.LinkDel(l); err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
+			errs = append(errs, fmt.Errorf("removing link %s: %w", l.Attrs().Name, err))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -1,0 +1,230 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+
+	"lazurite.dev/internal/node"
+	"lazurite.dev/internal/node/agent"
+	"lazurite.dev/internal/node/wire"
+	"lazurite.dev/internal/server"
+)
+
+// agentFD is the environment variable that tells a background server where
+// the node agent waits for its word: a file descriptor.
+const agentFD = "LAZ_AGENT_FD"
+
+// Times for the node agent.
+const (
+	agentStart = 5 * time.Second // until it answers
+	agentStop  = 3 * time.Minute // until clusters have stopped
+)
+
+// Hidden runs the commands that are not for people: the node agent, and the
+// helper through which it starts programs. done is false when args are no such
+// command.
+func Hidden(ctx context.Context, args []string) (status int, done bool) {
+	if len(args) == 0 || args[0] != agent.Command && args[0] != agent.ExecCommand {
+		return 0, false
+	}
+	var err error
+	if args[0] == agent.ExecCommand {
+		err = agent.Exec()
+	} else {
+		err = runAgent(ctx, args[1:])
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "ERROR: the node agent: %v\n", err)
+		return exitError, true
+	}
+	return 0, true
+}
+
+func runAgent(ctx context.Context, args []string) error {
+	o := agent.Options{Version: server.Version()}
+	fs := flag.NewFlagSet(agent.Command, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&o.Home, "home", "", "")
+	fs.IntVar(&o.Owner, "owner", -1, "")
+	fs.BoolVar(&o.Idle, "idle", false, "")
+	fs.TextVar(&o.Range, "range", netip.MustParsePrefix(wire.DefaultRange), "")
+	fs.Func("kube", "", func(dir string) error { o.Kube = append(o.Kube, dir); return nil })
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if o.Home == "" || o.Owner < 0 || fs.NArg() > 0 {
+		return errors.New("it is started by `sudo laz up`")
+	}
+	return agent.Run(ctx, o)
+}
+
+// waiting is a node agent that was started and waits until the state folder is
+// there; nil is none.
+type waiting struct {
+	pipe *os.File
+	h    server.Home
+}
+
+// startAgent starts the node agent for the user u, as root. It outlives us.
+// There is nothing to start where one runs already.
+func startAgent(ctx context.Context, h server.Home, u invoker, env Env, idle bool) (*waiting, error) {
+	if runtime.GOOS != "linux" || agentAnswers(ctx, h) {
+		return nil, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(string(h))
+	if err != nil {
+		return nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	args := []string{agent.Command, "--home", dir, "--owner", strconv.Itoa(u.uid)}
+	if idle {
+		args = append(args, "--idle")
+	}
+	for _, dir := range kubeFolders(self, env) {
+		args = append(args, "--kube", dir)
+	}
+	cmd := exec.Command(self, args...) //nolint:noctx // it outlives us
+	cmd.Args[0] = "laz"
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Dir = "/"
+	cmd.Stderr = os.Stderr // until it has its log
+	cmd.ExtraFiles = []*os.File{r}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting the node agent: %w", err), w.Close())
+	}
+	return &waiting{w, h}, cmd.Process.Release()
+}
+
+// kubeFolders are where the distribution of Kubernetes may be.
+func kubeFolders(self string, env Env) []string {
+	if dir := env.Getenv("LAZ_KUBE"); dir != "" {
+		if abs, err := filepath.Abs(dir); err == nil {
+			return []string{abs}
+		}
+	}
+	var dirs []string
+	if real, err := filepath.EvalSymlinks(self); err == nil {
+		dirs = append(dirs, filepath.Join(filepath.Dir(real), "kube"))
+	}
+	cache := env.Getenv("XDG_CACHE_HOME")
+	if cache == "" {
+		cache = filepath.Join(env.Getenv("HOME"), ".cache")
+	}
+	return append(dirs, filepath.Join(cache, "lazurite", "kube", "current"))
+}
+
+// release lets the agent begin, and returns when it answers. One that does not
+// has said why, and everything but clusters goes on without it.
+func (w *waiting) release(ctx context.Context) {
+	if w == nil {
+		return
+	}
+	_, err := w.pipe.Write([]byte{1})
+	if errors.Join(err, w.pipe.Close()) != nil {
+		return // it has ended
+	}
+	ctx, cancel := context.WithTimeout(ctx, agentStart)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !agentAnswers(ctx, w.h) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// inherited is the agent that a background server was told of.
+func inherited(h server.Home, env Env) (*waiting, error) {
+	fd := env.Getenv(agentFD)
+	if fd == "" {
+		return nil, nil
+	}
+	n, err := strconv.Atoi(fd)
+	if err != nil {
+		return nil, usage("%s: %v", agentFD, err)
+	}
+	syscall.CloseOnExec(n)
+	return &waiting{os.NewFile(uintptr(n), "agent"), h}, nil
+}
+
+// agentAnswers reports whether an agent has its socket open.
+func agentAnswers(ctx context.Context, h server.Home) bool {
+	c, err := node.Dial(string(h))
+	return err == nil && c.Running(ctx)
+}
+
+// leftovers says what a node agent that was killed may have left for root to
+// take away; "" is nothing.
+func leftovers(h server.Home, purge bool) string {
+	instance, err := node.Instance(string(h))
+	if err != nil || runtime.GOOS != "linux" {
+		return ""
+	}
+	places := []string{node.RunFolder(instance)}
+	if purge {
+		places = append(places, filepath.Join(string(h), "node"))
+	}
+	for _, p := range places {
+		if _, err := os.Stat(p); err == nil {
+			return p
+		}
+	}
+	return ""
+}
+
+// stopAgent ends the node agent with all clusters; with purge it leaves
+// nothing of them.
+func stopAgent(ctx context.Context, h server.Home, purge bool, env Env) error {
+	c, err := node.Dial(string(h))
+	if err != nil {
+		return err
+	}
+	if !c.Running(ctx) {
+		if left := leftovers(h, purge); left != "" {
+			again := "sudo laz down"
+			if purge {
+				again += " --purge"
+			}
+			return fmt.Errorf("clusters have left things on this machine (%s) that only root can remove: %s", left, again)
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, agentStop)
+	defer cancel()
+	known, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if purge {
+		err = c.Purge(ctx)
+	} else {
+		err = c.Stop(ctx)
+	}
+	if err == nil && len(known) > 0 {
+		fmt.Fprintf(env.Stdout, "Stopped the clusters (%d).\n", len(known))
+	}
+	return err
+}
