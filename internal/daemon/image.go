@@ -50,6 +50,9 @@ const imageBuildUsage = `Make a container image of a static binary or a folder, 
 
     -t NAME[:TAG]       what the image is called, for example lazurite.dev/app:v1
     -o FILE             the docker archive to write; default: NAME.tar in this folder
+    --load              bring it to clusters at once, as laz image load does; without
+                        -o no file is written
+    --cluster C         with --load, to this cluster alone
     --entrypoint WORDS  what starts; default for a binary: the binary
     --cmd WORDS         its arguments where a pod names none
     -e, --env KEY=VALUE set in its environment; may come more than once
@@ -69,10 +72,13 @@ Example:
 
 func imageBuild(ctx context.Context, args []string, env Env) error {
 	var c image.Config
-	var out, entrypoint, cmd string
+	var out, entrypoint, cmd, cluster string
+	var load bool
 	fs := flag.NewFlagSet("image build", flag.ContinueOnError)
 	fs.StringVar(&c.Name, "t", "", "")
 	fs.StringVar(&out, "o", "", "")
+	fs.BoolVar(&load, "load", false, "")
+	fs.StringVar(&cluster, "cluster", "", "")
 	fs.StringVar(&entrypoint, "entrypoint", "", "")
 	fs.StringVar(&cmd, "cmd", "", "")
 	fs.StringVar(&c.User, "user", "", "")
@@ -99,15 +105,40 @@ func imageBuild(ctx context.Context, args []string, env Env) error {
 	if c.Name == "" || len(sources) != 1 {
 		return usage("say the image's name and one binary or folder: laz image build -t NAME BINARY|FOLDER")
 	}
+	if cluster != "" && !load {
+		return usage("--cluster says where to --load")
+	}
 	c.Entrypoint, c.Cmd = strings.Fields(entrypoint), strings.Fields(cmd)
+	if out == "" && load {
+		dir, err := os.MkdirTemp("", "laz-image-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		return buildAndLoad(ctx, sources[0], c, filepath.Join(dir, "image.tar"), cluster, env)
+	}
 	if out == "" {
 		out = archiveName(c.Name)
+	}
+	if load {
+		return buildAndLoad(ctx, sources[0], c, out, cluster, env)
 	}
 	if err := writeArchive(ctx, sources[0], c, out); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(env.Stdout, "Built %s in %s.\n", c.Name, out)
 	return err
+}
+
+func buildAndLoad(ctx context.Context, source string, c image.Config, out, cluster string, env Env) error {
+	if err := writeArchive(ctx, source, c, out); err != nil {
+		return err
+	}
+	args := []string{out}
+	if cluster != "" {
+		args = []string{"--cluster", cluster, out}
+	}
+	return imageLoad(ctx, args, env)
 }
 
 // archiveName is the last word of an image's name: app.tar of host/team/app:v1.

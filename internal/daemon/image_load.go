@@ -22,7 +22,8 @@ const imageLoadUsage = `Bring images to the nodes of clusters, without a registr
 
     FILE|FOLDER  a docker archive (docker save, laz image build), or an OCI layout
                  in a tar or a folder; either tar may be gzipped
-    --cluster C  name or resource id; without it, all that run
+    --cluster C  name or resource id; without it, all that run, and those that are
+                 made later
     --name NAME  what the only image in it is called
 
 Nodes that are added later get the images too. Pods use them where their
@@ -50,7 +51,11 @@ func imageLoad(ctx context.Context, args []string, env Env) error {
 	if len(files) == 0 || *name != "" && len(files) > 1 {
 		return usage("which image? laz image load [--cluster C] FILE|FOLDER")
 	}
-	h, found, err := clustersOf(ctx, *only, env)
+	var found []server.ClusterState
+	h, err := runningHome(env)
+	if err == nil && *only != "" {
+		h, found, err = clustersOf(ctx, *only, env)
+	}
 	if err != nil {
 		return err
 	}
@@ -59,7 +64,11 @@ func imageLoad(ctx context.Context, args []string, env Env) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		err = loadInto(ctx, h, found, archive, env)
+		if *only == "" {
+			err = loadForAll(ctx, h, archive, env)
+		} else {
+			err = loadInto(ctx, h, found, archive, env)
+		}
 		if err := archive.Close(); err != nil {
 			warn(env.Stderr, "%v", err)
 		}
@@ -70,26 +79,51 @@ func imageLoad(ctx context.Context, args []string, env Env) error {
 	return nil
 }
 
+// loadForAll sends an archive to the server, for all clusters.
+func loadForAll(ctx context.Context, h server.Home, archive *image.Archive, env Env) error {
+	a, err := upload(ctx, h, "/v1/images", "Loading", archive, env)
+	if err != nil {
+		return err
+	}
+	for _, n := range a.Names {
+		into := "kept for clusters to come"
+		if len(a.Clusters) > 0 {
+			into = "into " + strings.Join(a.Clusters, ", ") + "; " + into
+		}
+		if _, err := fmt.Fprintf(env.Stdout, "Loaded %s: %s.\n", n, into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upload sends an archive and returns the answer, its names in order.
+func upload(ctx context.Context, h server.Home, path, what string, archive *image.Archive, env Env) (server.ImageAnswer, error) {
+	p := newProgress(env, what)
+	body, write := io.Pipe()
+	go func() { _ = write.CloseWithError(archive.Write(io.MultiWriter(write, p))) }() // ends with the request
+	var a server.ImageAnswer
+	err := send(ctx, h, http.MethodPost, path, body, &a)
+	_ = body.CloseWithError(io.ErrClosedPipe) // the server may have answered before the end
+	p.done()
+	if len(a.Names) == 0 {
+		for _, i := range archive.Images {
+			a.Names = append(a.Names, i.Names...)
+		}
+	}
+	slices.Sort(a.Names)
+	a.Names = slices.Compact(a.Names)
+	return a, err
+}
+
 // loadInto sends an archive to each cluster.
 func loadInto(ctx context.Context, h server.Home, to []server.ClusterState, archive *image.Archive, env Env) error {
 	for _, c := range to {
-		p := newProgress(env, "Loading into "+c.Name)
-		body, write := io.Pipe()
-		go func() { _ = write.CloseWithError(archive.Write(io.MultiWriter(write, p))) }() // ends with the request
-		var a server.ImageAnswer
-		err := send(ctx, h, http.MethodPost, "/v1/clusters/"+url.PathEscape(c.UID)+"/images", body, &a)
-		_ = body.CloseWithError(io.ErrClosedPipe) // the server may have answered before the end
-		p.done()
+		a, err := upload(ctx, h, "/v1/clusters/"+url.PathEscape(c.UID)+"/images", "Loading into "+c.Name, archive, env)
 		if err != nil {
 			return fmt.Errorf("cluster %s: %w", c.Name, err)
 		}
-		if len(a.Names) == 0 {
-			for _, i := range archive.Images {
-				a.Names = append(a.Names, i.Names...)
-			}
-		}
-		slices.Sort(a.Names)
-		for _, n := range slices.Compact(a.Names) {
+		for _, n := range a.Names {
 			if _, err := fmt.Fprintf(env.Stdout, "Loaded %s into %s.\n", n, c.Name); err != nil {
 				return err
 			}
@@ -101,12 +135,9 @@ func loadInto(ctx context.Context, h server.Home, to []server.ClusterState, arch
 // clustersOf finds the clusters with nodes that a person means: one by name or
 // resource id, or all that run.
 func clustersOf(ctx context.Context, name string, env Env) (server.Home, []server.ClusterState, error) {
-	h, err := home(env)
+	h, err := runningHome(env)
 	if err != nil {
 		return h, nil, err
-	}
-	if _, running, err := h.Running(); err != nil || !running {
-		return h, nil, firstError(err, errNotRunning(h))
 	}
 	var st server.Status
 	if err := ask(ctx, h, "/v1/status", nil, &st); err != nil {
@@ -114,6 +145,18 @@ func clustersOf(ctx context.Context, name string, env Env) (server.Home, []serve
 	}
 	found, err := pickClusters(st.Clusters, name)
 	return h, found, err
+}
+
+// runningHome is the state folder, if a server runs in it.
+func runningHome(env Env) (server.Home, error) {
+	h, err := home(env)
+	if err != nil {
+		return h, err
+	}
+	if _, running, err := h.Running(); err != nil || !running {
+		return h, firstError(err, errNotRunning(h))
+	}
+	return h, nil
 }
 
 func firstError(errs ...error) error {

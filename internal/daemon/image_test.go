@@ -28,6 +28,7 @@ func TestImageBuild(t *testing.T) {
 		"two sources":         {[]string{"build", "-t", "a", folder, folder}, 2, "one binary or folder"},
 		"a label without a =": {[]string{"build", "-t", "a", "--label", "x", folder}, 2, "is not KEY=VALUE"},
 		"nothing starts":      {[]string{"build", "-t", "a", "-o", out, folder}, 1, "say what starts in it"},
+		"a cluster, no load":  {[]string{"build", "-t", "a", "--cluster", "c", folder}, 2, "--cluster says where to --load"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var said bytes.Buffer

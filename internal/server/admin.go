@@ -68,6 +68,7 @@ func (s *Server) adminHandler() http.Handler {
 	}
 	all := http.NewServeMux()
 	all.Handle("/v1/clusters/", s.imagesHandler())
+	all.Handle("/v1/images", s.imagesHandler())
 	all.Handle("/", s.wrap("admin", mux))
 	return all
 }

@@ -40,6 +40,9 @@ func (h Home) Azure() string { return h.path("azure") }
 // Kubeconfig is the KUBECONFIG of clients.
 func (h Home) Kubeconfig() string { return h.path("kubeconfig") }
 
+// Images are the archives that every cluster gets.
+func (h Home) Images() string { return h.path("images") }
+
 // Log is the log file of `laz up`.
 func (h Home) Log() string { return h.path("log", "laz.log") }
 

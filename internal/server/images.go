@@ -15,7 +15,8 @@ const maxArchive = 64 << 30
 
 // ImageAnswer is what loading an archive gave.
 type ImageAnswer struct {
-	Names []string `json:"names"`
+	Names    []string `json:"names"`
+	Clusters []string `json:"clusters,omitempty"` // names of those that got it, where none was asked for
 }
 
 // ImageState is an image that a cluster has.
@@ -26,10 +27,14 @@ type ImageState struct {
 	Nodes  []string `json:"nodes"`
 }
 
-// imagesHandler takes archives of images for a cluster, and lists what it has:
-// for the user of the state folder alone.
+// imagesHandler takes archives of images for a cluster or for all, and lists
+// what one has: for the user of the state folder alone.
 func (s *Server) imagesHandler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/images", func(w http.ResponseWriter, r *http.Request) {
+		a, err := s.loadEverywhere(r.Context(), r.Body)
+		tellAdmin(w, r, a, err)
+	})
 	mux.HandleFunc("POST /v1/clusters/{uid}/images", func(w http.ResponseWriter, r *http.Request) {
 		names, err := s.cfg.Nodes.LoadImage(r.Context(), r.PathValue("uid"), r.Body)
 		tellAdmin(w, r, ImageAnswer{Names: names}, err)

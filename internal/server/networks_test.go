@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"lazurite.dev/internal/image"
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/server"
 )
@@ -37,6 +40,7 @@ type sockets struct {
 	running bool
 	opened  int
 	at      map[string]string // by "tcp/443"
+	loaded  int               // archives of images
 }
 
 func newSockets() *sockets { return &sockets{pid: 1, running: true, at: map[string]string{}} }
@@ -302,6 +306,9 @@ func (a *sockets) LoadImage(_ context.Context, uid string, archive io.Reader) ([
 	case string(raw) == "bad":
 		return nil, fmt.Errorf("%w: it is no archive", node.ErrInvalid)
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.loaded++
 	return []string{fmt.Sprintf("image-of-%d-bytes", len(raw))}, nil
 }
 
@@ -351,6 +358,39 @@ func TestImages(t *testing.T) {
 		if status, got := r.owner(t, c.method, c.path, c.body); status != c.status || !strings.Contains(got, c.want) {
 			t.Errorf("%s %s: got %d %.300s", c.method, c.path, status, got)
 		}
+	}
+}
+
+// TestImages_ForAll: an archive that names no cluster goes to all, once each, and stays.
+func TestImages_ForAll(t *testing.T) {
+	r, a := withNetwork(t)
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "app"), []byte("x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := image.Build(t.Context(), folder, image.Config{Name: "app:v1", Entrypoint: []string{"/app"}}, &archive); err != nil {
+		t.Fatal(err)
+	}
+	if status, got := r.owner(t, "POST", "/v1/images", strings.NewReader("bad")); status != 400 || !strings.Contains(got, "the archive is neither a docker archive") {
+		t.Errorf("no archive: %d %s", status, got)
+	}
+	for range 2 {
+		if status, got := r.owner(t, "POST", "/v1/images", bytes.NewReader(archive.Bytes())); status != 200 || !strings.Contains(got, `"names":["app:v1"],"clusters":["c1"]`) {
+			t.Fatalf("%d %s", status, got)
+		}
+	}
+	a.mu.Lock()
+	if a.loaded != 2 {
+		t.Errorf("loaded %d times, want once for each request", a.loaded)
+	}
+	a.running = false
+	a.mu.Unlock()
+	if status, got := r.owner(t, "POST", "/v1/images", bytes.NewReader(archive.Bytes())); status != 200 || strings.Contains(got, "clusters") {
+		t.Errorf("with no cluster that runs: %d %s", status, got)
+	}
+	if kept, err := filepath.Glob(filepath.Join(server.Home(r.cfg.Home).Images(), "*.tar")); err != nil || len(kept) != 1 {
+		t.Errorf("kept: %v, %v", kept, err)
 	}
 }
 

@@ -49,6 +49,7 @@ type Server struct {
 	system  *Assembly
 
 	networks *networks
+	shelf    *imageShelf
 
 	secure *web.Conduit // connections that begin TLS next
 	inside *web.Conduit // connections from a cluster's network that are not TLS
@@ -110,10 +111,11 @@ func (s *Server) open(ctx context.Context) error {
 			return err
 		}
 	}
+	s.shelf = &imageShelf{dir: s.home.Images()}
 	if s.networks, err = s.newNetworks(); err != nil {
 		return err
 	}
-	s.system, err = assemble(ctx, &Base{Config: &s.cfg, Home: s.home, Store: s.store, Metrics: s.metrics, CA: s.ca, Joined: s.networks.Join, Left: s.networks.Leave})
+	s.system, err = assemble(ctx, &Base{Config: &s.cfg, Home: s.home, Store: s.store, Metrics: s.metrics, CA: s.ca, Joined: s.joined, Left: s.networks.Leave})
 	if err != nil {
 		return err
 	}
