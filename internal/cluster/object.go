@@ -115,7 +115,7 @@ func ReadObjects(manifest []byte) ([]Object, error) {
 	var out []Object
 	d := yaml.NewDecoder(bytes.NewReader(manifest))
 	for {
-		var o Object
+		var o map[string]any // not an Object: maps inside would be Objects too
 		err := d.Decode(&o)
 		if errors.Is(err, io.EOF) {
 			return out, nil
@@ -126,7 +126,7 @@ func ReadObjects(manifest []byte) ([]Object, error) {
 		if len(o) == 0 {
 			continue
 		}
-		if _, err := o.Path(); err != nil {
+		if _, err := Object(o).Path(); err != nil {
 			return nil, err
 		}
 		out = append(out, o)

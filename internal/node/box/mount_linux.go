@@ -68,7 +68,9 @@ func unmountUnder(dir string) error {
 }
 
 // Mount is one in a private mount namespace. Targets are made where missing:
-// put a tmpfs at /run first, so that nothing is made on the host.
+// put a tmpfs at /run first, so that nothing is made on the host. A bind at /
+// makes a tree of its own: nothing of the host's is seen in it but what the
+// mounts after it bring.
 type Mount struct {
 	Source   string // on the host, for a bind; "" for a new tmpfs
 	Target   string
@@ -114,6 +116,9 @@ func attach(trees []tree) error {
 }
 
 func (t tree) attach() error {
+	if t.Target == "/" {
+		return t.root()
+	}
 	if err := makeTarget(t.Target, t.folder); err != nil {
 		return err
 	}
@@ -138,6 +143,34 @@ func (t tree) attach() error {
 		kind = unix.MS_SHARED
 	}
 	return unix.Mount("", t.Target, "", kind|unix.MS_REC, "")
+}
+
+// staging is a folder that every system has; for a moment the new root is there.
+const staging = "/run"
+
+// root makes the tree the root of this mount namespace and lets go of the old
+// one, pivot_root(2), "pivot_root(".", ".")".
+func (t tree) root() error {
+	if t.fd < 0 {
+		return errors.New("a new root needs a source")
+	}
+	defer func() { _ = unix.Close(t.fd) }()
+	if err := unix.MoveMount(t.fd, "", unix.AT_FDCWD, staging, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	if err := os.Chdir(staging); err != nil {
+		return err
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return fmt.Errorf("changing the root: %w", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("letting go of the old root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")
 }
 
 func makeTarget(path string, folder bool) error {

@@ -277,6 +277,7 @@ func TestCluster(t *testing.T) {
 	if got := b.kubectl("get", "node", "node1", "-o", "jsonpath={.status.allocatable.cpu} {.status.allocatable.memory} {.status.allocatable.pods} {.metadata.labels.agentpool}"); !strings.HasPrefix(got, "2 419") || !strings.HasSuffix(got, "Ki 110 pool") {
 		t.Errorf("got %s, want a node's own size", got)
 	}
+	b.ownTree()
 	b.secondNode()
 	b.heals()
 	b.stopStart()
@@ -375,6 +376,27 @@ func (b *bed) gone() {
 	for _, e := range entries {
 		if line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); err == nil && strings.Contains(string(line), b.cfg.Address.String()) {
 			b.t.Errorf("process %s is left: %q", e.Name(), line)
+		}
+	}
+}
+
+// ownTree looks at what a pod sees of its node's files.
+func (b *bed) ownTree() {
+	b.t.Helper()
+	secret := filepath.Join(b.cfg.Dir, "pki", "kubernetes-ca.pem")
+	real, err := filepath.EvalSymlinks(secret)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	overrides := `{"spec":{"containers":[{"name":"c","image":"lazurite.dev/toybox:v1","args":["pause"],"securityContext":{"runAsUser":0},"volumeMounts":[{"name":"r","mountPath":"/host"}]}],"volumes":[{"name":"r","hostPath":{"path":"/"}}]}}`
+	b.kubectl("run", "looks", "--image=lazurite.dev/toybox:v1", "--restart=Never", "--overrides="+overrides)
+	b.until("Running", "get", "pod", "looks")
+	if got, err := b.try("exec", "looks", "--", "/toybox", "stat", "/host/usr"); err != nil {
+		b.t.Errorf("a pod does not see its node's programs: %v, %s", err, got)
+	}
+	for _, path := range []string{real, secret, "/etc/shadow", "/root", "/home", "/var/lib/dpkg"} {
+		if got, err := b.try("exec", "looks", "--", "/toybox", "stat", "/host"+path); err == nil {
+			b.t.Errorf("a pod sees %s of the machine: %s", path, got)
 		}
 	}
 }

@@ -29,7 +29,6 @@ const pauseImage = "lazurite.dev/pause:3.10"
 type NodePlace struct {
 	Address  netip.Addr   // of the node
 	PodCIDR  netip.Prefix // of its pods
-	Resolver netip.Addr   // where its pods' names are looked up in the end
 	Cgroup   string       // path of its cgroup: "/lazurite-INSTANCE/CLUSTER-NODE"
 	HostCPUs int          // processors of the machine
 	HostMiB  int          // memory of the machine
@@ -43,7 +42,6 @@ func nodeFiles(s node.Cluster, n node.Node, p NodePlace) map[string][]byte {
 		"containerd.toml":  []byte(containerdConfig()),
 		"kubelet.json":     toJSON(kubeletConfig(s, n, p)),
 		"kube-proxy.json":  toJSON(proxyConfig(s, n, p)),
-		"resolv.conf":      []byte("nameserver " + p.Resolver.String() + "\noptions ndots:0\n"),
 		"10-pods.conflist": toJSON(networkConfig(p)),
 	}
 }
@@ -88,7 +86,7 @@ func kubeletConfig(s node.Cluster, n node.Node, p NodePlace) obj {
 		"cgroupDriver":             "cgroupfs", "cgroupRoot": p.Cgroup, "failCgroupV1": false,
 		"enforceNodeAllocatable": []string{"pods"}, "systemReserved": reserved,
 		"failSwapOn": false, "makeIPTablesUtilChains": false,
-		"clusterDomain": "cluster.local", "clusterDNS": []string{s.DNSServiceIP}, "resolvConf": file("resolv.conf"),
+		"clusterDomain": "cluster.local", "clusterDNS": []string{s.DNSServiceIP}, "resolvConf": "/etc/resolv.conf",
 		"rotateCertificates": false, "maxPods": n.MaxPods, "podLogsDir": viewLogs,
 		"serializeImagePulls": false, "kubeAPIQPS": 100, "kubeAPIBurst": 200,
 		"evictionHard": obj{

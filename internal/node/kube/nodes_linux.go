@@ -108,13 +108,20 @@ func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (place
 	var p placed
 	// The files are in the folder before anything sees it; the rest of them
 	// comes when the address is known.
-	for _, dir := range append([]string{"files"}, privateFolders()...) {
+	for _, dir := range append([]string{"files", "etc"}, privateFolders()...) {
 		if err := os.MkdirAll(c.nodeFolder(n.Name, dir), 0o700); err != nil {
 			return p, err
 		}
 	}
 	for _, dir := range []string{c.runFolder(n.Name), c.imagesFolder()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return p, err
+		}
+	}
+	for name, content := range map[string]string{
+		"resolv.conf": "nameserver " + c.cfg.Address.String() + "\noptions ndots:0\n", "hosts": "127.0.0.1 localhost\n",
+	} {
+		if err := os.WriteFile(c.nodeFolder(n.Name, "etc", name), []byte(content), 0o644); err != nil {
 			return p, err
 		}
 	}
@@ -139,7 +146,7 @@ func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (place
 		return p, err
 	}
 	p.NodePlace = NodePlace{
-		Address: p.Place.Address, PodCIDR: p.Place.PodCIDR, Resolver: c.cfg.Address, Cgroup: cgroup.Path, HostCPUs: cpus, HostMiB: mib,
+		Address: p.Place.Address, PodCIDR: p.Place.PodCIDR, Cgroup: cgroup.Path, HostCPUs: cpus, HostMiB: mib,
 	}
 	if _, err := os.Stat(filepath.Join(c.cfg.Dist, "bin", "cni", "lazurite-policy")); err == nil {
 		p.Policies = true
@@ -164,29 +171,53 @@ func limit(cgroup *box.Cgroup, n node.Node) error {
 	return cgroup.Limit(cpu, n.MemoryMiB)
 }
 
-// privateFolders are the folders of a node that outlive its processes: by
-// their name in the node's folder, the place where its tree has them.
-func privateFolders() []string { return []string{"containerd", "kubelet", "pods", "volumes"} }
+// privateFolders are the folders of a node that outlive its processes: what
+// its own tree begins with, and by name what it has elsewhere.
+func privateFolders() []string { return []string{"root", "containerd", "kubelet", "pods", "volumes"} }
 
-// nodeMounts are a node's own tree over the machine's.
+// nodeMounts are a node's own tree: the machine's programs and kernel, and
+// nothing else of it. What a pod takes from its node (hostPath) is the node's.
 func (c *Cluster) nodeMounts(name string) []box.Mount {
 	own := func(folder, target string, shared bool) box.Mount {
 		return box.Mount{Source: c.nodeFolder(name, folder), Target: target, Shared: shared}
 	}
-	return []box.Mount{
-		{Target: "/run"},
-		{Target: "/var/lib"},
-		{Target: "/var/log"},
-		{Source: filepath.Join(c.cfg.Dist, "bin"), Target: ViewBin, ReadOnly: true},
-		{Source: filepath.Join(c.cfg.Dist, "images"), Target: viewShipped, ReadOnly: true},
-		{Source: c.imagesFolder(), Target: viewLoaded, ReadOnly: true},
-		{Source: c.nodeFolder(name, "files"), Target: ViewFiles, ReadOnly: true},
-		{Source: c.runFolder(name), Target: "/run/containerd"},
+	mounts := []box.Mount{own("root", "/", false)}
+	for _, path := range hostPaths() {
+		if _, err := os.Stat(path.Target); err == nil {
+			path.Source = path.Target
+			mounts = append(mounts, path)
+		}
+	}
+	return append(mounts,
+		box.Mount{Target: "/run"},
+		box.Mount{Target: "/tmp", Options: "mode=1777"},
+		box.Mount{Source: c.nodeFolder(name, "etc", "resolv.conf"), Target: "/etc/resolv.conf", ReadOnly: true},
+		box.Mount{Source: c.nodeFolder(name, "etc", "hosts"), Target: "/etc/hosts", ReadOnly: true},
+		box.Mount{Source: filepath.Join(c.cfg.Dist, "bin"), Target: ViewBin, ReadOnly: true},
+		box.Mount{Source: filepath.Join(c.cfg.Dist, "images"), Target: viewShipped, ReadOnly: true},
+		box.Mount{Source: c.imagesFolder(), Target: viewLoaded, ReadOnly: true},
+		box.Mount{Source: c.nodeFolder(name, "files"), Target: ViewFiles, ReadOnly: true},
+		box.Mount{Source: c.runFolder(name), Target: "/run/containerd"},
 		own("containerd", viewContainerd, false),
 		own("kubelet", viewKubelet, true),
 		own("pods", viewLogs, false),
 		own("volumes", viewVolumes, true),
+	)
+}
+
+// hostPaths are what a node has of the machine, where that has it: programs
+// with their libraries, the kernel's folders, and how users and services are
+// called.
+func hostPaths() []box.Mount {
+	mounts := []box.Mount{{Target: "/dev"}, {Target: "/proc"}, {Target: "/sys"}}
+	for _, path := range []string{
+		"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store",
+		"/etc/alternatives", "/etc/group", "/etc/ld.so.cache", "/etc/localtime", "/etc/machine-id", "/etc/nsswitch.conf",
+		"/etc/os-release", "/etc/passwd", "/etc/protocols", "/etc/services", "/etc/ssl/certs",
+	} {
+		mounts = append(mounts, box.Mount{Target: path, ReadOnly: true})
 	}
+	return mounts
 }
 
 // machine is how many processors and how much memory there are.
