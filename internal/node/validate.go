@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // The limits of a specification.
@@ -21,19 +22,25 @@ const (
 )
 
 var (
-	uidName     = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	displayName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
-	version     = regexp.MustCompile(`^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}$`)
-	dnsName     = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
-	keyID       = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
-	labelKey    = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
-	labelValue  = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$`)
-	taint       = regexp.MustCompile(`^([^=:]+)(?:=([^=:]*))?:(NoSchedule|PreferNoSchedule|NoExecute)$`)
-	resourceID  = regexp.MustCompile(`^/[A-Za-z0-9 _.()/-]{1,1000}$`)
+	uidName     = pattern(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	displayName = pattern(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+	version     = pattern(`^[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}$`)
+	dnsName     = pattern(`^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+	keyID       = pattern(`^[A-Za-z0-9_.-]{1,128}$`)
+	labelKey    = pattern(`^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
+	labelValue  = pattern(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$`)
+	taint       = pattern(`^([^=:]+)(?:=([^=:]*))?:(NoSchedule|PreferNoSchedule|NoExecute)$`)
+	resourceID  = pattern(`^/[A-Za-z0-9 _.()/-]{1,1000}$`)
 )
 
+// pattern compiles text when it is first needed: with their counts these are the
+// dearest that there are, and most runs of laz need none.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
+
 // ValidUID reports whether uid can name a cluster.
-func ValidUID(uid string) bool { return uidName.MatchString(uid) }
+func ValidUID(uid string) bool { return uidName().MatchString(uid) }
 
 // DecodeCluster reads a specification as it comes over the wire and validates
 // it. Unknown members are refused.
@@ -57,17 +64,17 @@ func DecodeCluster(raw []byte) (Cluster, error) {
 // ErrInvalid. No text of a key is in it.
 func (c Cluster) Validate() error {
 	var p problems
-	p.check(uidName.MatchString(c.UID), "uid %q", c.UID)
-	p.check(displayName.MatchString(c.Name), "name %q", c.Name)
-	p.check(c.ResourceID == "" || resourceID.MatchString(c.ResourceID), "resource id %q", c.ResourceID)
-	p.check(version.MatchString(c.Version), "version %q is not like 1.37.2", c.Version)
+	p.check(uidName().MatchString(c.UID), "uid %q", c.UID)
+	p.check(displayName().MatchString(c.Name), "name %q", c.Name)
+	p.check(c.ResourceID == "" || resourceID().MatchString(c.ResourceID), "resource id %q", c.ResourceID)
+	p.check(version().MatchString(c.Version), "version %q is not like 1.37.2", c.Version)
 	p.url("issuer", c.Issuer, true)
 	p.url("JWKS URI", c.JWKSURI, false)
 	p.keys(c.Keys)
 	p.ranges(c)
 	p.check(len(c.Names) <= 16, "%d further names", len(c.Names))
 	for _, n := range c.Names {
-		p.check(dnsName.MatchString(n), "further name %q", n)
+		p.check(dnsName().MatchString(n), "further name %q", n)
 	}
 	p.check(len(c.Nodes) <= MaxNodes, "%d nodes, at most %d", len(c.Nodes), MaxNodes)
 	seen := map[string]bool{}
@@ -104,7 +111,7 @@ func (p *problems) url(what, s string, slash bool) {
 func (p *problems) keys(keys []Key) {
 	p.check(len(keys) > 0 && len(keys) <= maxKeys, "%d keys, 1 to %d are wanted", len(keys), maxKeys)
 	for _, k := range keys {
-		p.check(keyID.MatchString(k.ID), "key id %q", k.ID)
+		p.check(keyID().MatchString(k.ID), "key id %q", k.ID)
 		p.check(rsaKey(k.PEM) != nil, "key %q is no PEM of an RSA private key of 2048 to 8192 bits", k.ID)
 	}
 }
@@ -160,17 +167,17 @@ func (p *problems) cidr(what, s string, least, most int) netip.Prefix {
 }
 
 func (p *problems) node(n Node) {
-	p.check(uidName.MatchString(n.Name) && n.Name != "control", "node name %q", n.Name) // the control plane's name among cgroups
-	p.check(n.Pool == "" || uidName.MatchString(n.Pool), "node %q: pool %q", n.Name, n.Pool)
+	p.check(uidName().MatchString(n.Name) && n.Name != "control", "node name %q", n.Name) // the control plane's name among cgroups
+	p.check(n.Pool == "" || uidName().MatchString(n.Pool), "node %q: pool %q", n.Name, n.Pool)
 	p.check(n.CPUMillis >= 100 && n.CPUMillis <= 1_000_000, "node %q: %d thousandths of a processor", n.Name, n.CPUMillis)
 	p.check(n.MemoryMiB >= 256 && n.MemoryMiB <= 64<<20, "node %q: %d MiB of memory", n.Name, n.MemoryMiB)
 	p.check(n.MaxPods >= 1 && n.MaxPods <= 250, "node %q: %d pods", n.Name, n.MaxPods)
 	p.check(len(n.Labels) <= 100 && len(n.Taints) <= 50, "node %q: %d labels, %d taints", n.Name, len(n.Labels), len(n.Taints))
 	for k, v := range n.Labels {
-		p.check(labelKey.MatchString(k) && labelValue.MatchString(v), "node %q: label %q=%q", n.Name, k, v)
+		p.check(labelKey().MatchString(k) && labelValue().MatchString(v), "node %q: label %q=%q", n.Name, k, v)
 	}
 	for _, t := range n.Taints {
-		m := taint.FindStringSubmatch(t)
-		p.check(m != nil && labelKey.MatchString(m[1]) && labelValue.MatchString(m[2]), "node %q: taint %q", n.Name, t)
+		m := taint().FindStringSubmatch(t)
+		p.check(m != nil && labelKey().MatchString(m[1]) && labelValue().MatchString(m[2]), "node %q: taint %q", n.Name, t)
 	}
 }

@@ -204,7 +204,7 @@ func nodesOf(r *resource, name string, p Pool) []cluster.Node {
 		"agentpool": name, "kubernetes.azure.com/agentpool": name, "kubernetes.azure.com/mode": strings.ToLower(text(p, "mode")),
 		"kubernetes.azure.com/role": "agent", "node.kubernetes.io/instance-type": text(p, "vmSize"), "topology.kubernetes.io/region": r.Location,
 	}
-	if g := r.Properties.NodeResourceGroup; labelValue.MatchString(g) {
+	if g := r.Properties.NodeResourceGroup; labelValue().MatchString(g) {
 		labels["kubernetes.azure.com/cluster"] = g
 	}
 	maps.Copy(labels, stringMap(p["nodeLabels"]))

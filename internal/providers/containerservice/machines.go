@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"lazurite.dev/internal/apierr"
 )
@@ -64,8 +65,12 @@ func sizeOf(name string) (size, bool) {
 const maxNodes = 100 // of a cluster on one machine
 
 var (
-	labelKey   = regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
-	labelValue = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$`)
+	labelKey = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$`)
+	})
+	labelValue = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$`)
+	})
 	taintShape = regexp.MustCompile(`^([^=:]+)(?:=([^=:]*))?:(NoSchedule|PreferNoSchedule|NoExecute)$`)
 )
 
@@ -87,14 +92,14 @@ func checkMachines(at string, p Pool) error {
 	for k, v := range stringMap(p["nodeLabels"]) {
 		prefix, _, _ := strings.Cut(k, "/")
 		switch {
-		case !labelKey.MatchString(k) || !labelValue.MatchString(v):
+		case !labelKey().MatchString(k) || !labelValue().MatchString(v):
 			return invalid(at+"nodeLabels", "'%s=%s' is no label of Kubernetes", k, v)
 		case strings.Contains(k, "/") && (prefix == "kubernetes.io" || strings.HasSuffix(prefix, ".kubernetes.io") || prefix == "k8s.io" || strings.HasSuffix(prefix, ".k8s.io") || prefix == "kubernetes.azure.com"):
 			return invalid(at+"nodeLabels", "the label '%s' is for Kubernetes and AKS alone to give", k)
 		}
 	}
 	for _, t := range texts(p["nodeTaints"]) {
-		if m := taintShape.FindStringSubmatch(t); m == nil || !labelKey.MatchString(m[1]) || !labelValue.MatchString(m[2]) {
+		if m := taintShape.FindStringSubmatch(t); m == nil || !labelKey().MatchString(m[1]) || !labelValue().MatchString(m[2]) {
 			return invalid(at+"nodeTaints", "'%s' is not KEY=VALUE:EFFECT with NoSchedule, PreferNoSchedule or NoExecute", t)
 		}
 	}
