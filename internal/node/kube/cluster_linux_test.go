@@ -3,15 +3,22 @@ package kube_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -68,6 +75,7 @@ type bed struct {
 	cluster *kube.Cluster
 	spec    node.Cluster
 	began   time.Time
+	age     atomic.Int64 // how long ago the cluster's certificates are made, in nanoseconds
 }
 
 func newBed(t *testing.T) *bed {
@@ -100,6 +108,7 @@ func newBed(t *testing.T) *bed {
 	}
 	layout := wire.Layout{Base: base, Index: index, Pods: netip.MustParsePrefix("10.244.0.0/16"), Services: netip.MustParsePrefix("10.0.0.0/16")}
 	b := &bed{t: t}
+	b.age.Store(int64(kube.LeafLife * 7 / 10))
 	dir := filepath.Join(root.State, "c1")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -110,6 +119,7 @@ func newBed(t *testing.T) *bed {
 		Name: "c1", Dir: dir, Run: filepath.Join(root.Run, "c1"), Dist: dist, Root: root, Log: log,
 		Supervisor: supervisor,
 		Address:    layout.Cluster(), LoadBalancers: layout.LoadBalancers(), UID: 1_900_000_000 + index*8,
+		Now: func() time.Time { return time.Now().Add(-time.Duration(b.age.Load())) },
 		Control: func(ctx context.Context) (*box.Space, error) {
 			space, _, err := root.Space(starter, "c1", box.SpaceSpec{Hostname: "c1"})
 			if err == nil && network == nil {
@@ -278,6 +288,8 @@ func TestCluster(t *testing.T) {
 		t.Errorf("got %s, want a node's own size", got)
 	}
 	b.ownTree()
+	b.closed()
+	b.renews()
 	b.secondNode()
 	b.heals()
 	b.stopStart()
@@ -398,5 +410,95 @@ func (b *bed) ownTree() {
 		if got, err := b.try("exec", "looks", "--", "/toybox", "stat", "/host"+path); err == nil {
 			b.t.Errorf("a pod sees %s of the machine: %s", path, got)
 		}
+	}
+}
+
+// closed asks without credentials, and from a pod, for what is nobody's business.
+func (b *bed) closed() {
+	b.t.Helper()
+	admin, err := b.cluster.Admin()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(admin.CA)
+	stranger := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	for path, want := range map[string]int{
+		"/livez": 200, "/readyz": 200, "/version": 200, "/openid/v1/jwks": 200, "/.well-known/openid-configuration": 200,
+		"/": 401, "/api": 401, "/apis": 401, "/metrics": 401, "/logs": 401, "/api/v1/namespaces": 401, "/openapi/v3": 401,
+	} {
+		res, err := stranger.Get(admin.Server + path)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != want {
+			b.t.Errorf("%s without a name: %s, want %d", path, res.Status, want)
+		}
+		if path == "/.well-known/openid-configuration" && !strings.Contains(string(body), `"issuer":"`+b.spec.Issuer+`"`) {
+			b.t.Errorf("got %s, want the issuer", body)
+		}
+	}
+	node1 := b.kubectl("get", "node", "node1", "-o", "jsonpath={.status.addresses[0].address}")
+	if conn, err := net.DialTimeout("tcp", node1+":10250", 3*time.Second); err == nil {
+		_ = conn.Close()
+		b.t.Error("the host reaches a kubelet")
+	}
+	for _, address := range []string{node1 + ":10250", "127.0.0.1:10250", node1 + ":10256", b.cfg.Address.String() + ":2379", b.cfg.Address.String() + ":10257"} {
+		if out, err := b.try("exec", "server", "--", "/toybox", "dial", address); err == nil {
+			b.t.Errorf("a pod reaches %s: %s", address, out)
+		}
+	}
+	b.kubectl("create", "secret", "generic", "s", "--from-literal=key=in-plain-sight")
+	err = filepath.WalkDir(filepath.Join(b.cfg.Dir, "control", "etcd", "data"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if bytes.Contains(raw, []byte("in-plain-sight")) || bytes.Contains(raw, []byte(base64.StdEncoding.EncodeToString([]byte("in-plain-sight")))) {
+			b.t.Errorf("%s holds a secret in plain text", path)
+		}
+		return err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// renews lets the certificates, which were made long ago, be looked at: the API
+// server shows a new one and was not started anew.
+func (b *bed) renews() {
+	b.t.Helper()
+	admin, err := b.cluster.Admin()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	shown := func() string {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(admin.CA)
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(admin.Server, "https://"), &tls.Config{RootCAs: roots})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	before, pid := shown(), b.pid("kube-apiserver")
+	b.age.Store(0)
+	if err := b.cluster.Renew(); err != nil {
+		b.t.Fatal(err)
+	}
+	began := time.Now()
+	for shown() == before {
+		if time.Since(began) > 90*time.Second {
+			b.t.Fatal("the API server shows its old certificate")
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	b.t.Logf("a renewed certificate is shown after %.2fs", time.Since(began).Seconds())
+	b.kubectl("logs", "server") // the API server trusts the kubelet's, and the other way round
+	if got := b.pid("kube-apiserver"); got != pid {
+		b.t.Error("the API server was started anew")
 	}
 }
