@@ -199,7 +199,8 @@ func (c *Client) Admin(ctx context.Context, uid string) (Credentials, error) {
 // LoadImage implements Agent.
 func (c *Client) LoadImage(ctx context.Context, uid string, archive io.Reader) ([]string, error) {
 	var names []string
-	return names, c.call(ctx, http.MethodPost, of(uid, "/images"), archive, &names)
+	// The caller opened it and closes it; as an io.Closer the request would.
+	return names, c.call(ctx, http.MethodPost, of(uid, "/images"), io.NopCloser(archive), &names)
 }
 
 // Images implements Agent.
