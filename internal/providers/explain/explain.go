@@ -48,6 +48,12 @@ type Config struct {
 	Policy    Policy
 	Plane     func(host string) Plane // nil when no data plane owns the host
 	Matches   func(expression string, claims map[string]any) (bool, error)
+	Open      Opens  // of clusters, for pods
+	Tenant    string // GUID
+
+	// MayRead refuses whoever may not see what runs in a cluster. Nil: whoever
+	// may not get credentials of it.
+	MayRead func(ctx context.Context, cluster *arm.Envelope) error
 }
 
 const (
@@ -124,6 +130,7 @@ func (p *provider) show(ctx context.Context, r *arm.Request) (*arm.Response, err
 type question struct {
 	Namespace      string `json:"namespace"`
 	ServiceAccount string `json:"serviceAccount"`
+	Pod            string `json:"pod"`       // NAMESPACE/NAME, instead of a service account
 	Cluster        string `json:"cluster"`   // name or resource id; "" is the only one there is
 	Principal      string `json:"principal"` // object id, instead of a service account
 	To             string `json:"to"`        // URL of a data plane, or resource id; "" asks of a service account whether it gets a token at all
@@ -137,6 +144,8 @@ type Answer struct {
 	Who     string      `json:"who"`
 	What    string      `json:"what"`
 	Hops    []trace.Hop `json:"hops"`
+
+	Refusals []trace.Trace `json:"refusals,omitempty"` // the last ones of a pod's identity
 }
 
 // chain walks the hops; the first that fails decides, and the others are still
@@ -147,6 +156,8 @@ type chain struct {
 	sub rid.ID
 	q   question
 	out Answer
+
+	under string // resource id of the identity whose credentials count; "" is any
 }
 
 func (p *provider) ahead(ctx context.Context, r *arm.Request) (*arm.Response, error) {
@@ -154,14 +165,20 @@ func (p *provider) ahead(ctx context.Context, r *arm.Request) (*arm.Response, er
 	if err := json.Unmarshal(r.Body, &c.q); err != nil {
 		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content was invalid: %v.", err)
 	}
-	if c.q.Principal == "" && (c.q.Namespace == "" || c.q.ServiceAccount == "") || c.q.Principal != "" && c.q.To == "" {
-		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request needs 'principal' and 'to', or 'namespace' and 'serviceAccount'.")
+	if c.q.Pod == "" && c.q.Principal == "" && (c.q.Namespace == "" || c.q.ServiceAccount == "") || c.q.Principal != "" && (c.q.To == "" || c.q.Pod != "") {
+		return nil, apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request needs 'principal' and 'to', or 'namespace' and 'serviceAccount', or 'pod'.")
 	}
 	c.out.Allowed = true
 	c.out.What = strings.TrimSpace(c.q.Method + " " + c.q.To)
 	oid := c.q.Principal
 	c.out.Who = oid
-	if oid == "" {
+	if c.q.Pod != "" {
+		var err error
+		c.out.Who = "pod " + c.q.Pod
+		if oid, err = c.workload(); err != nil {
+			return nil, err
+		}
+	} else if oid == "" {
 		var err error
 		c.out.Who = "system:serviceaccount:" + c.q.Namespace + ":" + c.q.ServiceAccount
 		if oid, err = c.identity(); err != nil {
@@ -185,9 +202,13 @@ func (c *chain) hop(h trace.Hop) {
 
 // identity climbs from service account to principal; "" when the chain breaks.
 func (c *chain) identity() (string, error) {
-	issuer, err := c.cluster()
-	if err != nil || issuer == "" {
+	e, err := c.find()
+	if err != nil || e == nil {
 		return "", err
+	}
+	issuer := c.issuer(e)
+	if issuer == "" {
+		return "", nil
 	}
 	fic, err := c.credential(issuer)
 	if err != nil || fic == nil {
@@ -204,11 +225,11 @@ func (c *chain) identity() (string, error) {
 
 const clusterType = "Microsoft.ContainerService/managedClusters"
 
-// cluster finds the cluster and its issuer's URL.
-func (c *chain) cluster() (string, error) {
+// find finds the cluster; nil when it is not one.
+func (c *chain) find() (*arm.Envelope, error) {
 	all, err := c.p.cfg.Resources.List(c.ctx, c.sub, clusterType, "", 1000)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	var found []*arm.Envelope
 	var names []string
@@ -220,17 +241,21 @@ func (c *chain) cluster() (string, error) {
 	}
 	if len(found) != 1 {
 		c.hop(trace.Hop{Step: "cluster", Subject: c.q.Cluster, Found: c.which(len(found), names), Fix: clusterFix(names)})
-		return "", nil
+		return nil, nil
 	}
-	e := found[0]
+	return found[0], nil
+}
+
+// issuer is the URL of the cluster's issuer; "" when it has none.
+func (c *chain) issuer(e *arm.Envelope) string {
 	profile, _ := e.Properties["oidcIssuerProfile"].(map[string]any)
 	issuer, _ := profile["issuerURL"].(string)
 	if on, _ := profile["enabled"].(bool); !on || issuer == "" {
 		c.hop(trace.Hop{Step: "issuer", Subject: e.ID, Found: "the cluster's OIDC issuer is off", Fix: fix("az aks update --name %s --resource-group %s --enable-oidc-issuer", e.Name, e.RID().ResourceGroup())})
-		return "", nil
+		return ""
 	}
 	c.hop(trace.Hop{Step: "issuer", Subject: issuer, OK: true, Found: "the issuer of cluster " + e.Name})
-	return issuer, nil
+	return issuer
 }
 
 // which says why it is not one cluster.
@@ -271,8 +296,16 @@ func (c *chain) credential(issuer string) (*arm.Envelope, error) {
 	}
 	subject := c.out.Who
 	best, bestScore := (*arm.Envelope)(nil), 0
+	elsewhere, mine := "", 0 // the identity that trusts the service account where another one is asked for
 	for _, e := range all {
 		s := c.score(e, issuer, subject)
+		if c.under != "" && !strings.EqualFold(e.RID().Parent().String(), c.under) {
+			if s == fits {
+				elsewhere = e.RID().Parent().Name()
+			}
+			continue
+		}
+		mine++
 		if s == fits {
 			c.hop(trace.Hop{Step: "credential", Subject: e.ID, OK: true, Found: "issuer, subject and audience match"})
 			return e, nil
@@ -281,12 +314,17 @@ func (c *chain) credential(issuer string) (*arm.Envelope, error) {
 			best, bestScore = e, s
 		}
 	}
+	if elsewhere != "" {
+		c.hop(trace.Hop{Step: "credential", Subject: subject, Found: "another identity, " + elsewhere + ", trusts this service account, and this one does not",
+			Fix: c.createUnder(issuer, subject)})
+		return nil, nil
+	}
 	if best == nil {
 		create, err := c.create(issuer, subject)
 		if err != nil {
 			return nil, err
 		}
-		c.hop(trace.Hop{Step: "credential", Subject: subject, Found: noneOf(len(all)), Fix: create})
+		c.hop(trace.Hop{Step: "credential", Subject: subject, Found: noneOf(mine), Fix: create})
 		return nil, nil
 	}
 	c.differ(best, issuer, subject)
@@ -298,6 +336,9 @@ const fits = 1 << 10
 // create is the command that makes a credential that fits: of the only identity
 // there is, or of one to be named.
 func (c *chain) create(issuer, subject string) (string, error) {
+	if c.under != "" {
+		return c.createUnder(issuer, subject), nil
+	}
 	all, err := c.p.cfg.Resources.List(c.ctx, c.sub, identityType, "", 2)
 	if err != nil {
 		return "", err
@@ -307,6 +348,12 @@ func (c *chain) create(issuer, subject string) (string, error) {
 		identity, group = all[0].Name, all[0].RID().ResourceGroup()
 	}
 	return c.createFor(identity, group, issuer, subject), nil
+}
+
+// createUnder is createFor the identity that is asked for.
+func (c *chain) createUnder(issuer, subject string) string {
+	id := rid.MustParse(c.under) // as a stored resource has it
+	return c.createFor(id.Name(), id.ResourceGroup(), issuer, subject)
 }
 
 func (c *chain) createFor(identity, group, issuer, subject string) string {
