@@ -66,7 +66,20 @@ func (e *explanation) decision(v any) {
 		e.line("  %s", e.dim(meta))
 	}
 	e.hops(hops)
+	e.lately(items(at(v, "refusals")))
 	e.fixes(hops)
+}
+
+// lately are the last refusals of whoever this is about.
+func (e *explanation) lately(list []any) {
+	if len(list) == 0 {
+		return
+	}
+	e.line("\n%s", e.bold("lately refused:"))
+	for _, t := range list {
+		e.line("  %s  %s", clock(shown(t, "time")), cut(shown(t, "outcome"), e.room(24)))
+		e.line("  %s", e.dim(cut(strings.Repeat(" ", 22)+firstNonEmpty(shown(t, "who"), "somebody")+" → "+shown(t, "what")+" · "+shown(t, "correlation"), e.room(2))))
+	}
 }
 
 func (e *explanation) headline(ok bool, verdict string, v any) {

@@ -96,3 +96,11 @@ func TestExplain_ListsALineEach(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestExplain_APodShowsWhatWasLatelyRefused(t *testing.T) {
+	v := object{"allowed": false, "who": "sa", "what": "a token", "hops": []any{object{"step": "label", "ok": false, "found": "none", "fix": "kubectl patch"}}, "refusals": []any{refusal()}}
+	want := "no: sa → a token\n\n  no  label  none\n\nlately refused:\n  2026-01-02 03:04:05Z  Forbidden: Caller is not authorized.\n"
+	if got := explained(look{}, v); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "\nfix:\nkubectl patch\n") {
+		t.Errorf("got:\n%s", got)
+	}
+}

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 
+	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/node"
+	"lazurite.dev/internal/providers/explain"
 )
 
 // The values of Config.Clusters.
@@ -25,6 +27,24 @@ func (s *system) clusterDrivers(context.Context) error {
 	})
 	s.drivers = &cluster.Drivers{Mode: s.Config.Clusters, List: []cluster.Driver{cluster.IssuerOnly{}, real}}
 	return nil
+}
+
+// openCluster reads a managed cluster's objects, as its administrator: whoever
+// calls it has made sure that somebody may.
+func (s *system) openCluster(ctx context.Context, e *arm.Envelope) (explain.Objects, func(), error) {
+	d, err := s.drivers.Named(e.Private["driver"])
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := d.Access(ctx, e.Private["uid"])
+	if err != nil {
+		return nil, nil, err
+	}
+	k, err := cluster.OpenKube(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	return k, k.Close, nil
 }
 
 // addonSettings are what all clusters' add-ons have in common.
