@@ -26,6 +26,7 @@ type addon struct {
 // addons are all of them, in the order in which they are applied.
 func addons(v Values) []addon {
 	return []addon{
+		{"coredns", true},
 		{"webhook", true}, // also by which pods trust our certificates, identities or not
 		{webhookAddon, v.WorkloadIdentity},
 		{"networkpolicy-none", !v.NetworkPolicy},
