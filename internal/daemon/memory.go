@@ -34,5 +34,6 @@ func releaseMemory(ctx context.Context, srv *server.Server) {
 	case <-ctx.Done():
 	case <-time.After(settled):
 		debug.FreeOSMemory()
+		releaseProgram()
 	}
 }
