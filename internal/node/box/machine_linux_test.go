@@ -8,19 +8,25 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"lazurite.dev/internal/node"
 )
 
-// machine lists what could be left behind on this machine: links, mounts,
-// namespaces held by them, cgroups and folders of any instance.
-func machine(t *testing.T) string {
+// machine lists what could be left behind of the state folder home: links,
+// mounts, namespaces held by them, cgroups and folders.
+func machine(t *testing.T, home string) string {
 	t.Helper()
+	instance, err := node.Instance(home)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var all []string
 	links, err := net.Interfaces()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range links {
-		if strings.HasPrefix(l.Name, "lz") {
+		if strings.Contains(l.Name, instance) {
 			all = append(all, "link "+l.Name)
 		}
 	}
@@ -29,12 +35,12 @@ func machine(t *testing.T) string {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Contains(line, "lazurite-") {
+		if strings.Contains(line, instance) || strings.Contains(line, home) {
 			all = append(all, "mount "+line)
 		}
 	}
 	for _, pattern := range []string{"/sys/fs/cgroup", "/run"} {
-		out, err := exec.Command("find", pattern, "-maxdepth", "2", "-name", "lazurite-*").Output()
+		out, err := exec.Command("find", pattern, "-maxdepth", "2", "-name", "lazurite-"+instance).Output()
 		if err != nil {
 			t.Logf("find: %v", err) // something went away meanwhile
 		}
