@@ -41,7 +41,7 @@ func TestPartsOfThisTree(t *testing.T) {
 			got[name] = true
 		}
 	}
-	for _, want := range []string{"kubernetes", "etcd", "containerd", "runc", "cni", "coredns", "pause"} {
+	for _, want := range []string{"kubernetes", "etcd", "containerd", "runc", "cni", "coredns", "pause", "azure-workload-identity"} {
 		if !got[want] {
 			t.Errorf("%s is not in the distribution", want)
 		}

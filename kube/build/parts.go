@@ -77,10 +77,6 @@ func parts(ctx context.Context, source string) ([]part, error) {
 		{name: "pause", module: "pause", cpu: 2, versions: map[string]string{"pause": "3.10"},
 			image: &container{"pause", "3.10", nil}, steps: []step{{packages: []string{"."}, out: "pause"}}},
 	}
-	all = slices.DeleteFunc(all, func(p part) bool {
-		_, err := os.Stat(filepath.Join(source, p.module, "main.go"))
-		return p.module == "webhook" && err != nil
-	})
 	goVersion, err := output(ctx, source, "go", "version")
 	if err != nil {
 		return nil, err
