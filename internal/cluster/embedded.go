@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -142,8 +143,11 @@ func (d *Embedded) apply(ctx context.Context, s Spec, tell func(Phase)) error {
 	if err != nil {
 		return err
 	}
-	if !s.Running && d.cfg.Left != nil {
+	switch {
+	case !s.Running && d.cfg.Left != nil:
 		d.cfg.Left(s.UID)
+	case s.Running && !s.WorkloadIdentity:
+		d.stopInjecting(ctx, s, plan)
 	}
 	if err := d.cfg.Agent.Apply(ctx, plan, tell); err != nil {
 		return err
@@ -166,6 +170,32 @@ func (d *Embedded) apply(ctx context.Context, s Spec, tell func(Phase)) error {
 	}
 	defer k.Close()
 	return d.addons(ctx, k, s, plan, access, tell)
+}
+
+// quickTime is for what is worth no waiting.
+const quickTime = 2 * time.Second
+
+// stopInjecting takes the webhook's configuration away before anything else is
+// done to a cluster that answers; of one that doesn't, addons will.
+func (d *Embedded) stopInjecting(ctx context.Context, s Spec, p Plan) {
+	ctx, cancel := context.WithTimeout(ctx, quickTime)
+	defer cancel()
+	access, err := d.cfg.Agent.Admin(ctx, s.UID)
+	if err != nil {
+		return
+	}
+	k, err := OpenKube(access)
+	if err != nil {
+		return
+	}
+	defer k.Close()
+	v, err := d.values(s, p, access)
+	if err != nil {
+		return
+	}
+	if list, err := v.render(webhookAddon); err == nil {
+		_ = k.DeleteAll(ctx, list) // it is only early
+	}
 }
 
 func (d *Embedded) plan(ctx context.Context, s Spec) (Plan, error) {
@@ -328,14 +358,17 @@ func (k *KubeAPI) injects(ctx context.Context, want bool) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	found := false
+	var found []string
 	for _, c := range got.Spec.Containers {
 		for _, e := range c.Env {
-			found = found || e.Name == "AZURE_FEDERATED_TOKEN_FILE"
+			found = append(found, e.Name)
 		}
 	}
-	if found != want {
-		return false, map[bool]error{true: errors.New("new pods are not injected yet"), false: errors.New("new pods are still injected")}[want]
+	switch {
+	case want && !slices.Contains(found, "AZURE_FEDERATED_TOKEN_FILE"):
+		return false, errors.New("new pods are not injected yet")
+	case !want && len(found) > 0:
+		return false, errors.New("new pods are still injected")
 	}
 	return true, nil
 }
