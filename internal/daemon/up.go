@@ -25,7 +25,7 @@ import (
 const upUsage = `Start Lazurite on this machine.
 
     laz up [-d] [--offline] [--azure-like [--propagation TIME]] [--port N] [--names azure|own] [--domain D]
-           [--clusters auto|issuer|embedded]
+           [--clusters auto|issuer|embedded] [--mirror REGISTRY=URL]
 
     -d            in the background; returns when it is ready
     --offline     programs under laz's environment reach Lazurite and nothing else, nor does
@@ -40,6 +40,9 @@ const upUsage = `Start Lazurite on this machine.
     --clusters K  what az aks create makes: embedded (real Kubernetes: Linux, sudo laz up,
                   make kube), issuer (keys and tokens alone), or auto (default):
                   embedded where it can be used
+    --mirror REGISTRY=URL
+                  nodes ask this registry first for images of that one (* is all
+                  others); may come more than once
     --domain D    where own names are: login.D, NAME.vault.D (default lazurite.test)
 
 State is in $LAZ_HOME, else $XDG_STATE_HOME/lazurite, else ~/.local/state/lazurite.
@@ -152,6 +155,17 @@ func upFlags(args []string, env Env) (upOptions, error) {
 	fs.StringVar(&o.cfg.Names, "names", server.NamesAzure, "")
 	fs.StringVar(&o.cfg.Domain, "domain", server.DefaultDomain, "")
 	fs.StringVar(&o.cfg.Clusters, "clusters", server.ClustersAuto, "")
+	fs.Func("mirror", "", func(v string) error {
+		registry, url, ok := strings.Cut(v, "=")
+		if !ok {
+			return fmt.Errorf("%q is not REGISTRY=URL", v)
+		}
+		if o.cfg.Mirrors == nil {
+			o.cfg.Mirrors = map[string]string{}
+		}
+		o.cfg.Mirrors[registry] = url
+		return nil
+	})
 	fs.StringVar(&o.cfg.LogLevel, "log-level", "info", "")
 	rest, err := parse(fs, args, upUsage, env)
 	if err == nil {

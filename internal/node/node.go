@@ -114,8 +114,9 @@ type Cluster struct {
 	// PodCIDR and ServiceCIDR are IPv4 ranges of the cluster's own: other
 	// clusters may have the same. DNSServiceIP lies in ServiceCIDR.
 	PodCIDR, ServiceCIDR, DNSServiceIP string
-	Names                              []string // further names of the API server's certificate
-	NetworkPolicy                      bool     // false: --network-policy none
+	Names                              []string          // further names of the API server's certificate
+	NetworkPolicy                      bool              // false: --network-policy none
+	Mirrors                            map[string]string // registry (or AllRegistries) to the URL of one that is asked first
 	Nodes                              []Node
 }
 

@@ -76,6 +76,9 @@ func (c Cluster) Validate() error {
 	for _, n := range c.Names {
 		p.check(dnsName().MatchString(n), "further name %q", n)
 	}
+	if err := CheckMirrors(c.Mirrors); err != nil {
+		p = append(p, err)
+	}
 	p.check(len(c.Nodes) <= MaxNodes, "%d nodes, at most %d", len(c.Nodes), MaxNodes)
 	seen := map[string]bool{}
 	for _, n := range c.Nodes {

@@ -22,7 +22,7 @@ const (
 // clusterDrivers makes what stands behind managed clusters.
 func (s *system) clusterDrivers(context.Context) error {
 	real := cluster.NewEmbedded(cluster.EmbeddedConfig{
-		Agent: nodeAgent{s.Config.Nodes}, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
+		Agent: nodeAgent{s.Config.Nodes, s.Config.Mirrors}, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
 		Joined: s.Joined, Left: s.Left,
 	})
 	s.drivers = &cluster.Drivers{Mode: s.Config.Clusters, List: []cluster.Driver{cluster.IssuerOnly{}, real}}
@@ -63,7 +63,10 @@ func (s *system) addonSettings() (cluster.Values, error) {
 }
 
 // nodeAgent is the node agent as the driver knows it; without one it says so.
-type nodeAgent struct{ node.Agent }
+type nodeAgent struct {
+	node.Agent
+	mirrors map[string]string
+}
 
 // Info implements cluster.Agent.
 func (a nodeAgent) Info(ctx context.Context) (string, error) {
@@ -104,7 +107,7 @@ func (a nodeAgent) Apply(ctx context.Context, p cluster.Plan, tell func(cluster.
 	}
 	c := node.Cluster{
 		UID: p.UID, Name: p.Name, ResourceID: p.ResourceID, Version: p.Version, Running: p.Running, Issuer: p.Issuer, JWKSURI: p.JWKSURI,
-		PodCIDR: p.PodCIDR, ServiceCIDR: p.ServiceCIDR, DNSServiceIP: p.DNSServiceIP, Names: p.Names, NetworkPolicy: p.NetworkPolicy,
+		PodCIDR: p.PodCIDR, ServiceCIDR: p.ServiceCIDR, DNSServiceIP: p.DNSServiceIP, Names: p.Names, NetworkPolicy: p.NetworkPolicy, Mirrors: a.mirrors,
 	}
 	for _, k := range p.Keys {
 		c.Keys = append(c.Keys, node.Key{ID: k.ID, PEM: k.PEM})

@@ -89,6 +89,11 @@ type Config struct {
 	// tokens alone), or "auto": embedded where it can be used. Default: "auto".
 	Clusters string `yaml:"clusters"`
 
+	// Mirrors are registries that nodes ask first: by the registry that an image
+	// names, or "*" for all others, the URL of one that has the same
+	// repositories. Default: none; nodes ask what the image names.
+	Mirrors map[string]string `yaml:"mirrors"`
+
 	// Issuers says which issuers of federated tokens may be asked for their keys.
 	Issuers IssuerConfig `yaml:"issuers"`
 
@@ -251,6 +256,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Clusters != ClustersAuto && c.Clusters != ClustersIssuer && c.Clusters != ClustersEmbedded {
 		wrong("clusters: %q is none of %q, %q, %q", c.Clusters, ClustersAuto, ClustersIssuer, ClustersEmbedded)
+	}
+	if err := node.CheckMirrors(c.Mirrors); err != nil {
+		wrong("mirrors: %w", err)
 	}
 	if _, err := c.level(); err != nil {
 		wrong("logLevel: %w", err)

@@ -152,6 +152,8 @@ disabled_plugins = [%s]
   address = %q
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = %q
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = %q
 [plugins."io.containerd.cri.v1.runtime"]
   disable_apparmor = true
   restrict_oom_score_adj = true
@@ -166,5 +168,5 @@ disabled_plugins = [%s]
       [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
         BinaryName = %q
         SystemdCgroup = false
-`, viewContainerd, strings.Join(quoted, ", "), containerdSock, pauseImage, path.Join(ViewBin, "cni"), ViewFiles, path.Join(ViewBin, "runc"))
+`, viewContainerd, strings.Join(quoted, ", "), containerdSock, pauseImage, file(registriesFolder), path.Join(ViewBin, "cni"), ViewFiles, path.Join(ViewBin, "runc"))
 }

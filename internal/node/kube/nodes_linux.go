@@ -240,6 +240,9 @@ func (c *Cluster) nodeFilesOf(s node.Cluster, n node.Node, p NodePlace) (map[str
 	if err := c.creds.Node(dir, ViewFiles, n.Name, p.Address); err != nil {
 		return nil, err
 	}
+	if err := writeMirrors(dir, s.Mirrors); err != nil {
+		return nil, fmt.Errorf("mirrors of registries: %w", err)
+	}
 	stamps := map[string]string{}
 	reader := map[string]string{"containerd.toml": "containerd", "kubelet.json": "kubelet", "kube-proxy.json": "kube-proxy"}
 	for name, content := range nodeFiles(s, n, p) {
