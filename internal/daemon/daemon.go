@@ -42,6 +42,7 @@ func Commands() map[string]Command {
 		"env":    {"Print the environment that programs need.", envUsage, run(environment)},
 		"run":    {"Run a program in that environment.", runUsage, run(runProgram)},
 		"image":  {"Make container images.", imageUsage, run(imageCommand)},
+		"doctor": {"Look for what is wrong.", doctorUsage, run(doctor)},
 		"rotate": {"Change the keys of this cloud.", rotateUsage, run(rotate)},
 		"serve":  {"Run Lazurite as a service.", serveUsage, run(serve)},
 	}

@@ -9,30 +9,6 @@ import (
 	"lazurite.dev/internal/server"
 )
 
-// distributions are the folders where a distribution of Kubernetes may be,
-// best first: what the user says, beside this program, what `make kube` built.
-func distributions(env Env) []string {
-	var out []string
-	add := func(dir string, elem ...string) {
-		if filepath.IsAbs(dir) {
-			out = append(out, filepath.Join(append([]string{dir}, elem...)...))
-		}
-	}
-	add(env.Getenv("LAZ_KUBE"))
-	if self, err := os.Executable(); err == nil {
-		if real, err := filepath.EvalSymlinks(self); err == nil {
-			self = real
-		}
-		add(filepath.Dir(self), "kube")
-	}
-	if cache := env.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(cache) {
-		add(cache, "lazurite", "kube", "current")
-	} else {
-		add(env.Getenv("HOME"), ".cache", "lazurite", "kube", "current")
-	}
-	return out
-}
-
 // links puts what programs of ours find on their PATH into the folder for it.
 func links(h server.Home, env Env) error {
 	return errors.Join(link(h), linkKubectl(h, env))
@@ -44,7 +20,11 @@ func linkKubectl(h server.Home, env Env) error {
 	link := filepath.Join(h.Bin(), "kubectl")
 	target := ""
 	if _, err := lookPath("kubectl", pathWith(env.Getenv("PATH"), h, false)); err != nil {
-		for _, dir := range distributions(env) {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		for _, dir := range kubeFolders(self, env) {
 			// One program for all of Kubernetes, which goes by the name it is called by.
 			if file := filepath.Join(dir, "bin", "kubernetes"); executable(file) == nil {
 				target = file

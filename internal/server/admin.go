@@ -58,6 +58,7 @@ type SurfaceStatus struct {
 func (s *Server) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/doctor", s.doctor)
 	mux.HandleFunc("POST /v1/serviceaccount-token", answer(s.system.ServiceAccountToken))
 	mux.HandleFunc("POST /v1/run-secret", answer(s.system.RunSecret))
 	mux.HandleFunc("POST /v1/run-end", answer(s.system.EndRun))

@@ -79,6 +79,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 			return nil, errors.Join(fmt.Errorf("starting %s: %w", step.name, err), s.close())
 		}
 	}
+	s.out.OpenCluster = s.openCluster
 	s.out.Clusters = func(ctx context.Context) ([]*arm.Envelope, error) { return s.list(ctx, clusterType) }
 	s.out.Counts, s.out.ServiceAccountToken, s.out.RunSecret, s.out.EndRun = s.counts, s.serviceAccountToken, s.runSecret, s.endRun
 	return s.out, nil

@@ -9,6 +9,7 @@ import (
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/ca"
+	"lazurite.dev/internal/providers/explain"
 	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/web"
 )
@@ -62,6 +63,9 @@ type Assembly struct {
 
 	// Clusters are the managed clusters.
 	Clusters func(context.Context) ([]*arm.Envelope, error)
+
+	// OpenCluster reads a managed cluster's objects as its administrator.
+	OpenCluster explain.Opens
 
 	// Workers run from the start until the last request is answered.
 	Workers []func(context.Context) error

@@ -77,12 +77,12 @@ func (c *chain) pod(k Objects, e *arm.Envelope, ns, name string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	c.injected(&p, sa, webhook, workloadIdentity(e))
+	c.injected(&p, sa, webhook, Injects(e))
 	return c.trusted(e, &p, sa)
 }
 
-// workloadIdentity reports whether the cluster injects identities.
-func workloadIdentity(e *arm.Envelope) bool {
+// Injects reports whether a managed cluster gives identities to its pods.
+func Injects(e *arm.Envelope) bool {
 	security, _ := e.Properties["securityProfile"].(map[string]any)
 	profile, _ := security["workloadIdentity"].(map[string]any)
 	on, _ := profile["enabled"].(bool)
