@@ -113,23 +113,21 @@ func newBed(t *testing.T) *bed {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var network *wire.Network
+	control, _, err := root.Space(starter, "c1", box.SpaceSpec{Hostname: "c1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := wire.New(root, control, layout)
+	if err := network.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	slot := func(name string) int { return wire.FirstSlot + int(name[len(name)-1]-'0') }
 	b.cfg = kube.Config{
 		Name: "c1", Dir: dir, Run: filepath.Join(root.Run, "c1"), Dist: dist, Root: root, Log: log,
 		Supervisor: supervisor,
 		Address:    layout.Cluster(), LoadBalancers: layout.LoadBalancers(), UID: 1_900_000_000 + index*8,
 		Now: func() time.Time { return time.Now().Add(-time.Duration(b.age.Load())) },
-		Control: func(ctx context.Context) (*box.Space, error) {
-			space, _, err := root.Space(starter, "c1", box.SpaceSpec{Hostname: "c1"})
-			if err == nil && network == nil {
-				network = wire.New(root, space, layout)
-			}
-			if err == nil {
-				err = network.Up(ctx)
-			}
-			return space, err
-		},
+		Control: func(context.Context) (*box.Space, error) { return control, nil },
 		Place: func(ctx context.Context, name string, spec box.SpaceSpec) (kube.Place, error) {
 			space, _, err := root.Space(starter, "c1-"+name, spec)
 			if err == nil {
@@ -138,10 +136,8 @@ func newBed(t *testing.T) *bed {
 			return kube.Place{Space: space, Address: layout.Node(slot(name)), PodCIDR: layout.PodCIDR(slot(name))}, err
 		},
 		Unplace: func(ctx context.Context, name string) error {
-			if network != nil {
-				if err := network.RemoveNode(ctx, slot(name)); err != nil {
-					return err
-				}
+			if err := network.RemoveNode(ctx, slot(name)); err != nil {
+				return err
 			}
 			if space := root.FindSpace(starter, "c1-"+name); space != nil {
 				return space.Remove(ctx)
@@ -299,11 +295,14 @@ func TestCluster(t *testing.T) {
 // secondNode adds a node and takes it away again.
 func (b *bed) secondNode() {
 	b.t.Helper()
-	b.spec.Nodes = append(b.spec.Nodes, node.Node{Name: "node2", Pool: "pool", CPUMillis: 1000, MemoryMiB: 2048, MaxPods: 30, Taints: []string{"a=b:NoSchedule"}})
+	b.spec.Nodes = append(b.spec.Nodes, node.Node{Name: "node2", Pool: "pool", CPUMillis: 64_000, MemoryMiB: 1 << 20, MaxPods: 30, Taints: []string{"a=b:NoSchedule"}})
 	b.apply()
 	b.t.Logf("%6.2fs second node", time.Since(b.began).Seconds())
 	if got := b.kubectl("get", "node", "node2", "-o", "jsonpath={.spec.taints[*].key}"); got != "a" {
 		b.t.Errorf("got taints %q, want a", got)
+	}
+	if got := b.kubectl("get", "node", "node2", "-o", "jsonpath={.status.allocatable.cpu} {.status.allocatable.memory}"); got != "64 1Ti" {
+		b.t.Errorf("got %s, want a node that is larger than this machine", got)
 	}
 	b.spec.Nodes[1].Taints = []string{"c:PreferNoSchedule"}
 	b.spec.Nodes[1].Labels = map[string]string{"kubernetes.azure.com/x": "y"}

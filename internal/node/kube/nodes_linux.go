@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/node/box"
@@ -108,7 +107,7 @@ func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (place
 	var p placed
 	// The files are in the folder before anything sees it; the rest of them
 	// comes when the address is known.
-	for _, dir := range append([]string{"files", "etc"}, privateFolders()...) {
+	for _, dir := range append([]string{"files", "etc", "size"}, privateFolders()...) {
 		if err := os.MkdirAll(c.nodeFolder(n.Name, dir), 0o700); err != nil {
 			return p, err
 		}
@@ -135,18 +134,24 @@ func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (place
 	if p.cgroup, err = c.cfg.Root.Cgroup(c.cgroupName(n.Name) + "/system"); err != nil {
 		return p, err
 	}
-	if p.Place, err = c.cfg.Place(ctx, n.Name, box.SpaceSpec{Hostname: n.Name, Mounts: c.nodeMounts(n.Name)}); err != nil {
+	real, err := machine()
+	if err != nil {
+		return p, err
+	}
+	seen := real.pretended(n)
+	larger, err := sizeMounts(c.nodeFolder(n.Name, "size"), real, seen)
+	if err != nil {
+		return p, err
+	}
+	mounts := append(c.nodeMounts(n.Name), larger...)
+	if p.Place, err = c.cfg.Place(ctx, n.Name, box.SpaceSpec{Hostname: n.Name, Mounts: mounts}); err != nil {
 		return p, err
 	}
 	c.mu.Lock()
 	c.places[n.Name] = p.Place
 	c.mu.Unlock()
-	cpus, mib, err := machine()
-	if err != nil {
-		return p, err
-	}
 	p.NodePlace = NodePlace{
-		Address: p.Place.Address, PodCIDR: p.Place.PodCIDR, Cgroup: cgroup.Path, HostCPUs: cpus, HostMiB: mib,
+		Address: p.Place.Address, PodCIDR: p.Place.PodCIDR, Cgroup: cgroup.Path, HostCPUs: seen.cpus, HostMiB: seen.mib,
 	}
 	if _, err := os.Stat(filepath.Join(c.cfg.Dist, "bin", "cni", "lazurite-policy")); err == nil {
 		p.Policies = true
@@ -218,19 +223,6 @@ func hostPaths() []box.Mount {
 		mounts = append(mounts, box.Mount{Target: path, ReadOnly: true})
 	}
 	return mounts
-}
-
-// machine is how many processors and how much memory there are.
-func machine() (cpus, mib int, err error) {
-	var set unix.CPUSet
-	if err := unix.SchedGetaffinity(1, &set); err != nil { // of the machine's first process: ours may be confined
-		return 0, 0, fmt.Errorf("counting processors: %w", err)
-	}
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return 0, 0, fmt.Errorf("measuring memory: %w", err)
-	}
-	return set.Count(), int(info.Totalram * uint64(info.Unit) >> 20), nil
 }
 
 // nodeFilesOf writes a node's certificates and configuration; the stamps say
