@@ -64,7 +64,7 @@ func parts(ctx context.Context, source string) ([]part, error) {
 				ldflags: "-X github.com/containerd/containerd/v2/version.Version=" + v["containerd"]},
 			{packages: []string{"github.com/opencontainers/runc"}, out: "bin/runc", cgo: true, tags: "netgo osusergo seccomp",
 				ldflags: "-linkmode external -extldflags -static -X main.version=" + v["runc"]},
-			{packages: below("github.com/containernetworking/plugins/plugins/", "ipam/host-local", "main/loopback", "main/ptp", "meta/portmap"), out: "bin/cni/"},
+			{packages: append(below("github.com/containernetworking/plugins/plugins/", "ipam/host-local", "main/loopback", "main/ptp", "meta/portmap"), "./lazurite-policy"), out: "bin/cni/"},
 		}},
 		{name: "CoreDNS " + v["coredns"], module: "coredns", cpu: 115, versions: pick(v, "coredns"),
 			image: &container{"coredns", "v" + v["coredns"], []string{"53/udp", "53/tcp"}}, steps: []step{

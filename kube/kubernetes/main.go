@@ -26,7 +26,9 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
+	"lazurite.dev/kube/kubernetes/controller"
 	"lazurite.dev/kube/kubernetes/etcd"
+	"lazurite.dev/kube/kubernetes/node"
 )
 
 // components are the names that this binary answers to. Each reads os.Args,
@@ -40,6 +42,8 @@ func components() map[string]func() int {
 		"kube-proxy":              run(proxy.NewProxyCommand),
 		"kubectl":                 runKubectl,
 		"etcd":                    func() int { return etcd.Main(os.Args[1:], os.Stderr) },
+		"lazurite-controller":     func() int { return controller.Main(os.Args[1:], os.Stderr) },
+		"lazurite-node":           func() int { return node.Main(os.Args[1:], os.Stderr) },
 	}
 }
 
