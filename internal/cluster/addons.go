@@ -27,6 +27,7 @@ type addon struct {
 func addons(v Values) []addon {
 	return []addon{
 		{"coredns", true},
+		{"storage", true},
 		{"webhook", true}, // also by which pods trust our certificates, identities or not
 		{webhookAddon, v.WorkloadIdentity},
 		{"networkpolicy-none", !v.NetworkPolicy},
@@ -68,6 +69,11 @@ type Values struct {
 	Published        bool
 	WorkloadIdentity bool
 	NetworkPolicy    bool
+}
+
+// StorageClasses are the names of the classes of volumes, AKS's for disks.
+func (v Values) StorageClasses() []string {
+	return []string{"default", "managed", "managed-csi", "managed-csi-premium", "managed-premium"}
 }
 
 // NetworkPolicyRefusal is what kubectl says of a network policy.
