@@ -21,6 +21,8 @@ var (
 	ErrNoAPIServer = errors.New("the cluster has no API server")
 	// ErrUnavailable says why a driver can't work now, in a sentence.
 	ErrUnavailable = errors.New("the driver can't be used")
+	// ErrRemoved ends an Apply whose cluster is being taken away.
+	ErrRemoved = errors.New("the cluster is being deleted")
 	// ErrInvalid says that a request can't be answered as asked.
 	ErrInvalid = errors.New("invalid request")
 )

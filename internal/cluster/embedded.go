@@ -112,9 +112,6 @@ func (d *Embedded) take(ctx context.Context, uid string, interrupt bool) (contex
 	}, nil
 }
 
-// errRemoved is the end of an Apply whose cluster is being taken away.
-var errRemoved = errors.New("the cluster is being deleted")
-
 // Apply implements Driver.
 func (d *Embedded) Apply(ctx context.Context, s Spec, tell func(Phase)) error {
 	if tell == nil {
@@ -129,11 +126,11 @@ func (d *Embedded) Apply(ctx context.Context, s Spec, tell func(Phase)) error {
 	gone := d.removed[s.UID]
 	d.mu.Unlock()
 	if gone {
-		return fmt.Errorf("cluster %s: %w", s.Name, errRemoved)
+		return fmt.Errorf("cluster %s: %w", s.Name, ErrRemoved)
 	}
 	err = d.apply(work, s, tell)
 	if err != nil && work.Err() != nil && ctx.Err() == nil {
-		return fmt.Errorf("cluster %s: %w", s.Name, errRemoved)
+		return fmt.Errorf("cluster %s: %w", s.Name, ErrRemoved)
 	}
 	return err
 }

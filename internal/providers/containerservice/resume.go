@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
@@ -32,7 +33,7 @@ func (s *Service) Resume(ctx context.Context, log *slog.Logger) error {
 			break
 		}
 		g.Go(func() error {
-			if err := s.again(ctx, r.ID); err != nil && ctx.Err() == nil {
+			if err := s.again(ctx, r.ID); err != nil && ctx.Err() == nil && !errors.Is(err, cluster.ErrRemoved) {
 				log.Error("a cluster was not started again", slog.String("cluster", r.ID.String()), slog.String("error", err.Error()))
 			}
 			return nil
