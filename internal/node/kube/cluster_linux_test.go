@@ -126,7 +126,7 @@ func newBed(t *testing.T) *bed {
 		Name: "c1", Dir: dir, Run: filepath.Join(root.Run, "c1"), Dist: dist, Root: root, Log: log,
 		Supervisor: supervisor,
 		Address:    layout.Cluster(), LoadBalancers: layout.LoadBalancers(), UID: 1_900_000_000 + index*8,
-		Now: func() time.Time { return time.Now().Add(-time.Duration(b.age.Load())) },
+		Now:     func() time.Time { return time.Now().Add(-time.Duration(b.age.Load())) },
 		Control: func(context.Context) (*box.Space, error) { return control, nil },
 		Place: func(ctx context.Context, name string, spec box.SpaceSpec) (kube.Place, error) {
 			space, _, err := root.Space(starter, "c1-"+name, spec)
