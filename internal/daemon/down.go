@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -68,12 +69,22 @@ func down(ctx context.Context, args []string, env Env) error {
 			return err
 		}
 	}
-	if err := stop(ctx, h, env); err != nil {
-		return err
+	steps := []func() error{
+		func() error { return stopAgent(ctx, h, purge, env) },
+		func() error { return stop(ctx, h, env) },
 	}
-	env.agent.release(ctx)
-	if err := stopAgent(ctx, h, purge, env); err != nil {
-		return err
+	if env.agent != nil { // it takes away what another left; a server that still ran would give it work
+		slices.Reverse(steps)
+	}
+	for i, step := range steps {
+		if i == 1 {
+			env.agent.release(ctx)
+		}
+		// The agent goes first: a server at a terminal, when it ends, ends the
+		// agent too, and would leave what purge is to take away.
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	if !purge {
 		return nil
