@@ -202,7 +202,8 @@ func ownMounts() error {
 		if m.kind != "nsfs" {
 			continue
 		}
-		if err := unix.Unmount(m.target, unix.MNT_DETACH); err != nil {
+		// One whose file has been removed meanwhile, elsewhere, is gone here too.
+		if err := unix.Unmount(m.target, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("letting go of %s: %w", m.target, err)
 		}
 	}
