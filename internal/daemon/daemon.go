@@ -35,16 +35,17 @@ type Command struct {
 // Commands are all commands, by name.
 func Commands() map[string]Command {
 	return map[string]Command{
-		"up":     {"Start Lazurite on this machine.", upUsage, runAfter(upAsRoot, up)},
-		"down":   {"Stop Lazurite on this machine.", downUsage, runAfter(downAsRoot, down)},
-		"status": {"Show what runs here.", statusUsage, run(status)},
-		"logs":   {"Show the log.", logsUsage, run(logs)},
-		"env":    {"Print the environment that programs need.", envUsage, run(environment)},
-		"run":    {"Run a program in that environment.", runUsage, run(runProgram)},
-		"image":  {"Make container images.", imageUsage, run(imageCommand)},
-		"doctor": {"Look for what is wrong.", doctorUsage, run(doctor)},
-		"rotate": {"Change the keys of this cloud.", rotateUsage, run(rotate)},
-		"serve":  {"Run Lazurite as a service.", serveUsage, run(serve)},
+		"up":      {"Start Lazurite on this machine.", upUsage, runAfter(upAsRoot, up)},
+		"down":    {"Stop Lazurite on this machine.", downUsage, runAfter(downAsRoot, down)},
+		"status":  {"Show what runs here.", statusUsage, run(status)},
+		"logs":    {"Show the log.", logsUsage, run(logs)},
+		"env":     {"Print the environment that programs need.", envUsage, run(environment)},
+		"run":     {"Run a program in that environment.", runUsage, run(runProgram)},
+		"image":   {"Make container images.", imageUsage, run(imageCommand)},
+		"doctor":  {"Look for what is wrong.", doctorUsage, run(doctor)},
+		"rotate":  {"Change the keys of this cloud.", rotateUsage, run(rotate)},
+		"kubectl": {"Run the kubectl of Lazurite's Kubernetes.", kubectlUsage, run(kubectl)},
+		"serve":   {"Run Lazurite as a service.", serveUsage, run(serve)},
 	}
 }
 

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"lazurite.dev/internal/server"
 )
@@ -20,16 +23,9 @@ func linkKubectl(h server.Home, env Env) error {
 	link := filepath.Join(h.Bin(), "kubectl")
 	target := ""
 	if _, err := lookPath("kubectl", pathWith(env.Getenv("PATH"), h, false)); err != nil {
-		self, err := os.Executable()
-		if err != nil {
+		var err error
+		if target, err = kubernetes(env); err != nil {
 			return err
-		}
-		for _, dir := range kubeFolders(self, env) {
-			// One program for all of Kubernetes, which goes by the name it is called by.
-			if file := filepath.Join(dir, "bin", "kubernetes"); executable(file) == nil {
-				target = file
-				break
-			}
 		}
 	}
 	old, err := os.Readlink(link)
@@ -43,6 +39,54 @@ func linkKubectl(h server.Home, env Env) error {
 		return os.Remove(link)
 	}
 	return symlink(target, link)
+}
+
+// kubernetes is the distribution's program, one for all of Kubernetes, which
+// goes by the name that it is called by; "" where there is no distribution.
+func kubernetes(env Env) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range kubeFolders(self, env) {
+		if file := filepath.Join(dir, "bin", "kubernetes"); executable(file) == nil {
+			return file, nil
+		}
+	}
+	return "", nil
+}
+
+const kubectlUsage = `Run the kubectl of Lazurite's Kubernetes, in the environment of laz env.
+
+    laz kubectl ARGUMENT…
+
+It is the one that make kube built, of the same version as the clusters, and its
+kubeconfig is the state folder's, which az aks get-credentials writes to.
+
+Example:
+    az aks get-credentials --name myCluster --resource-group myGroup && laz kubectl get pods -A
+`
+
+// kubectl becomes the distribution's kubectl.
+func kubectl(_ context.Context, args []string, env Env) error {
+	h, err := home(env)
+	if err != nil {
+		return err
+	}
+	e, err := endpoint(h)
+	if err != nil {
+		return err
+	}
+	file, err := kubernetes(env)
+	if err != nil {
+		return err
+	}
+	if file == "" {
+		return exit{exitNoCommand, "there is no distribution of Kubernetes on this machine, and kubectl is a part of it: build it with `make kube`, or install your system's kubectl and use it under `laz run`"}
+	}
+	vars := append(variables(h, e), variable{"PATH", pathWith(env.Getenv("PATH"), h, true)})
+	err = syscall.Exec(file, append([]string{"kubectl"}, args...), withVariables(env.Environ(), vars, nil))
+	return exit{exitNotExecutable, fmt.Sprintf("%s: %v", file, err)}
 }
 
 // symlink makes a link, or replaces one, in one step.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"lazurite.dev/internal/server"
@@ -58,4 +59,22 @@ func TestLinkKubectl(t *testing.T) {
 		t.Fatal(err)
 	}
 	step("somebody else's link stays", "/somewhere/else")
+}
+
+func TestKubectl(t *testing.T) {
+	dir := t.TempDir()
+	vars := map[string]string{"LAZ_HOME": dir, "LAZ_KUBE": filepath.Join(dir, "kube")}
+	env := Env{Getenv: func(n string) string { return vars[n] }, Environ: func() []string { return nil }}
+	if err := kubectl(t.Context(), nil, env); err == nil || !strings.Contains(err.Error(), "laz up") {
+		t.Errorf("while nothing runs: %v", err)
+	}
+	if err := server.Home(dir).Make(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(server.Home(dir).Endpoint(), []byte(`{"listen":"127.0.0.1:1","local":"127.0.0.1:1"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if file, err := kubernetes(env); err != nil || file != "" {
+		t.Errorf("got %q, %v", file, err)
+	}
 }
