@@ -81,11 +81,13 @@ func startPage(env Env, r report, background bool) error {
 		how("Ctrl-C", "stop it")
 	}
 	line("")
+	pad := 5
 	if len(r.Config.Clusters) > 0 {
+		pad = len("clusters")
 		line("  %s  %s", s.dim("clusters"), strings.Join(r.Config.Clusters, ", "))
 	}
-	line("  %s  %s", s.dim("state"), tilde(r.Config.Home))
-	line("  %s    %s   %s", s.dim("log"), tilde(r.Config.Log), s.dim(me+" logs -f"))
+	line("  %s  %s", s.dim(fmt.Sprintf("%-*s", pad, "state")), tilde(r.Config.Home))
+	line("  %s  %s   %s", s.dim(fmt.Sprintf("%-*s", pad, "log")), tilde(r.Config.Log), s.dim(me+" logs -f"))
 	line("")
 	_, err := io.WriteString(env.Stdout, b.String())
 	return err
