@@ -213,8 +213,10 @@ func (e *explanation) fixes(hops []any) {
 			e.line("\n%s", e.bold("fix:"))
 		}
 		seen[f] = true
-		if rest, ok := strings.CutPrefix(f, "az "); ok {
-			f = e.program + " " + rest
+		for _, ours := range []string{"az ", "laz "} {
+			if rest, ok := strings.CutPrefix(f, ours); ok {
+				f = e.program + " " + rest
+			}
 		}
 		e.line("%s", f)
 	}

@@ -122,6 +122,9 @@ func troubles(c server.ClusterState) []string {
 	if c.State == "stopped" || c.State == "deleting" {
 		return out
 	}
+	if c.Driver == "embedded" && c.Server == "" && c.State == "running" {
+		out = append(out, "nothing of it runs: the node agent does not run, or does not know it (sudo laz up)")
+	}
 	for _, n := range c.Nodes {
 		if !n.Ready && c.State == "running" {
 			text := "node " + n.Name + " is not ready"

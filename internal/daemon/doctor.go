@@ -149,9 +149,6 @@ func (p *patient) cluster(c server.ClusterHealth) {
 		p.say(about, wrong, t, "")
 	}
 	real := c.Driver != "issuer" && c.State != "stopped" && c.State != "deleting" && c.State != "creating"
-	if c.Driver == "embedded" && c.Server == "" && real {
-		p.say(about, wrong, "the node agent does not know it, or does not run: nothing of it runs", "sudo laz up -d")
-	}
 	if c.Unreachable != "" {
 		p.say(about, wrong, "its API server does not answer: "+oneLine(c.Unreachable), "")
 	}

@@ -66,7 +66,11 @@ func (c *chain) pod(k Objects, e *arm.Envelope, ns, name string) (string, error)
 		return "", fmt.Errorf("read the pod: %w", err)
 	}
 	text, ok := p.state()
-	c.hop(trace.Hop{Step: "pod", Subject: c.q.Pod, Found: text, OK: ok})
+	h := trace.Hop{Step: "pod", Subject: c.q.Pod, Found: text, OK: ok}
+	if strings.Contains(text, ", ErrImagePull after") || strings.Contains(text, ", ImagePullBackOff after") {
+		h.Fix = fix("laz image load --cluster %s FILE", e.Name)
+	}
+	c.hop(h)
 	c.q.ServiceAccount = p.account()
 	c.out.Who = "system:serviceaccount:" + ns + ":" + p.account()
 	sa, err := c.account(k, &p)
@@ -162,7 +166,7 @@ func (c *chain) injected(p *pod, sa *account, webhook time.Time, enabled bool) {
 	} else if t.Audience != audience {
 		c.hop(trace.Hop{Step: "token", Found: "the projected token is for another audience", Expected: audience, Received: t.Audience})
 	} else {
-		c.hop(trace.Hop{Step: "token", OK: true, Found: fmt.Sprintf("projected for %s, renewed within %s", t.Audience, time.Duration(t.ExpirationSeconds)*time.Second)})
+		c.hop(trace.Hop{Step: "token", OK: true, Found: fmt.Sprintf("projected for %s, good for %d minutes and renewed before", t.Audience, t.ExpirationSeconds/60)})
 	}
 }
 

@@ -160,7 +160,7 @@ func TestPod_WhatIsWrong(t *testing.T) {
 		step, said, fix string
 	}{
 		"no pod":       {podWorld{fine, kube.without(podPath), true, nil, nil}, "pod", "no such pod", "get pods"},
-		"not running":  {podWorld{fine, kube.with(t, podPath, `"phase":"Running"`, `"phase":"Pending","containerStatuses":[{"name":"main","state":{"waiting":{"reason":"ImagePullBackOff","message":"no such image"}}}]`), true, nil, nil}, "pod", "ImagePullBackOff after 0 restarts: no such image", ""},
+		"not running":  {podWorld{fine, kube.with(t, podPath, `"phase":"Running"`, `"phase":"Pending","containerStatuses":[{"name":"main","state":{"waiting":{"reason":"ImagePullBackOff","message":"no such image"}}}]`), true, nil, nil}, "pod", "ImagePullBackOff after 0 restarts: no such image", "laz image load --cluster c FILE"},
 		"unscheduled":  {podWorld{fine, kube.with(t, podPath, `"phase":"Running"`, `"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"Insufficient cpu"}]`), true, nil, nil}, "pod", "on no node, Unschedulable: Insufficient cpu", ""},
 		"no label":     {podWorld{fine, kube.with(t, podPath, label, ""), true, nil, nil}, "label", "no label", "patch deployment web"},
 		"other label":  {podWorld{fine, kube.with(t, podPath, label, `"azure.workload.identity/use":"True",`), true, nil, nil}, "label", "another value", "patch deployment web"},
