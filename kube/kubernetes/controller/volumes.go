@@ -77,12 +77,12 @@ func (v *volumes) provision(ctx context.Context, key string) error {
 	if err != nil {
 		return fmt.Errorf("reading a claim: %w", err)
 	}
-	if claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" || claim.Annotations[volume.ProvisionerOf] != volume.Provisioner || claim.Spec.StorageClassName == nil {
-		return nil // nothing to do, or another's
+	if claim.DeletionTimestamp != nil || claim.Spec.VolumeName != "" || claim.Spec.StorageClassName == nil {
+		return nil // nothing to do
 	}
 	class, err := v.classes.Get(*claim.Spec.StorageClassName)
 	if err != nil || class.Provisioner != volume.Provisioner {
-		return nil // the claim says who is asked; without the class nobody is
+		return nil // another's
 	}
 	node := claim.Annotations[volume.Selected]
 	if err := supported(claim, class); err != nil {
@@ -92,8 +92,8 @@ func (v *volumes) provision(ctx context.Context, key string) error {
 		}
 		return v.reschedule(ctx, claim) // the pod's events say it too
 	}
-	if node == "" {
-		return nil // the scheduler comes first
+	if node == "" || claim.Annotations[volume.ProvisionerOf] != volume.Provisioner {
+		return nil // the scheduler comes first, and then the one who asks us
 	}
 	if _, err := v.nodes.Get(node); apierrors.IsNotFound(err) {
 		return v.reschedule(ctx, claim)
