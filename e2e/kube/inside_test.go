@@ -180,7 +180,9 @@ func TestLoadBalancers_EveryAddressGiven(t *testing.T) {
 	events := func() (string, error) {
 		return k.tryKubectl("c1", "", "-n", ns, "get", "events", "--field-selector", "reason=AllocationFailed", "-o", "jsonpath={range .items[*]}{.involvedObject.name} {.message}{\"\\n\"}{end}")
 	}
-	out := until(t, time.Minute, "a service without an address", events, func(s string) bool { return strings.Contains(s, "every address of the range is given") || strings.Contains(s, "Every address of the range is given") })
+	out := until(t, time.Minute, "a service without an address", events, func(s string) bool {
+		return strings.Contains(s, "every address of the range is given") || strings.Contains(s, "Every address of the range is given")
+	})
 	waiting := strings.Fields(out)[0]
 	k.kubectl(t, "c1", "-n", ns, "delete", "svc", map[bool]string{true: "s1", false: "s0"}[waiting == "s0"])
 	until(t, 30*time.Second, "an address for "+waiting, func() (string, error) {
