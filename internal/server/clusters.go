@@ -22,7 +22,7 @@ const (
 // clusterDrivers makes what stands behind managed clusters.
 func (s *system) clusterDrivers(context.Context) error {
 	real := cluster.NewEmbedded(cluster.EmbeddedConfig{
-		Agent: nodeAgent{s.Config.Nodes, s.Config.Mirrors}, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
+		Agent: nodeAgent{s.Config.Nodes, s.Config.Mirrors, s.Config.Store.PostgresDSNFile != ""}, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
 		Joined: s.Joined, Left: s.Left,
 	})
 	s.drivers = &cluster.Drivers{Mode: s.Config.Clusters, List: []cluster.Driver{cluster.IssuerOnly{}, real}}
@@ -66,10 +66,14 @@ func (s *system) addonSettings() (cluster.Values, error) {
 type nodeAgent struct {
 	node.Agent
 	mirrors map[string]string
+	shared  bool // the database is for servers on several machines
 }
 
 // Info implements cluster.Agent.
 func (a nodeAgent) Info(ctx context.Context) (string, error) {
+	if a.shared {
+		return "", cluster.Unavailable("a cluster of this driver is on one machine, and this database is for servers on several")
+	}
 	if a.Agent == nil {
 		return "", a.reason(node.ErrNoAgent)
 	}

@@ -117,7 +117,9 @@ func (s *Service) listCredential(ctx context.Context, p *arm.Resource[accessProf
 
 func (s *Service) longActions() map[string]arm.LongAction[Cluster] {
 	power := func(state, code string) arm.LongAction[Cluster] {
-		return arm.LongAction[Cluster]{State: state, Run: func(ctx context.Context, r *resource, _ json.RawMessage) error {
+		return arm.LongAction[Cluster]{State: state, Check: func(ctx context.Context, r *resource, _ json.RawMessage) error {
+			return s.idle(ctx, r.ID)
+		}, Run: func(ctx context.Context, r *resource, _ json.RawMessage) error {
 			r.Properties.PowerState = &PowerState{Code: code}
 			return s.apply(ctx, r)
 		}}
@@ -135,6 +137,9 @@ func (s *Service) longActions() map[string]arm.LongAction[Cluster] {
 
 // rotate is az aks oidc-issuer rotate-signing-keys.
 func (s *Service) rotate(ctx context.Context, r *resource, _ json.RawMessage) error {
+	if err := s.idle(ctx, r.ID); err != nil {
+		return err
+	}
 	err := s.Issuers.Rotate(ctx, r.Private[keyUID])
 	if errors.Is(err, cluster.ErrNotFound) {
 		return apierr.New(apierr.BadRequest, "OIDCIssuerNotEnabled",

@@ -162,6 +162,21 @@ func (s *Service) settled(ctx context.Context, id rid.ID) error {
 	return nil
 }
 
+// idle refuses to change a cluster while one of its pools is being changed.
+func (s *Service) idle(ctx context.Context, id rid.ID) error {
+	pools, err := s.pools(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, e := range pools {
+		if !oneOf(e.State(), "Succeeded", "Failed", "Canceled", "") {
+			return apierr.New(apierr.Conflict, "OperationNotAllowed",
+				"Operation is not allowed: another operation on the agent pool '%s' is in progress (%s).", e.Name, e.State())
+		}
+	}
+	return nil
+}
+
 func errLastSystem() error {
 	return apierr.New(apierr.BadRequest, "OperationNotAllowed", "There has to be at least one system agent pool.").WithTarget("properties.mode")
 }

@@ -239,6 +239,9 @@ func (s *Service) validate(ctx context.Context, old, next *resource) error {
 		return invalid("properties.dnsPrefix", "'%s' has to be 1 to 54 letters, digits and hyphens, with a letter or digit at both ends", p.DNSPrefix+p.FQDNSubdomain)
 	}
 	if old != nil {
+		if err := s.idle(ctx, next.ID); err != nil {
+			return err
+		}
 		if err := o.unchanged(&old.Properties, p); err != nil {
 			return err
 		}

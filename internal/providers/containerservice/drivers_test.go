@@ -201,6 +201,7 @@ func TestRealRefusals(t *testing.T) {
 		{pool(`"enableNodePublicIP":true`), "NotSupportedByDriver"},
 		{pool(`"vmSize":"Standard_M416ms_v2"`), "VMSizeNotSupported"},
 		{pool(`"count":101`), "InvalidParameter"},
+		{pool(`"count":0`), "InvalidParameter"},
 		{pool(`"maxPods":5`), "InvalidParameter"},
 		{pool(`"nodeLabels":{"kubernetes.io/os":"x"}`), "InvalidParameter"},
 		{pool(`"nodeLabels":{"a b":"x"}`), "InvalidParameter"},
@@ -295,6 +296,41 @@ func TestDeleteWhileCreating(t *testing.T) {
 	close(d.hold)
 	if w.Settle(other) != "Succeeded" || len(d.removed) != 1 || len(d.nodes("d")) == 0 || len(d.nodes("c")) != 0 {
 		t.Errorf("removed %v, nodes of d %v", d.removed, d.nodes("d"))
+	}
+}
+
+func TestPoolInProgress(t *testing.T) {
+	w, d := real(t, "embedded")
+	path := w.Group("rg") + "/providers/" + typ + "/c"
+	w.make(t, path, body)
+	d.set(func() { d.hold = make(chan struct{}) })
+	a := w.Want(http.StatusCreated, "PUT", path+"/agentPools/more"+v, `{"properties":{}}`)
+	w.WantError(http.StatusConflict, "OperationNotAllowed", "PUT", path+v, with(t, body, `{"properties":{"agentPoolProfiles":[{"name":"nodepool1"},{"name":"more"}]}}`))
+	w.WantError(http.StatusConflict, "OperationNotAllowed", "POST", path+"/stop"+v, "")
+	w.WantError(http.StatusConflict, "OperationNotAllowed", "POST", path+"/rotateServiceAccountSigningKeys"+v, "")
+	d.set(func() { close(d.hold); d.hold = nil })
+	if w.Settle(a) != "Succeeded" || len(d.nodes("c")) != 2 {
+		t.Errorf("got %v", d.nodes("c"))
+	}
+	// An action that goes on is not disturbed, and is finished after a restart.
+	d.set(func() { d.hold = make(chan struct{}) })
+	stop := w.Want(http.StatusAccepted, "POST", path+"/stop"+v, "")
+	if got := w.Want(http.StatusOK, "GET", path+v, ""); got.Text("properties", "provisioningState") != "Stopping" {
+		t.Errorf("got %s", got.Raw)
+	}
+	w.WantError(http.StatusConflict, "AnotherOperationInProgress", "POST", path+"/start"+v, "")
+	w.WantError(http.StatusConflict, "OperationNotAllowed", "PUT", path+"/agentPools/other"+v, `{"properties":{}}`)
+	w.Restart()
+	d.set(func() { close(d.hold); d.hold = nil })
+	if w.Settle(stop) != "Succeeded" || d.spec("c").Running {
+		t.Errorf("got %+v", d.spec("c"))
+	}
+	if got := w.Want(http.StatusOK, "GET", path+v, ""); got.Text("properties", "provisioningState") != "Succeeded" || got.Text("properties", "powerState", "code") != "Stopped" {
+		t.Errorf("got %s", got.Raw)
+	}
+	d.set(func() { d.err = errors.New("no room") })
+	if a := w.Do("POST", path+"/start"+v, ""); a.Code() != "ClusterOperationFailed" {
+		t.Errorf("got %d %s", a.Status, a.Raw)
 	}
 }
 

@@ -86,6 +86,9 @@ func checkMachines(at string, p Pool) error {
 	if n := number(p["count"]); n > maxNodes {
 		return invalid(at+"count", "%d nodes are more than the %d that a cluster can have on one machine", n, maxNodes)
 	}
+	if text(p, "mode") == system && number(p["count"]) == 0 {
+		return invalid(at+"count", "a system pool has one node or more: the cluster's own pods run there")
+	}
 	if n := number(p["maxPods"]); n != 0 && n < 10 {
 		return invalid(at+"maxPods", "'%d' is no whole number from 10 to 250", n)
 	}
