@@ -29,6 +29,7 @@ const agentFD = "LAZ_AGENT_FD"
 const (
 	agentStart = 5 * time.Second // until it answers
 	agentStop  = 3 * time.Minute // until clusters have stopped
+	agentEnd   = 5 * time.Second // from the end of its socket to the end of what it leaves
 )
 
 // Hidden runs the commands that are not for people: the node agent, and the
@@ -195,6 +196,24 @@ func leftovers(h server.Home, purge bool) string {
 	return ""
 }
 
+// lastingLeftovers is leftovers, after an agent that is just ending has had
+// the time to take its own away.
+func lastingLeftovers(ctx context.Context, h server.Home, purge bool) string {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(agentEnd); ; {
+		left := leftovers(h, purge)
+		if left == "" || time.Now().After(deadline) {
+			return left
+		}
+		select {
+		case <-ctx.Done():
+			return left
+		case <-tick.C:
+		}
+	}
+}
+
 // stopAgent ends the node agent with all clusters; with purge it leaves
 // nothing of them.
 func stopAgent(ctx context.Context, h server.Home, purge bool, env Env) error {
@@ -203,7 +222,7 @@ func stopAgent(ctx context.Context, h server.Home, purge bool, env Env) error {
 		return err
 	}
 	if !c.Running(ctx) {
-		if left := leftovers(h, purge); left != "" {
+		if left := lastingLeftovers(ctx, h, purge); left != "" {
 			again := "sudo laz down"
 			if purge {
 				again += " --purge"

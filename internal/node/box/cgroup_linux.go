@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // Cgroup is one of the instance's, in every hierarchy that the machine has:
@@ -268,13 +270,28 @@ func (c *Cgroup) Kill(ctx context.Context) error {
 	return killAll(ctx, "cgroup "+c.Path, c.Processes)
 }
 
+// busyFor is how long a cgroup may stay busy after its last process: on a
+// loaded machine the kernel takes its time to let go of one.
+const busyFor = 10 * time.Second
+
 // Remove kills what is in the cgroup and removes it with all below it.
 func (c *Cgroup) Remove(ctx context.Context) error {
-	if err := c.Kill(ctx); err != nil {
-		return err
+	deadline := time.Now().Add(busyFor)
+	for {
+		if err := c.Kill(ctx); err != nil {
+			return err
+		}
+		err := c.tree(os.Remove)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, syscall.EBUSY) || time.Now().After(deadline) {
+			return fmt.Errorf("removing cgroup %s: %w", c.Path, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("removing cgroup %s: %w", c.Path, errors.Join(err, ctx.Err()))
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	if err := c.tree(os.Remove); err != nil {
-		return fmt.Errorf("removing cgroup %s: %w", c.Path, err)
-	}
-	return nil
 }
