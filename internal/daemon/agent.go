@@ -59,6 +59,7 @@ func runAgent(ctx context.Context, args []string) error {
 	fs.StringVar(&o.Home, "home", "", "")
 	fs.IntVar(&o.Owner, "owner", -1, "")
 	fs.BoolVar(&o.Idle, "idle", false, "")
+	kept := fs.Bool("kept", false, "") // by a keeper, which we are without
 	fs.TextVar(&o.Range, "range", netip.MustParsePrefix(wire.DefaultRange), "")
 	fs.Func("kube", "", func(dir string) error { o.Kube = append(o.Kube, dir); return nil })
 	if err := fs.Parse(args); err != nil {
@@ -66,6 +67,9 @@ func runAgent(ctx context.Context, args []string) error {
 	}
 	if o.Home == "" || o.Owner < 0 || fs.NArg() > 0 {
 		return errors.New("it is started by `sudo laz up`")
+	}
+	if !*kept {
+		return agent.Keep(ctx, append([]string{agent.Command, "--kept"}, args...))
 	}
 	return agent.Run(ctx, o)
 }

@@ -38,6 +38,21 @@ func (l *laz) agent() int {
 	return i.PID
 }
 
+// keeper is the parent of the agent.
+func (l *laz) keeper() int {
+	l.t.Helper()
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(l.agent()) + "/stat")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(raw), ") ")
+	pid, err := strconv.Atoi(strings.Fields(rest)[1]) // proc_pid_stat(5)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return pid
+}
+
 func (l *laz) instance() string {
 	l.t.Helper()
 	i, err := node.Instance(l.home)
@@ -88,6 +103,10 @@ func TestUp_StartsTheNodeAgentAsRoot(t *testing.T) {
 		t.Errorf("the living agent %d was not taken over: there is %d", agent, now)
 	}
 	kill(agent)
+	eventually(t, "its keeper started another one", func() bool { now := l.agent(); return now != 0 && now != agent })
+	agent = l.agent()
+	kill(l.keeper())
+	kill(agent)
 	eventually(t, "the agent is gone", func() bool { return l.agent() == 0 })
 	l.run("up", "-d", "--offline").want(t, 0, "running already", "node agent was started again")
 	if now := l.agent(); now == 0 || now == agent {
@@ -100,9 +119,10 @@ func TestUp_StartsTheNodeAgentAsRoot(t *testing.T) {
 	}
 	l.clean()
 
-	// Both killed: down finds by name what is left.
+	// All killed: down finds by name what is left.
 	server = l.up("--clusters", "auto")
 	agent = l.agent()
+	kill(l.keeper())
 	kill(server)
 	kill(agent)
 	eventually(t, "both are gone", func() bool { return l.agent() == 0 && strings.Contains(l.run("status").out, "is not running") })

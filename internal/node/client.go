@@ -147,7 +147,8 @@ type Progress struct {
 	Fault *Fault `json:",omitempty"`
 }
 
-// Apply implements Agent.
+// Apply implements Agent. When the agent ends meanwhile and another one comes,
+// it is asked to go on.
 func (c *Client) Apply(ctx context.Context, spec Cluster, tell func(Phase)) error {
 	if err := spec.Validate(); err != nil {
 		return err
@@ -156,7 +157,51 @@ func (c *Client) Apply(ctx context.Context, spec Cluster, tell func(Phase)) erro
 	if err != nil {
 		return err
 	}
+	for range 3 {
+		if err = c.apply(ctx, raw, tell); !errors.Is(err, errCut) || !c.comesBack(ctx) {
+			break
+		}
+	}
+	return err
+}
+
+// errCut says that an agent ended in the middle of its answer.
+var errCut = errors.New("the node agent ended meanwhile")
+
+// wasCut reports whether err says that there was an agent until now: one that
+// ends by itself takes its socket along.
+func (c *Client) wasCut(err error) bool {
+	if errors.Is(err, ErrNoAgent) {
+		_, there := os.Stat(c.socket)
+		return there == nil
+	}
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// comesBack waits for an agent.
+func (c *Client) comesBack(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, returnTime)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !c.Running(ctx) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+	return true
+}
+
+// returnTime is how long it may take until an agent that was killed is there again.
+const returnTime = 10 * time.Second
+
+func (c *Client) apply(ctx context.Context, raw []byte, tell func(Phase)) error {
 	resp, err := c.send(ctx, http.MethodPost, "/v1/clusters", bytes.NewReader(raw))
+	if c.wasCut(err) && ctx.Err() == nil {
+		return fmt.Errorf("%w: %w", errCut, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -165,7 +210,10 @@ func (c *Client) Apply(ctx context.Context, spec Cluster, tell func(Phase)) erro
 	for {
 		var p Progress
 		if err := lines.Decode(&p); err != nil {
-			return errors.Join(ctx.Err(), fmt.Errorf("the node agent ended meanwhile: %w", err))
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("%w: %w", errCut, err)
 		}
 		if p.Phase != nil && tell != nil {
 			tell(*p.Phase)

@@ -165,8 +165,11 @@ type ClusterStatus struct {
 	Address, HostAddress  netip.Addr
 	Network               netip.Prefix // 198.18.N.0/24, as the host sees it
 	LoadBalancers         netip.Prefix // 198.18.N.128/25
-	Processes             []ProcessStatus
-	Nodes                 []NodeStatus
+	// Space names the network's namespace: with another number it was made
+	// anew, and sockets from before are dead. 0 while there is none.
+	Space     uint64
+	Processes []ProcessStatus
+	Nodes     []NodeStatus
 }
 
 // The states of a process.

@@ -34,7 +34,6 @@ const (
 
 // networkAgent is the part of the node agent that opens sockets inside networks.
 type networkAgent interface {
-	Info(ctx context.Context) (node.Info, error)
 	Status(ctx context.Context) ([]node.ClusterStatus, error)
 	Listen(ctx context.Context, uid, network string, port int) (*os.File, error)
 }
@@ -54,13 +53,13 @@ type networks struct {
 
 	mu     sync.Mutex // guards what follows, and changes of it
 	joined map[string]*network
-	pid    int // of the agent that opened the sockets
 	ended  bool
 }
 
 // network is one cluster's.
 type network struct {
 	name   string // "GROUP/CLUSTER"
+	space  uint64 // the namespace in which the sockets are
 	stop   context.CancelFunc
 	serve  *errgroup.Group
 	inside chan struct{} // holds a value for each connection to the front door
@@ -87,13 +86,16 @@ func (n *networks) Join(ctx context.Context, uid string) error {
 func (n *networks) join(ctx context.Context, st node.ClusterStatus) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if w := n.joined[st.UID]; w != nil && w.space != st.Space {
+		n.leave(st.UID)
+	}
 	if w := n.joined[st.UID]; w != nil || n.ended {
 		if w != nil {
 			w.know(st)
 		}
 		return nil
 	}
-	w := &network{name: networkName(st), inside: make(chan struct{}, maxInside)}
+	w := &network{name: networkName(st), space: st.Space, inside: make(chan struct{}, maxInside)}
 	w.know(st)
 	if err := n.open(ctx, w, st); err != nil {
 		w.close()
@@ -252,8 +254,8 @@ func (n *networks) leave(uid string) {
 }
 
 // Run joins the networks of clusters that run already, keeps looking whether
-// the agent is still the one that opened the sockets, and leaves all networks
-// when ctx ends.
+// they are still those in which the sockets are, and leaves all networks when
+// ctx ends.
 func (n *networks) Run(ctx context.Context) error {
 	defer n.end()
 	timer := time.NewTimer(0)
@@ -290,30 +292,22 @@ func (n *networks) end() {
 	}
 }
 
-// look brings what is served and what there is together. Another agent than
-// the one that opened the sockets may have made the networks anew.
+// look brings what is served and what there is together. A network may have
+// been made anew since its sockets were opened.
 func (n *networks) look(ctx context.Context) error {
-	info, err := n.agent.Info(ctx)
-	if err != nil {
-		return err
-	}
 	all, err := n.agent.Status(ctx)
 	if err != nil {
 		return err
 	}
 	n.mu.Lock()
-	if n.pid != 0 && n.pid != info.PID {
-		for uid := range n.joined {
-			n.leave(uid)
+	there := map[string]uint64{}
+	for _, st := range all {
+		if st.Running {
+			there[st.UID] = st.Space
 		}
 	}
-	n.pid = info.PID
-	there := map[string]bool{}
-	for _, st := range all {
-		there[st.UID] = st.Running
-	}
-	for uid := range n.joined {
-		if !there[uid] {
+	for uid, w := range n.joined {
+		if there[uid] == 0 || there[uid] != w.space {
 			n.leave(uid)
 		}
 	}
@@ -321,7 +315,7 @@ func (n *networks) look(ctx context.Context) error {
 	var errs []error
 	for _, st := range all {
 		// One that is being made is joined by its driver, when its network is there.
-		if st.Running && (!st.Applying || n.has(st.UID)) {
+		if st.Running && st.Space != 0 && (!st.Applying || n.has(st.UID)) {
 			errs = append(errs, n.join(ctx, st))
 		}
 	}

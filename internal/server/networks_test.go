@@ -36,26 +36,20 @@ type sockets struct {
 	node.Agent // what the server does not ask for in these tests
 
 	mu      sync.Mutex // guards the rest
-	pid     int
+	space   uint64
 	running bool
 	opened  int
 	at      map[string]string // by "tcp/443"
 	loaded  int               // archives of images
 }
 
-func newSockets() *sockets { return &sockets{pid: 1, running: true, at: map[string]string{}} }
-
-func (a *sockets) Info(context.Context) (node.Info, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return node.Info{PID: a.pid}, nil
-}
+func newSockets() *sockets { return &sockets{space: 1, running: true, at: map[string]string{}} }
 
 func (a *sockets) Status(context.Context) ([]node.ClusterStatus, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return []node.ClusterStatus{{
-		UID: netUID, Name: "c1", ResourceID: netID, Running: a.running, Address: netip.MustParseAddr("198.18.3.2"),
+		UID: netUID, Name: "c1", ResourceID: netID, Running: a.running, Address: netip.MustParseAddr("198.18.3.2"), Space: a.space,
 		Nodes: []node.NodeStatus{{Name: "pool-0", Address: netip.MustParseAddr("127.0.0.1"), Ready: true}},
 	}}, nil
 }
@@ -271,11 +265,11 @@ func raw(t *testing.T, r *running, addr string, secure bool, text string) *http.
 	return resp
 }
 
-func TestNetworks_FollowTheAgent(t *testing.T) {
+func TestNetworks_AreJoinedAnew(t *testing.T) {
 	r, a := withNetwork(t)
 	first := a.socket(t, "tcp/443", 0)
 	a.mu.Lock()
-	a.pid, a.opened = 2, 0 // the agent died, and another came
+	a.space, a.opened = 2, 0 // the cluster was stopped and started
 	a.mu.Unlock()
 	second := a.socket(t, "tcp/443", 0)
 	if _, err := net.Dial("tcp", first); err == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -35,9 +34,6 @@ func Run(ctx context.Context, o Options) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the node agent needs root")
 	}
-	if ok, err := awaitGo(); err != nil || !ok {
-		return err
-	}
 	lock, err := lockInstance(o.Home)
 	if err != nil {
 		return err
@@ -63,21 +59,6 @@ func Run(ctx context.Context, o Options) error {
 	err = serve(ctx, m, listener)
 	log.Info("ended", slog.Bool("erased", m.erase))
 	return err
-}
-
-// awaitGo waits for the byte at GoFD, where there is such a descriptor.
-func awaitGo() (bool, error) {
-	var st unix.Stat_t
-	if unix.Fstat(GoFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return true, nil
-	}
-	pipe := os.NewFile(GoFD, "go")
-	defer pipe.Close()
-	_, err := pipe.Read(make([]byte, 1))
-	if errors.Is(err, io.EOF) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // lockInstance makes this process the only agent of the state folder.

@@ -141,6 +141,18 @@ func (l *lab) kill() {
 	eventually(l.t, 10*time.Second, "the agent is gone", func() bool { return !l.Running(l.t.Context()) })
 }
 
+// nothingLeft waits until the agent has ended, with all it had.
+func (l *lab) nothingLeft() {
+	l.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for left := machine(l.t, l.home); left != ""; left = machine(l.t, l.home) {
+		if time.Now().After(deadline) {
+			l.t.Fatalf("left behind:\n%s", left)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
 func eventually(t *testing.T, limit time.Duration, what string, cond func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
@@ -254,7 +266,7 @@ func TestAgent_WithoutDistribution(t *testing.T) {
 	if err := l.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "nothing is left", func() bool { return machine(t, l.home) == "" })
+	l.nothingLeft()
 	if _, err := l.Info(t.Context()); !errors.Is(err, node.ErrNoAgent) {
 		t.Errorf("got %v", err)
 	}
@@ -466,19 +478,25 @@ func TestAgent_Cluster(t *testing.T) {
 	cut(t, "lz"+instance)
 	eventually(t, time.Minute, "the link is there again", func() bool { return whole() && reach(ctx, l) == nil })
 
-	// The agent may be killed: what it left is taken over.
+	// The agent may be killed: what it left is taken over, and who asked it
+	// for something gets it from the next one.
+	applied := make(chan error, 1)
+	go func() { applied <- l.Apply(ctx, c, nil) }()
 	l.kill()
 	l.start(0)
+	if err := <-applied; err != nil {
+		t.Errorf("asked across a change of agents: %v", err)
+	}
 	eventually(t, time.Minute, "the next agent has it whole", whole)
 	healthy(ctx, t, l)
 
 	// Stop and start by the owner; the node keeps its address.
-	address := state().Nodes[0].Address
+	address, space := state().Nodes[0].Address, state().Space
 	c.Running = false
 	if err := l.Apply(ctx, c, nil); err != nil {
 		t.Fatal(err)
 	}
-	if st := state(); len(st.Processes) != 0 || st.Running {
+	if st := state(); len(st.Processes) != 0 || st.Running || st.Space != 0 {
 		t.Errorf("stopped: got %+v", st)
 	}
 	if _, err := l.Admin(ctx, "u1"); err != nil {
@@ -489,6 +507,9 @@ func TestAgent_Cluster(t *testing.T) {
 	if err := l.Apply(ctx, c, nil); err != nil {
 		t.Fatal(err)
 	}
+	if now := state().Space; space == 0 || now == 0 || now == space {
+		t.Errorf("the network has the name %d, and had %d", now, space)
+	}
 	if st := state(); len(st.Nodes) != 2 || st.Nodes[0].Address != address || st.Nodes[1].Address == address {
 		t.Errorf("got %+v", st.Nodes)
 	}
@@ -497,7 +518,7 @@ func TestAgent_Cluster(t *testing.T) {
 	if err := l.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "nothing is left", func() bool { return machine(t, l.home) == "" })
+	l.nothingLeft()
 	l.start(0)
 	eventually(t, time.Minute, "both nodes are back", func() bool {
 		st := state()
@@ -506,7 +527,6 @@ func TestAgent_Cluster(t *testing.T) {
 
 	// Removed while it is being changed.
 	c.Nodes = append(c.Nodes, spec("u1", "n3").Nodes...)
-	applied := make(chan error, 1)
 	changing := make(chan struct{})
 	var once sync.Once
 	go func() {
@@ -546,8 +566,10 @@ func TestAgent_PurgeAfterKill9(t *testing.T) {
 	begun := make(chan struct{})
 	applied := make(chan error, 1)
 	var once sync.Once
+	asking, stopAsking := context.WithCancel(ctx)
+	defer stopAsking()
 	go func() {
-		applied <- l.Apply(ctx, spec("u1", "n1"), func(p node.Phase) {
+		applied <- l.Apply(asking, spec("u1", "n1"), func(p node.Phase) {
 			if p.Name == "etcd" && p.Done {
 				once.Do(func() { close(begun) })
 			}
@@ -559,6 +581,7 @@ func TestAgent_PurgeAfterKill9(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.kill()
+	stopAsking() // else it would wait for the next agent, and go on
 	if err := <-applied; err == nil {
 		t.Error("the change was said to be done")
 	}
@@ -566,7 +589,7 @@ func TestAgent_PurgeAfterKill9(t *testing.T) {
 	if err := l.Purge(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "nothing is left", func() bool { return machine(t, l.home) == "" })
+	l.nothingLeft()
 	if entries, err := os.ReadDir(l.home); err != nil || len(entries) != 0 {
 		t.Errorf("in the state folder: %v, %v", entries, err)
 	}

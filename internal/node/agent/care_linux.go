@@ -43,7 +43,7 @@ func (c *cluster) resume(ctx context.Context) {
 		}
 		pause = min(2*pause, longestWait)
 		c.mu.Lock()
-		others := c.changes > before+1 || c.gone && !removing
+		others := c.changes > before+1 || c.gone && !removing || c.halted
 		c.mu.Unlock()
 		if others {
 			return
@@ -56,7 +56,7 @@ func (c *cluster) resume(ctx context.Context) {
 // balancers go to the nodes that are Ready, certificates are renewed.
 func (c *cluster) care(ctx context.Context) {
 	c.mu.Lock()
-	should := (c.rec.Spec.Running && !c.gone || c.rec.Removing) && len(c.busy) == 0
+	should := (c.rec.Spec.Running && !c.gone || c.rec.Removing) && len(c.busy) == 0 && !c.halted
 	failed, network, parts := c.err != nil, c.net, c.parts
 	c.mu.Unlock()
 	if !should {
@@ -117,6 +117,9 @@ func (c *cluster) status(ctx context.Context) node.ClusterStatus {
 		st.Err = c.err.Error()
 	}
 	index, network, parts := c.rec.Index, c.net, c.parts
+	if c.control != nil {
+		st.Space = c.control.ID()
+	}
 	c.mu.Unlock()
 	if index >= 0 {
 		l := c.layout(index)

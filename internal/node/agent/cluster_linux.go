@@ -38,6 +38,7 @@ type cluster struct {
 	busy     map[int]context.CancelFunc
 	changes  int           // how many have begun: also numbers them
 	gone     bool          // removed
+	halted   bool          // the agent ends
 	net      *wire.Network // nil while the cluster is not on the machine
 	control  *box.Space
 	parts    *kube.Cluster // nil until first needed
@@ -131,10 +132,13 @@ func (c *cluster) change(ctx context.Context, spec node.Cluster, tell func(node.
 	}
 	defer give()
 	c.mu.Lock()
-	gone := c.gone
+	gone, halted := c.gone, c.halted
 	c.mu.Unlock()
 	if gone {
 		return node.ErrNotFound
+	}
+	if halted {
+		return fmt.Errorf("%w: the node agent is stopping", node.ErrUnavailable)
 	}
 	dist, err := "", error(nil)
 	if spec.Running {
@@ -420,14 +424,19 @@ func (c *cluster) erase(ctx context.Context) error {
 
 // halt stops the cluster with the agent: what it should be stays on record.
 func (c *cluster) halt(ctx context.Context, atOnce bool) error {
+	c.mu.Lock()
+	c.halted = true
+	c.mu.Unlock()
 	c.interrupt()
 	give, err := c.take(ctx)
 	if err != nil {
 		return err
 	}
 	defer give()
-	if atOnce {
-		return nil // all of the instance is swept
+	if atOnce { // the rest of the instance is swept
+		killed, cancel := context.WithCancel(ctx)
+		cancel()
+		return c.supervisor.Stop(killed, nil)
 	}
 	return c.stop(ctx, nil)
 }

@@ -3,12 +3,14 @@
 // typed questions at a unix socket to which only the user who owns the state
 // folder has access.
 //
-// Who keeps whom alive is as simple as it can be. Nobody restarts the agent,
-// and it restarts all else: it remembers what clusters should be, and one that
-// starts (`sudo laz up`) brings up again what should run. When it is killed,
-// the kernel kills the programs that it started; the containers and the
+// Who keeps whom alive is as simple as it can be. The agent restarts all
+// processes of clusters, and a keeper ([Keep]), which does nothing else,
+// restarts the agent when it is killed. The agent remembers what clusters
+// should be, and one that starts brings up again what should run. When it is
+// killed, the kernel kills the programs that it started; the containers and the
 // processes that carry them live on, and the next agent's kubelet takes them
-// over. The server may come and go as it likes.
+// over. With the keeper killed too there is `sudo laz up`. The server may come
+// and go as it likes.
 package agent
 
 import "net/netip"
@@ -20,7 +22,7 @@ const (
 	ExecCommand = "node-exec"
 )
 
-// GoFD is the file descriptor at which a new agent waits for a byte before it
+// GoFD is the file descriptor at which a new keeper waits for a byte before it
 // does anything: until the state folder is there. At its end without one the
 // agent ends too.
 const GoFD = 3

@@ -107,7 +107,7 @@ func (j job) enter() error {
 	var fds []int
 	for _, name := range spaceFiles() {
 		fd, err := unix.Open(filepath.Join(j.Space, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if errors.Is(err, unix.ENOENT) {
+		if errors.Is(err, unix.ENOENT) && name == "mnt" {
 			continue // a space without mounts of its own
 		}
 		if err != nil {

@@ -187,9 +187,9 @@ func makeTarget(path string, folder bool) error {
 	return f.Close()
 }
 
-// ownMounts gives this thread a mount namespace of its own in which nothing
-// goes out or comes in, and no other namespace is held by a mount: else what
-// another cluster gives up would live on here.
+// ownMounts makes this thread's mount namespace one in which nothing goes out
+// or comes in, and lets go of what other clusters hold by mounts (namespaces,
+// state folders): else what they give up would live on here.
 func ownMounts() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("making mounts private: %w", err)
@@ -199,7 +199,7 @@ func ownMounts() error {
 		return err
 	}
 	for _, m := range slices.Backward(all) {
-		if m.kind != "nsfs" {
+		if m.kind != "nsfs" && !strings.HasPrefix(m.target, "/run/lazurite-") {
 			continue
 		}
 		// One whose file has been removed meanwhile, elsewhere, is gone here too.

@@ -96,6 +96,16 @@ func (sp *Space) file(name string) string { return filepath.Join(sp.dir, name) }
 // NetPath is the file that holds the network namespace.
 func (sp *Space) NetPath() string { return sp.file("net") }
 
+// ID is another number for each space that there ever was under the name: when
+// it was made. The kernel's own numbers are given again.
+func (sp *Space) ID() uint64 {
+	fi, err := os.Stat(sp.dir)
+	if err != nil {
+		return 0
+	}
+	return uint64(fi.ModTime().UnixNano()) // nothing in it changes after that
+}
+
 func (sp *Space) whole(mounts bool) bool {
 	for _, name := range spaceFiles() {
 		if name == "mnt" && !mounts {
