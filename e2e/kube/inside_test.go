@@ -168,6 +168,40 @@ spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 
 	}
 }
 
+// TestDNS_CoreDNSCustom adds names as on AKS.
+func TestDNS_CoreDNSCustom(t *testing.T) {
+	k := shared(t)
+	ns := k.space(t, "c1", "names")
+	k.apply(t, "c1", toybox(ns, "client", "client", "pause")+`
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: coredns-custom, namespace: kube-system}
+data:
+  test.override: |
+    hosts {
+      192.0.2.7 box.example.org
+      fallthrough
+    }
+  puglife.server: |
+    pug.life:53 {
+      template IN A pug.life {
+        answer "{{ .Name }} 60 IN A 192.0.2.8"
+      }
+    }
+`)
+	t.Cleanup(func() {
+		k.kubectl(t, "c1", "-n", "kube-system", "delete", "configmap", "coredns-custom")
+		k.kubectl(t, "c1", "-n", "kube-system", "rollout", "restart", "deployment", "coredns")
+	})
+	k.kubectl(t, "c1", "-n", "kube-system", "rollout", "restart", "deployment", "coredns") // AKS says so too
+	k.kubectl(t, "c1", "-n", "kube-system", "rollout", "status", "deployment", "coredns", "--timeout=60s")
+	k.running(t, "c1", ns, "client")
+	k.gives(t, ns, "client", "192.0.2.7", "lookup", "box.example.org")
+	k.gives(t, ns, "client", "192.0.2.8", "lookup", "pug.life.")
+	k.gives(t, ns, "client", "10.0.0.1", "lookup", "kubernetes.default.svc.cluster.local")
+}
+
 // TestLoadBalancers_EveryAddressGiven uses up the range.
 func TestLoadBalancers_EveryAddressGiven(t *testing.T) {
 	k := shared(t)
