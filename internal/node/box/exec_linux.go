@@ -132,6 +132,9 @@ func (j job) drop() error {
 	if err := os.Chdir(dir); err != nil {
 		return err
 	}
+	if err := openFiles(); err != nil {
+		return err
+	}
 	syscall.Umask(0o077)
 	if j.UID == 0 {
 		syscall.Umask(0o022)
@@ -150,6 +153,20 @@ func (j job) drop() error {
 	}
 	if os.Getppid() != j.Parent {
 		return errors.New("the agent (process " + strconv.Itoa(j.Parent) + ") has ended")
+	}
+	return nil
+}
+
+// openFiles lets the program, and the containers that come from it, have as
+// many files open as the machine allows: what a shell gives is too few.
+func openFiles() error {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
+	}
+	limit.Cur = limit.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func testSpec() (node.Cluster, node.Node, NodePlace) {
 			PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.0.0.0/16", DNSServiceIP: "10.0.0.10",
 		}, n, NodePlace{
 			Address: netip.MustParseAddr("198.18.3.16"), PodCIDR: netip.MustParsePrefix("10.244.0.0/24"), Cgroup: "/lazurite-0123abcd/c3-" + n.Name,
-			HostCPUs: 8, HostMiB: 32000, Policies: true,
+			HostCPUs: 8, HostMiB: 32000, Policies: true, Snapshots: overlay,
 		}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -27,19 +28,20 @@ const pauseImage = "lazurite.dev/pause:3.10"
 
 // NodePlace is what this machine gave a node.
 type NodePlace struct {
-	Address  netip.Addr   // of the node
-	PodCIDR  netip.Prefix // of its pods
-	Cgroup   string       // path of its cgroup: "/lazurite-INSTANCE/CLUSTER-NODE"
-	HostCPUs int          // processors of the machine
-	HostMiB  int          // memory of the machine
-	Policies bool         // the distribution enforces network policies
+	Address   netip.Addr   // of the node
+	PodCIDR   netip.Prefix // of its pods
+	Cgroup    string       // path of its cgroup: "/lazurite-INSTANCE/CLUSTER-NODE"
+	HostCPUs  int          // processors of the machine
+	HostMiB   int          // memory of the machine
+	Policies  bool         // the distribution enforces network policies
+	Snapshots string       // how layers of images are laid over each other: containerd's name of it
 }
 
 // nodeFiles are the configuration files of a node's parts, which they see in
 // ViewFiles.
 func nodeFiles(s node.Cluster, n node.Node, p NodePlace) map[string][]byte {
 	return map[string][]byte{
-		"containerd.toml":  []byte(containerdConfig()),
+		"containerd.toml":  []byte(containerdConfig(p)),
 		"kubelet.json":     toJSON(kubeletConfig(s, n, p)),
 		"kube-proxy.json":  toJSON(proxyConfig(s, n, p)),
 		"10-pods.conflist": toJSON(networkConfig(p)),
@@ -134,7 +136,7 @@ func containerdFlags() []string {
 }
 
 // containerdConfig is for containerd 2.
-func containerdConfig() string {
+func containerdConfig(p NodePlace) string {
 	off := []string{
 		"io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper",
 		"io.containerd.snapshotter.v1.blockfile", "io.containerd.snapshotter.v1.erofs",
@@ -150,6 +152,12 @@ state = "/run/containerd"
 disabled_plugins = [%s]
 [grpc]
   address = %q
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = %q
+  snapshotter = %q
+  differ = "walking"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = %q
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = %q
 [plugins."io.containerd.cri.v1.images".registry]
@@ -168,5 +176,5 @@ disabled_plugins = [%s]
       [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
         BinaryName = %q
         SystemdCgroup = false
-`, viewContainerd, strings.Join(quoted, ", "), containerdSock, pauseImage, file(registriesFolder), path.Join(ViewBin, "cni"), ViewFiles, path.Join(ViewBin, "runc"))
+`, viewContainerd, strings.Join(quoted, ", "), containerdSock, "linux/"+runtime.GOARCH, p.Snapshots, p.Snapshots, pauseImage, file(registriesFolder), path.Join(ViewBin, "cni"), ViewFiles, path.Join(ViewBin, "runc"))
 }

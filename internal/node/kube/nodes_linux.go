@@ -105,24 +105,8 @@ type placed struct {
 // place makes the folders, files, space and cgroup of a node.
 func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (placed, error) {
 	var p placed
-	// The files are in the folder before anything sees it; the rest of them
-	// comes when the address is known.
-	for _, dir := range append([]string{"files", "etc", "size"}, privateFolders()...) {
-		if err := os.MkdirAll(c.nodeFolder(n.Name, dir), 0o700); err != nil {
-			return p, err
-		}
-	}
-	for _, dir := range []string{c.runFolder(n.Name), c.imagesFolder()} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return p, err
-		}
-	}
-	for name, content := range map[string]string{
-		"resolv.conf": "nameserver " + c.cfg.Address.String() + "\noptions ndots:0\n", "hosts": "127.0.0.1 localhost\n",
-	} {
-		if err := os.WriteFile(c.nodeFolder(n.Name, "etc", name), []byte(content), 0o644); err != nil {
-			return p, err
-		}
+	if err := c.nodeFolders(n.Name); err != nil {
+		return p, err
 	}
 	cgroup, err := c.cfg.Root.Cgroup(c.cgroupName(n.Name))
 	if err != nil {
@@ -156,8 +140,37 @@ func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (place
 	if _, err := os.Stat(filepath.Join(c.cfg.Dist, "bin", "cni", "lazurite-policy")); err == nil {
 		p.Policies = true
 	}
+	if p.Snapshots, err = snapshots(c.nodeFolder(n.Name)); err != nil {
+		return p, err
+	}
 	p.stamps, err = c.nodeFilesOf(s, n, p.NodePlace)
 	return p, err
+}
+
+// nodeFolders makes the folders of a node, and the files that are there before
+// its address is known.
+func (c *Cluster) nodeFolders(name string) error {
+	dirs := []string{c.runFolder(name), c.imagesFolder()}
+	for _, dir := range append([]string{"files", "etc", "size"}, privateFolders()...) {
+		dirs = append(dirs, c.nodeFolder(name, dir))
+	}
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	// The node's own /: what is above it is root's alone.
+	if err := os.Chmod(c.nodeFolder(name, "root"), 0o755); err != nil {
+		return err
+	}
+	for file, content := range map[string]string{
+		"resolv.conf": "nameserver " + c.cfg.Address.String() + "\noptions ndots:0\n", "hosts": "127.0.0.1 localhost\n",
+	} {
+		if err := os.WriteFile(c.nodeFolder(name, "etc", file), []byte(content), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // limit gives the node's size to its cgroup.

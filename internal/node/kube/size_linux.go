@@ -127,3 +127,23 @@ func cpuFiles(dir string, n int) error {
 	}
 	return nil
 }
+
+// The ways in which layers of images are laid over each other, as containerd calls them.
+const (
+	overlay = "overlayfs"
+	copies  = "native" // each layer a whole copy
+)
+
+// snapshots is how the file system of the folder dir lets layers be laid over
+// each other: one that is an overlay itself, as in a container, does not
+// carry another.
+func snapshots(dir string) (string, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return "", fmt.Errorf("looking at the file system of %s: %w", dir, err)
+	}
+	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		return copies, nil
+	}
+	return overlay, nil
+}
