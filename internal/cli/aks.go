@@ -124,21 +124,12 @@ func (c *call) fillCluster(body object) {
 
 func aksCreate() *command {
 	args := append([]arg{nameOpt("Name of the cluster."), groupOpt(), locationOpt()}, clusterFields()...)
+	args = append(append(append(args, firstPoolFields()...), networkFields()...), promiseFields()...)
 	return &command{path: "aks create", short: "Create a Kubernetes cluster.",
 		example: "aks create --name myCluster --resource-group myGroup --enable-oidc-issuer --enable-workload-identity --generate-ssh-keys",
 		args: append(args,
-			numberOpt("node-count", "Number of nodes.").or("-c").byDefault("3"),
-			opt("node-vm-size", "Size of the nodes.").or("-s").byDefault("Standard_DS2_v2"),
-			opt("nodepool-name", "Name of the pool of nodes.").byDefault("nodepool1"),
-			numberOpt("max-pods", "Pods on a node at most.").or("-m"),
-			opt("vnet-subnet-id", "Id of the subnet of the nodes."),
 			opt("dns-name-prefix", "Beginning of the host name of the API server.").or("-p"),
 			opt("node-resource-group", "Group of the resources that belong to the nodes."),
-			opt("network-plugin", "Plugin that connects pods.").oneOf("azure", "kubenet", "none"),
-			opt("network-policy", "What enforces network policies; with none they are refused.").oneOf("azure", "calico", "cilium", "none"),
-			opt("network-plugin-mode", "How the plugin gives addresses.").oneOf("overlay"),
-			pairsOpt("nodepool-labels", "Labels of the nodes, as KEY=VALUE."), opt("nodepool-taints", "Taints of the nodes, as KEY=VALUE:EFFECT,…."),
-			opt("pod-cidr", "Addresses of pods."), opt("service-cidr", "Addresses of services."), opt("dns-service-ip", "Address of the cluster's DNS."),
 			opt("assign-identity", "Id of the identity of the control plane; without it the cluster gets one of its own."),
 			flagOpt("enable-managed-identity", "Give the cluster an identity; it always gets one."),
 			opt("admin-username", "User on the nodes.").or("-u").byDefault("azureuser"),
@@ -163,16 +154,8 @@ func aksCreate() *command {
 }
 
 func (c *call) newCluster(m *management, location string) (object, error) {
-	pool := object{"name": c.text("nodepool-name"), "count": c.number("node-count"), "vmSize": c.text("node-vm-size"), "mode": "System", "osType": "Linux",
-		"type": "VirtualMachineScaleSets", "enableNodePublicIP": false}
-	c.setIf(pool, "maxPods", "max-pods")
-	c.setIf(pool, "nodeLabels", "nodepool-labels")
-	if c.given("nodepool-taints") {
-		pool["nodeTaints"] = commas(c.text("nodepool-taints"))
-	}
-	c.setIf(pool, "vnetSubnetID", "vnet-subnet-id")
 	props := object{"dnsPrefix": firstNonEmpty(c.text("dns-name-prefix"), dnsPrefix(c.text("name"), c.text("resource-group"), m.acct.ID)),
-		"agentPoolProfiles": []any{pool}, "enableRBAC": true, "kubernetesVersion": ""}
+		"agentPoolProfiles": []any{c.firstPool()}, "enableRBAC": true, "kubernetesVersion": ""}
 	c.setIf(props, "nodeResourceGroup", "node-resource-group")
 	if !c.flag("no-ssh-key") {
 		key, err := c.sshKey()
@@ -181,14 +164,8 @@ func (c *call) newCluster(m *management, location string) (object, error) {
 		}
 		props["linuxProfile"] = object{"adminUsername": c.text("admin-username"), "ssh": object{"publicKeys": []any{object{"keyData": key}}}}
 	}
-	network := object{}
-	for option, key := range map[string]string{"network-plugin": "networkPlugin", "network-plugin-mode": "networkPluginMode", "network-policy": "networkPolicy", "pod-cidr": "podCidr",
-		"service-cidr": "serviceCidr", "dns-service-ip": "dnsServiceIP"} {
-		c.setIf(network, key, option)
-	}
-	if len(network) > 0 {
-		props["networkProfile"] = network
-	}
+	c.fillNetwork(props)
+	c.fillPromises(props)
 	identity := object{"type": "SystemAssigned"}
 	if id := c.text("assign-identity"); id != "" {
 		identity = object{"type": "UserAssigned", "userAssignedIdentities": object{id: object{}}}
@@ -219,7 +196,9 @@ func aksUpdate() *command {
 	args := append([]arg{nameOpt("Name of the cluster."), groupOpt()}, clusterFields()...)
 	return &command{path: "aks update", short: "Change a cluster.",
 		example: "aks update --name myCluster --resource-group myGroup --enable-oidc-issuer --enable-workload-identity",
-		args:    append(args, flagOpt("disable-workload-identity", "Stop giving pods the token and the settings of an identity.")),
+		args: append(args, flagOpt("disable-workload-identity", "Stop giving pods the token and the settings of an identity."),
+			opt("network-policy", "What enforces network policies; with none they are refused.").oneOf("azure", "calico", "cilium", "none"),
+			pairsOpt("nodepool-labels", "Labels of the nodes of all pools, as KEY=VALUE."), opt("nodepool-taints", "Taints of the nodes of all pools, as KEY=VALUE:EFFECT,….")),
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
 			if c.flag("enable-workload-identity") && c.flag("disable-workload-identity") {
 				return nil, failf("Cannot specify --enable-workload-identity and --disable-workload-identity at the same time.")
@@ -233,6 +212,7 @@ func aksUpdate() *command {
 			if c.flag("disable-workload-identity") {
 				sub(sub(sub(body, "properties"), "securityProfile"), "workloadIdentity")["enabled"] = false
 			}
+			c.fillUpdate(sub(body, "properties"))
 			delete(body, "systemData")
 			v, err = m.put(ctx, clusterPath(c, m), clusterVersion, body, c.flag("no-wait"))
 			if v == nil {
@@ -240,6 +220,19 @@ func aksUpdate() *command {
 			}
 			return showCluster(v), err
 		})}
+}
+
+// fillUpdate sets what update alone changes of a cluster that is there.
+func (c *call) fillUpdate(props object) {
+	if c.given("network-policy") {
+		sub(props, "networkProfile")["networkPolicy"] = c.text("network-policy")
+	}
+	for _, p := range items(props["agentPoolProfiles"]) {
+		c.setIf(asObject(p), "nodeLabels", "nodepool-labels")
+		if c.given("nodepool-taints") {
+			asObject(p)["nodeTaints"] = commas(c.text("nodepool-taints"))
+		}
+	}
 }
 
 func clusterTable() string {
