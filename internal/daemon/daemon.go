@@ -41,7 +41,7 @@ func Commands() map[string]Command {
 		"logs":    {"Show the log.", logsUsage, run(logs)},
 		"env":     {"Print the environment that programs need.", envUsage, run(environment)},
 		"run":     {"Run a program in that environment.", runUsage, run(runProgram)},
-		"image":   {"Make container images.", imageUsage, run(imageCommand)},
+		"image":   {"Make container images and bring them to clusters.", imageUsage, run(imageCommand)},
 		"doctor":  {"Look for what is wrong.", doctorUsage, run(doctor)},
 		"rotate":  {"Change the keys of this cloud.", rotateUsage, run(rotate)},
 		"kubectl": {"Run the kubectl of Lazurite's Kubernetes.", kubectlUsage, run(kubectl)},

@@ -233,7 +233,7 @@ func (s *system) management(context.Context) error {
 func (s *system) explain() arm.Provider {
 	return explain.New(explain.Config{
 		Resources: arm.Resources{Store: s.Store}, Refusals: s.refusals, NotFound: refusals.ErrNotFound, Policy: s.policy,
-		Plane: s.plane, Open: s.openCluster, Tenant: s.in.Tenant,
+		Plane: s.plane, Open: s.openCluster, Apps: s.dir, Tenant: s.in.Tenant,
 		Matches: func(expression string, claims map[string]any) (bool, error) {
 			x, err := directory.ParseExpression(expression)
 			return err == nil && x.Match(claims) == nil, err

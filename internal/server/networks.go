@@ -64,8 +64,9 @@ type network struct {
 	serve  *errgroup.Group
 	inside chan struct{} // holds a value for each connection to the front door
 
-	mu    sync.Mutex // guards nodes
+	mu    sync.Mutex // guards the rest
 	nodes map[netip.Addr]string
+	open  map[net.Conn]struct{} // to the front door
 }
 
 // Join serves the network of a cluster, if it does not yet: a driver calls it
@@ -87,7 +88,7 @@ func (n *networks) join(ctx context.Context, st node.ClusterStatus) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if w := n.joined[st.UID]; w != nil && w.space != st.Space {
-		n.leave(st.UID)
+		n.leaveAndCut(st.UID)
 	}
 	if w := n.joined[st.UID]; w != nil || n.ended {
 		if w != nil {
@@ -95,7 +96,7 @@ func (n *networks) join(ctx context.Context, st node.ClusterStatus) error {
 		}
 		return nil
 	}
-	w := &network{name: networkName(st), space: st.Space, inside: make(chan struct{}, maxInside)}
+	w := &network{name: networkName(st), space: st.Space, inside: make(chan struct{}, maxInside), open: map[net.Conn]struct{}{}}
 	w.know(st)
 	if err := n.open(ctx, w, st); err != nil {
 		w.close()
@@ -217,8 +218,32 @@ func (w *network) door(from arrival.Arrival, take func(net.Conn)) func(context.C
 			}
 			a := from
 			a.Client = arrival.Of(conn.RemoteAddr()).Client
-			take(arrival.Mark(&leaving{Conn: conn, leave: sync.OnceFunc(func() { <-w.inside })}, a))
+			w.enter(conn)
+			take(arrival.Mark(&leaving{Conn: conn, leave: sync.OnceFunc(func() { w.left(conn) })}, a))
 		})
+	}
+}
+
+func (w *network) enter(conn net.Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open[conn] = struct{}{}
+}
+
+func (w *network) left(conn net.Conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.open, conn)
+	<-w.inside
+}
+
+// cut ends the connections to the front door: a network in which a socket is
+// open does not go away.
+func (w *network) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for conn := range w.open {
+		_ = conn.Close() // the front door sees that
 	}
 }
 
@@ -239,6 +264,14 @@ func (l *leaving) Close() error {
 func (n *networks) Leave(uid string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.leaveAndCut(uid)
+}
+
+// leaveAndCut leaves a network that goes away.
+func (n *networks) leaveAndCut(uid string) {
+	if w := n.joined[uid]; w != nil {
+		defer w.cut()
+	}
 	n.leave(uid)
 }
 
@@ -308,7 +341,7 @@ func (n *networks) look(ctx context.Context) error {
 	}
 	for uid, w := range n.joined {
 		if there[uid] == 0 || there[uid] != w.space {
-			n.leave(uid)
+			n.leaveAndCut(uid)
 		}
 	}
 	n.mu.Unlock()

@@ -277,10 +277,13 @@ func TestNetworks_AreJoinedAnew(t *testing.T) {
 	if _, err := net.Dial("tcp", first); err == nil {
 		t.Error("the old socket still listens")
 	}
-	if conn, err := net.Dial("tcp", second); err != nil {
-		t.Error(err)
-	} else {
-		_ = conn.Close()
+	held, err := net.Dial("tcp", second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := held.SetReadDeadline(time.Now().Add(8 * time.Second)); err != nil { // sooner than the door loses patience
+		t.Fatal(err)
 	}
 	a.mu.Lock()
 	a.running = false
@@ -288,6 +291,9 @@ func TestNetworks_AreJoinedAnew(t *testing.T) {
 	eventually(t, func() bool { return strings.Count(r.log.String(), "network left") == 2 })
 	if _, err := net.Dial("tcp", second); err == nil {
 		t.Error("the socket of a stopped cluster still listens")
+	}
+	if _, err := held.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("a connection from a stopped cluster is open: %v", err)
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	dialTime      = 10 * time.Second
 	defaultIdle   = 10 * time.Minute
 	copyBufferLen = 32 << 10
+	maxSaid       = 100 // refusals a second in the log; of the others their number
 )
 
 // GateConfig says whom a Gate lets out where.
@@ -59,6 +60,10 @@ type Gate struct {
 	mu   sync.Mutex // guards the rest
 	open map[netip.Addr]int
 	all  int
+
+	second time.Time // in which said lines were logged, and unsaid were not
+	said   int
+	unsaid int
 }
 
 // NewGate makes a Gate.
@@ -240,7 +245,30 @@ func interfaceAddresses() ([]netip.Addr, error) {
 func (g *Gate) refuse(in net.Conn, who netip.Addr, to netip.AddrPort, why string) {
 	reset(in)
 	g.cfg.Metrics.left(g.cfg.Network, "refused")
+	more, ok := g.mayLog()
+	if !ok {
+		return
+	}
+	if more > 0 {
+		why = fmt.Sprintf("%s (and %d that are not shown)", why, more)
+	}
 	g.event(slog.LevelWarn, "outbound refused", who, to, why)
+}
+
+// mayLog keeps a program that tries without end from filling the log.
+func (g *Gate) mayLog() (more int, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := time.Now().Truncate(time.Second); !now.Equal(g.second) {
+		more, g.unsaid = g.unsaid, 0
+		g.second, g.said = now, 0
+	}
+	if g.said >= maxSaid {
+		g.unsaid++
+		return 0, false
+	}
+	g.said++
+	return more, true
 }
 
 func (g *Gate) event(level slog.Level, what string, who netip.Addr, to netip.AddrPort, why string) {

@@ -48,8 +48,9 @@ type Config struct {
 	Policy    Policy
 	Plane     func(host string) Plane // nil when no data plane owns the host
 	Matches   func(expression string, claims map[string]any) (bool, error)
-	Open      Opens  // of clusters, for pods
-	Tenant    string // GUID
+	Open      Opens        // of clusters, for pods
+	Apps      Applications // nil: pods act as managed identities alone
+	Tenant    string       // GUID
 
 	// MayRead refuses whoever may not see what runs in a cluster. Nil: whoever
 	// may not get credentials of it.

@@ -10,6 +10,7 @@ import (
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/cluster"
+	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/trace"
 )
 
@@ -181,6 +182,11 @@ func (c *chain) trusted(e *arm.Envelope, p *pod, sa *account) (string, error) {
 	if client == "" && sa != nil {
 		client = sa.Metadata.Annotations[annClient]
 	}
+	if client != "" && c.p.cfg.Apps != nil {
+		if app, err := c.p.cfg.Apps.App(client); err == nil {
+			return c.application(app, issuer)
+		}
+	}
 	var id *arm.Envelope
 	if client != "" {
 		var err error
@@ -211,6 +217,46 @@ func (c *chain) trusted(e *arm.Envelope, p *pod, sa *account) (string, error) {
 		return "", err
 	}
 	return oid, nil
+}
+
+// Applications are those of the directory.
+type Applications interface {
+	App(appID string) (directory.App, error)
+	Credentials(appID string) []directory.FederatedCredential
+	ServicePrincipalByAppID(appID string) (directory.ServicePrincipal, error)
+}
+
+// application looks whether an application that the pod names trusts its
+// service account, and gives the object id of its service principal.
+func (c *chain) application(app directory.App, issuer string) (string, error) {
+	sp, err := c.p.cfg.Apps.ServicePrincipalByAppID(app.AppID)
+	if err != nil {
+		c.hop(trace.Hop{Step: "identity", Subject: app.AppID, Found: "the application has no service principal in this tenant", Fix: "az ad sp create --id " + app.AppID})
+		return "", nil
+	}
+	c.hop(trace.Hop{Step: "identity", Subject: app.AppID, OK: true, Found: fmt.Sprintf("the application %s, service principal %s", app.DisplayName, sp.ObjectID)})
+	if issuer == "" {
+		return "", nil
+	}
+	subject := c.out.Who
+	fic, differs, ok := directory.FindCredential(c.p.cfg.Apps.Credentials(app.AppID), directory.Assertion{
+		Issuer: issuer, Subject: subject, Audiences: []string{audience}, Claims: map[string]any{"iss": issuer, "sub": subject, "aud": audience},
+	})
+	create := fix(`az ad app federated-credential create --id %s --parameters '{"name":"%s-%s","issuer":"%s","subject":"%s","audiences":["%s"]}'`,
+		app.AppID, c.q.Namespace, strings.ReplaceAll(c.q.ServiceAccount, ".", "-"), issuer, subject, audience)
+	switch {
+	case ok:
+		c.hop(trace.Hop{Step: "credential", Subject: fic.Name, OK: true, Found: "issuer, subject and audience match"})
+	case len(differs) == 0:
+		c.hop(trace.Hop{Step: "credential", Subject: subject, Found: "there is no federated credential yet", Fix: create})
+	}
+	for _, m := range differs {
+		c.hop(trace.Hop{Step: "credential", Subject: fic.Name, Found: "the " + m.Field + " differs", Expected: m.Expected, Received: m.Received, Fix: create})
+	}
+	if err := c.refused(app.AppID, sp.ObjectID); err != nil || !ok {
+		return "", err
+	}
+	return sp.ObjectID, nil
 }
 
 // named finds the managed identity that has a client id.

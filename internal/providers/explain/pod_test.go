@@ -13,6 +13,7 @@ import (
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/cluster"
+	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/providers/explain"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store/sqlstore"
@@ -90,6 +91,7 @@ type podWorld struct {
 	enabled bool
 	refuse  error // of whoever asks
 	open    error
+	apps    explain.Applications
 }
 
 func (w podWorld) ask(t *testing.T, body string) (explain.Answer, error) {
@@ -116,7 +118,7 @@ func (w podWorld) ask(t *testing.T, body string) (explain.Answer, error) {
 		}
 	}
 	p := explain.New(explain.Config{
-		Resources: res, NotFound: errNone, Policy: allows(w.allowed), Tenant: "t", MayRead: func(context.Context, *arm.Envelope) error { return w.refuse },
+		Resources: res, NotFound: errNone, Policy: allows(w.allowed), Tenant: "t", Apps: w.apps, MayRead: func(context.Context, *arm.Envelope) error { return w.refuse },
 		Refusals: past{{Principal: "principal", Outcome: "Forbidden"}, {Principal: "stranger"}, {Hops: []trace.Hop{{Received: subject}}}},
 		Open: func(context.Context, *arm.Envelope) (explain.Objects, func(), error) {
 			return w.kube, func() {}, w.open
@@ -159,28 +161,28 @@ func TestPod_WhatIsWrong(t *testing.T) {
 		w               podWorld
 		step, said, fix string
 	}{
-		"no pod":       {podWorld{fine, kube.without(podPath), true, nil, nil}, "pod", "no such pod", "get pods"},
-		"not running":  {podWorld{fine, kube.with(t, podPath, `"phase":"Running"`, `"phase":"Pending","containerStatuses":[{"name":"main","state":{"waiting":{"reason":"ImagePullBackOff","message":"no such image"}}}]`), true, nil, nil}, "pod", "ImagePullBackOff after 0 restarts: no such image", "laz image load --cluster c FILE"},
-		"unscheduled":  {podWorld{fine, kube.with(t, podPath, `"phase":"Running"`, `"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"Insufficient cpu"}]`), true, nil, nil}, "pod", "on no node, Unschedulable: Insufficient cpu", ""},
-		"no label":     {podWorld{fine, kube.with(t, podPath, label, ""), true, nil, nil}, "label", "no label", "patch deployment web"},
-		"other label":  {podWorld{fine, kube.with(t, podPath, label, `"azure.workload.identity/use":"True",`), true, nil, nil}, "label", "another value", "patch deployment web"},
-		"on account":   {podWorld{fine, kube.with(t, podPath, label, "").with(t, accountPath, `"name":"sa"`, `"name":"sa","labels":{"azure.workload.identity/use":"true"}`), true, nil, nil}, "label", "service account has the label", "patch deployment web"},
-		"no account":   {podWorld{fine, kube.without(accountPath), true, nil, nil}, "account", "is gone", "create serviceaccount sa"},
-		"unannotated":  {podWorld{fine, kube.with(t, accountPath, "client-id", "x"), true, nil, nil}, "account", "names no identity", "annotate serviceaccount sa"},
-		"not injected": {podWorld{fine, kube.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X"), true, nil, nil}, "injected", "had no label then", "rollout restart deployment web"},
-		"alone":        {podWorld{fine, unowned.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X"), true, nil, nil}, "injected", "main", "delete pod app"},
-		"turned off":   {podWorld{fine, kube.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X"), false, nil, nil}, "injected", "workload identity is off", ""},
-		"no webhook":   {podWorld{fine, kube.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X").without(hookPath), true, nil, nil}, "injected", "not registered", ""},
-		"older":        {podWorld{fine, kube.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X").with(t, hookPath, "2026-01-01", "2026-01-03"), true, nil, nil}, "injected", "older than the webhook", ""},
-		"all skipped":  {podWorld{fine, kube.with(t, podPath, `"labels"`, `"annotations":{"azure.workload.identity/skip-containers":" main;x"},"labels"`), true, nil, nil}, "injected", "leaves all its containers out", ""},
-		"changed":      {podWorld{fine, kube.with(t, podPath, `"value":"client"`, `"value":"other"`), true, nil, nil}, "injected", "another than when the pod was made", "rollout restart"},
-		"tenant":       {podWorld{fine, kube.with(t, accountPath, `client-id":"client"`, `client-id":"client","azure.workload.identity/tenant-id":"u"`), true, nil, nil}, "injected", "tenant", "tenant-id-"},
-		"audience":     {podWorld{fine, kube.with(t, podPath, "api://AzureADTokenExchange", "api://x"), true, nil, nil}, "token", "another audience", ""},
-		"principal id": {podWorld{fine, kube.with(t, podPath, `"value":"client"`, `"value":"principal"`).with(t, accountPath, `"client"`, `"principal"`), true, nil, nil}, "identity", "is the principal id of i", "client-id=client"},
-		"nobody":       {podWorld{fine, kube.with(t, podPath, `"value":"client"`, `"value":"none"`).with(t, accountPath, `"client"`, `"none"`), true, nil, nil}, "identity", "no managed identity", "identity list"},
-		"elsewhere":    {podWorld{fine, kube.with(t, podPath, `"value":"client"`, `"value":"other"`).with(t, accountPath, `"client"`, `"other"`), true, nil, nil}, "credential", "another identity, i, trusts", "--identity-name j"},
-		"letter case":  {podWorld{slip, kube, true, nil, nil}, "credential", "only in letter case", "--subject system:serviceaccount:default:sa"},
-		"no access":    {podWorld{fine, kube, true, nil, fmt.Errorf("x: %w", cluster.ErrNoAPIServer)}, "cluster", "no API server", ""},
+		"no pod":       {podWorld{fine, kube.without(podPath), true, nil, nil, nil}, "pod", "no such pod", "get pods"},
+		"not running":  {podWorld{fine, kube.with(t, podPath, `"phase":"Running"`, `"phase":"Pending","containerStatuses":[{"name":"main","state":{"waiting":{"reason":"ImagePullBackOff","message":"no such image"}}}]`), true, nil, nil, nil}, "pod", "ImagePullBackOff after 0 restarts: no such image", "laz image load --cluster c FILE"},
+		"unscheduled":  {podWorld{fine, kube.with(t, podPath, `"phase":"Running"`, `"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"Insufficient cpu"}]`), true, nil, nil, nil}, "pod", "on no node, Unschedulable: Insufficient cpu", ""},
+		"no label":     {podWorld{fine, kube.with(t, podPath, label, ""), true, nil, nil, nil}, "label", "no label", "patch deployment web"},
+		"other label":  {podWorld{fine, kube.with(t, podPath, label, `"azure.workload.identity/use":"True",`), true, nil, nil, nil}, "label", "another value", "patch deployment web"},
+		"on account":   {podWorld{fine, kube.with(t, podPath, label, "").with(t, accountPath, `"name":"sa"`, `"name":"sa","labels":{"azure.workload.identity/use":"true"}`), true, nil, nil, nil}, "label", "service account has the label", "patch deployment web"},
+		"no account":   {podWorld{fine, kube.without(accountPath), true, nil, nil, nil}, "account", "is gone", "create serviceaccount sa"},
+		"unannotated":  {podWorld{fine, kube.with(t, accountPath, "client-id", "x"), true, nil, nil, nil}, "account", "names no identity", "annotate serviceaccount sa"},
+		"not injected": {podWorld{fine, kube.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X"), true, nil, nil, nil}, "injected", "had no label then", "rollout restart deployment web"},
+		"alone":        {podWorld{fine, unowned.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X"), true, nil, nil, nil}, "injected", "main", "delete pod app"},
+		"turned off":   {podWorld{fine, kube.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X"), false, nil, nil, nil}, "injected", "workload identity is off", ""},
+		"no webhook":   {podWorld{fine, kube.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X").without(hookPath), true, nil, nil, nil}, "injected", "not registered", ""},
+		"older":        {podWorld{fine, kube.with(t, podPath, "AZURE_FEDERATED_TOKEN_FILE", "X").with(t, hookPath, "2026-01-01", "2026-01-03"), true, nil, nil, nil}, "injected", "older than the webhook", ""},
+		"all skipped":  {podWorld{fine, kube.with(t, podPath, `"labels"`, `"annotations":{"azure.workload.identity/skip-containers":" main;x"},"labels"`), true, nil, nil, nil}, "injected", "leaves all its containers out", ""},
+		"changed":      {podWorld{fine, kube.with(t, podPath, `"value":"client"`, `"value":"other"`), true, nil, nil, nil}, "injected", "another than when the pod was made", "rollout restart"},
+		"tenant":       {podWorld{fine, kube.with(t, accountPath, `client-id":"client"`, `client-id":"client","azure.workload.identity/tenant-id":"u"`), true, nil, nil, nil}, "injected", "tenant", "tenant-id-"},
+		"audience":     {podWorld{fine, kube.with(t, podPath, "api://AzureADTokenExchange", "api://x"), true, nil, nil, nil}, "token", "another audience", ""},
+		"principal id": {podWorld{fine, kube.with(t, podPath, `"value":"client"`, `"value":"principal"`).with(t, accountPath, `"client"`, `"principal"`), true, nil, nil, nil}, "identity", "is the principal id of i", "client-id=client"},
+		"nobody":       {podWorld{fine, kube.with(t, podPath, `"value":"client"`, `"value":"none"`).with(t, accountPath, `"client"`, `"none"`), true, nil, nil, nil}, "identity", "no managed identity", "identity list"},
+		"elsewhere":    {podWorld{fine, kube.with(t, podPath, `"value":"client"`, `"value":"other"`).with(t, accountPath, `"client"`, `"other"`), true, nil, nil, nil}, "credential", "another identity, i, trusts", "--identity-name j"},
+		"letter case":  {podWorld{slip, kube, true, nil, nil, nil}, "credential", "only in letter case", "--subject system:serviceaccount:default:sa"},
+		"no access":    {podWorld{fine, kube, true, nil, fmt.Errorf("x: %w", cluster.ErrNoAPIServer), nil}, "cluster", "no API server", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, err := c.w.ask(t, podQuestion)
@@ -192,6 +194,44 @@ func TestPod_WhatIsWrong(t *testing.T) {
 				t.Errorf("allowed %v: %+v", a.Allowed, a.Hops)
 			}
 		})
+	}
+}
+
+// app is the directory: one application with one credential.
+type app struct{ subject string }
+
+func (app) App(id string) (directory.App, error) {
+	if id != "application" {
+		return directory.App{}, errNone
+	}
+	return directory.App{AppID: id, DisplayName: "my app"}, nil
+}
+
+func (a app) Credentials(string) []directory.FederatedCredential {
+	if a.subject == "" {
+		return nil
+	}
+	return []directory.FederatedCredential{{Name: "f", Issuer: issuer, Subject: a.subject, Audiences: []string{"api://AzureADTokenExchange"}}}
+}
+
+func (a app) ServicePrincipalByAppID(string) (directory.ServicePrincipal, error) {
+	if a.subject == "none" {
+		return directory.ServicePrincipal{}, errNone
+	}
+	return directory.ServicePrincipal{ObjectID: "principal"}, nil
+}
+
+func TestPod_AsAnApplication(t *testing.T) {
+	kube := healthy().with(t, podPath, `"value":"client"`, `"value":"application"`).with(t, accountPath, `"client"`, `"application"`)
+	for has, want := range map[string]string{subject: "", "system:serviceaccount:default:SA": "the subject differs", "": "no federated credential yet", "none": "no service principal"} {
+		a, err := podWorld{world: right(), kube: kube, enabled: true, apps: app{has}}.ask(t, podQuestion)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := a.Hops[len(a.Hops)-1]
+		if a.Allowed != (want == "") || want != "" && (!strings.Contains(last.Found, want) || !strings.HasPrefix(last.Fix, "az ad ")) {
+			t.Errorf("%q: %+v", has, a.Hops)
+		}
 	}
 }
 
