@@ -108,7 +108,7 @@ func alone(t *testing.T) *kube {
 
 // start brings up a laz with the toybox image loaded and a resource group.
 func start() (*kube, error) {
-	c, err := live.Start(live.Options{Up: []string{"--clusters", "embedded"}, Env: []string{"LAZ_KUBE=" + distribution()}})
+	c, err := live.Start(live.Options{Background: true, Up: []string{"--clusters", "embedded"}, Env: []string{"LAZ_KUBE=" + distribution()}})
 	k := &kube{c}
 	if err != nil {
 		return k, err

@@ -38,8 +38,21 @@ read -r _
 kill "$pid"
 wait "$pid"`
 
+// background is keeper for a server in the background, which a test may kill:
+// whoever runs then, and the clusters, end when its standard input does, or the
+// test is told to end.
+const background = `bin=$0 out=$1; shift
+trap : HUP INT TERM
+"$bin" up -d --offline --port 0 "$@" >"$out" 2>&1
+read -r _
+"$bin" down --purge --yes >>"$out" 2>&1`
+
 // Options are of the laz that is started.
 type Options struct {
+	// Background is for a test that starts and ends laz itself: it is started
+	// with -d, and Stop erases it.
+	Background bool
+
 	Up  []string // further words of `laz up`
 	Env []string // further variables, NAME=VALUE
 }
@@ -63,12 +76,15 @@ func Start(o Options) (*Cloud, error) {
 	}
 	c.env = append(Clean(os.Environ()), "HOME="+c.path("home"), "LAZ_HOME="+c.path("state"))
 	c.env = append(c.env, o.Env...)
-	return c, c.up(o.Up)
+	if o.Background {
+		return c, c.up(background, o.Up)
+	}
+	return c, c.up(keeper, o.Up)
 }
 
-// up starts the server and waits until it answers.
-func (c *Cloud) up(words []string) error {
-	cmd := exec.Command("sh", append([]string{"-c", keeper, c.Bin, c.path("up.out")}, words...)...)
+// up starts the server with a script and waits until it answers.
+func (c *Cloud) up(script string, words []string) error {
+	cmd := exec.Command("sh", append([]string{"-c", script, c.Bin, c.path("up.out")}, words...)...)
 	cmd.Env = c.env
 	alive, err := cmd.StdinPipe()
 	if err == nil {
