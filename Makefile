@@ -2,9 +2,9 @@
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES = . examples/keyvault-reader examples/msal-go e2e
-# Modules of the distribution that hold code of ours (kube/node only pins others'). They are vetted and tested with the flags that they are built
+# Modules of the distribution. What is ours in them is vetted and tested with the flags that they are built
 # with: another flag is another build of Kubernetes. staticcheck reads what a package imports, so it leaves out the one that imports all of that.
-KUBE_MODULES = $(patsubst %/main.go,%,$(wildcard $(patsubst %/go.mod,%/main.go,$(wildcard kube/*/go.mod))))
+KUBE_MODULES = $(patsubst %/go.mod,%,$(wildcard kube/*/go.mod))
 KUBE_GO = CGO_ENABLED=0 GOFLAGS=-trimpath $(GO)
 FUZZTIME ?= 1m
 

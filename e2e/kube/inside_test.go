@@ -151,6 +151,13 @@ spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 
 		}
 	}
 
+	// kube-proxy lets in only whom the service names.
+	k.kubectl(t, "c1", "-n", ns, "patch", "svc", "balanced", "-p", `{"spec":{"loadBalancerSourceRanges":["192.0.2.0/24"]}}`)
+	until(t, 30*time.Second, "the host is shut out", func() (string, error) {
+		_, err := hostGets("http://" + first)
+		return fmt.Sprint(err), nil
+	}, func(s string) bool { return s != "<nil>" })
+
 	// Another one asks for the same address, and gets it when it is free.
 	k.apply(t, "c1", fmt.Sprintf(`
 apiVersion: v1

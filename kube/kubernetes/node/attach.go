@@ -43,9 +43,6 @@ const attachLimit = 20 * time.Second
 
 // serve answers the CNI plugin on the socket.
 func (e *enforcer) serve(ctx context.Context) error {
-	if err := e.recall(); err != nil {
-		return err
-	}
 	if err := os.MkdirAll(filepath.Dir(e.Socket), 0o755); err != nil {
 		return fmt.Errorf("making the folder of the socket: %w", err)
 	}

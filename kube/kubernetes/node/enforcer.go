@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,7 @@ type enforcer struct {
 	wanted   uint64        // counts changes
 	standing uint64        // the last change that the kernel's rules hold
 	stands   chan struct{} // closed when standing grows
+	failure  error         // why the last change does not stand, nil where it does
 }
 
 func newEnforcer(c Config, client kubernetes.Interface, factory informers.SharedInformerFactory, events record.EventRecorder, log *slog.Logger) (*enforcer, error) {
@@ -84,7 +86,7 @@ func (e *enforcer) changed() uint64 {
 func (e *enforcer) wait(ctx context.Context, number uint64) error {
 	for {
 		e.mu.Lock()
-		done, stands := e.standing >= number, e.stands
+		done, stands, failure := e.standing >= number, e.stands, e.failure
 		e.mu.Unlock()
 		if done {
 			return nil
@@ -92,7 +94,7 @@ func (e *enforcer) wait(ctx context.Context, number uint64) error {
 		select {
 		case <-stands:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the network policies' rules: %w", ctx.Err())
+			return fmt.Errorf("waiting for the network policies' rules: %w", cmp.Or(failure, ctx.Err()))
 		}
 	}
 }
@@ -129,11 +131,11 @@ func (e *enforcer) set(ctx context.Context) error {
 	e.kernelMu.Lock()
 	err = e.kernel.Set(ctx, policy.Compile(w))
 	e.kernelMu.Unlock()
-	if err != nil {
-		return err
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.failure = err; err != nil {
+		return err
+	}
 	e.standing = number
 	close(e.stands)
 	e.stands = make(chan struct{})

@@ -100,6 +100,9 @@ func Run(ctx context.Context, c Config, log *slog.Logger) error {
 		return fmt.Errorf("reading the cluster: %w", sync.Err)
 	}
 	log.Info("the cluster is known", "node", c.Node)
+	if err := enforcer.recall(); err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return enforcer.run(ctx) })
 	group.Go(func() error { return enforcer.report(ctx) })
