@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -232,6 +233,15 @@ func (b *bed) until(want string, args ...string) string {
 // toybox is an archive with the program of the tests on clusters.
 func toybox(t *testing.T) []byte {
 	t.Helper()
+	var archive bytes.Buffer
+	if err := image.Build(context.Background(), toyboxBinary(t), image.Config{Name: "lazurite.dev/toybox:v1"}, &archive); err != nil {
+		t.Fatal(err)
+	}
+	return archive.Bytes()
+}
+
+func toyboxBinary(t *testing.T) string {
+	t.Helper()
 	bin := filepath.Join(t.TempDir(), "toybox")
 	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, ".")
 	build.Dir = filepath.Join("..", "..", "..", "e2e", "kube", "toybox")
@@ -239,11 +249,7 @@ func toybox(t *testing.T) []byte {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building toybox: %v\n%s", err, out)
 	}
-	var archive bytes.Buffer
-	if err := image.Build(context.Background(), bin, image.Config{Name: "lazurite.dev/toybox:v1"}, &archive); err != nil {
-		t.Fatal(err)
-	}
-	return archive.Bytes()
+	return bin
 }
 
 const pods = `
@@ -286,6 +292,7 @@ func TestCluster(t *testing.T) {
 	b.ownTree()
 	b.closed()
 	b.renews()
+	b.images()
 	b.secondNode()
 	b.heals()
 	b.stopStart()
@@ -315,6 +322,50 @@ func (b *bed) secondNode() {
 	b.t.Logf("%6.2fs second node gone", time.Since(b.began).Seconds())
 	if got := b.kubectl("get", "nodes", "-o", "name"); strings.TrimSpace(got) != "node/node1" {
 		b.t.Errorf("got %q, want node1 alone", got)
+	}
+}
+
+// images are listed, loaded again, and taken away; what is no archive is refused.
+func (b *bed) images() {
+	b.t.Helper()
+	ctx := b.context(time.Minute)
+	has := func(name string) bool {
+		b.t.Helper()
+		all, err := b.cluster.Images(ctx)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		return slices.ContainsFunc(all, func(i node.Image) bool {
+			return slices.Contains(i.Names, name) && i.Size > 0 && slices.Equal(i.Nodes, []string{"node1"})
+		})
+	}
+	const extra = "docker.io/library/extra:latest"
+	var archive bytes.Buffer
+	if err := image.Build(ctx, toyboxBinary(b.t), image.Config{Name: "extra", Cmd: []string{"extra"}}, &archive); err != nil {
+		b.t.Fatal(err)
+	}
+	names, err := b.cluster.LoadImage(ctx, &archive)
+	if err != nil || !slices.Equal(names, []string{extra}) {
+		b.t.Fatalf("got %q, %v", names, err)
+	}
+	if !has(extra) || !has("lazurite.dev/toybox:v1") || !has("lazurite.dev/pause:3.10") {
+		b.t.Error("an image is missing")
+	}
+	if err := b.cluster.RemoveImage(ctx, extra); err != nil {
+		b.t.Fatal(err)
+	}
+	if has(extra) {
+		b.t.Error("a removed image is there")
+	}
+	if err := b.cluster.RemoveImage(ctx, extra); err != nil {
+		b.t.Errorf("removing it again: %v", err)
+	}
+	if _, err := b.cluster.LoadImage(ctx, strings.NewReader("no archive")); !errors.Is(err, node.ErrInvalid) {
+		b.t.Errorf("got %v, want a refusal", err)
+	}
+	kept, err := filepath.Glob(filepath.Join(b.cfg.Dir, "images", "*"))
+	if err != nil || len(kept) != 2 { // the toybox, and the list
+		b.t.Errorf("%q are kept, %v", kept, err)
 	}
 }
 

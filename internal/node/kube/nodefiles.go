@@ -89,7 +89,7 @@ func kubeletConfig(s node.Cluster, n node.Node, p NodePlace) obj {
 		"enforceNodeAllocatable": []string{"pods"}, "systemReserved": reserved,
 		"failSwapOn": false, "makeIPTablesUtilChains": false,
 		"clusterDomain": "cluster.local", "clusterDNS": []string{s.DNSServiceIP}, "resolvConf": "/etc/resolv.conf",
-		"rotateCertificates": false, "maxPods": n.MaxPods, "podLogsDir": viewLogs,
+		"rotateCertificates": false, "maxPods": n.MaxPods, "podPidsLimit": podProcesses, "podLogsDir": viewLogs,
 		"serializeImagePulls": false, "kubeAPIQPS": 100, "kubeAPIBurst": 200,
 		"evictionHard": obj{
 			"memory.available": strconv.Itoa(evictMiB) + "Mi",
@@ -104,6 +104,10 @@ func kubeletConfig(s node.Cluster, n node.Node, p NodePlace) obj {
 // evictMiB is the memory that the kubelet keeps free: it takes it off what
 // pods are given, so it comes on top of a node's size.
 const evictMiB = 100
+
+// podProcesses is how many processes a pod can have: the machine's number is
+// shared by all nodes and by the machine itself.
+const podProcesses = 8192
 
 // kubeletFlags are for what has no field in the file.
 func kubeletFlags(n node.Node, p NodePlace) []string {
