@@ -77,8 +77,9 @@ func runAgent(ctx context.Context, args []string) error {
 // waiting is a node agent that was started and waits until the state folder is
 // there; nil is none.
 type waiting struct {
-	pipe *os.File
-	h    server.Home
+	pipe  *os.File
+	h     server.Home
+	begun bool
 }
 
 // startAgent starts the node agent for the user u, as root. It outlives us.
@@ -117,7 +118,7 @@ func startAgent(ctx context.Context, h server.Home, u invoker, env Env, idle boo
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the node agent: %w", err), w.Close())
 	}
-	return &waiting{w, h}, cmd.Process.Release()
+	return &waiting{pipe: w, h: h}, cmd.Process.Release()
 }
 
 // kubeFolders are where the distribution of Kubernetes may be.
@@ -138,16 +139,23 @@ func kubeFolders(self string, env Env) []string {
 	return append(dirs, filepath.Join(cache, "lazurite", "kube", "current"))
 }
 
+// begin lets the agent begin: the state folder is there, and ours.
+func (w *waiting) begin() {
+	if w == nil || w.begun {
+		return
+	}
+	w.begun = true
+	_, _ = w.pipe.Write([]byte{1}) // one that has ended has said why
+	_ = w.pipe.Close()
+}
+
 // release lets the agent begin, and returns when it answers. One that does not
 // has said why, and everything but clusters goes on without it.
 func (w *waiting) release(ctx context.Context) {
 	if w == nil {
 		return
 	}
-	_, err := w.pipe.Write([]byte{1})
-	if errors.Join(err, w.pipe.Close()) != nil {
-		return // it has ended
-	}
+	w.begin()
 	ctx, cancel := context.WithTimeout(ctx, agentStart)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
@@ -172,7 +180,7 @@ func inherited(h server.Home, env Env) (*waiting, error) {
 		return nil, usage("%s: %v", agentFD, err)
 	}
 	syscall.CloseOnExec(n)
-	return &waiting{os.NewFile(uintptr(n), "agent"), h}, nil
+	return &waiting{pipe: os.NewFile(uintptr(n), "agent"), h: h}, nil
 }
 
 // agentAnswers reports whether an agent has its socket open.

@@ -115,13 +115,16 @@ func up(ctx context.Context, args []string, env Env) error {
 		}
 	}
 	tuneMemory(env)
-	err = upForeground(ctx, o, func(r report) error {
+	ready := false
+	err = upForeground(ctx, o, env.agent.begin, func(r report) error {
+		ready = true
 		env.agent.release(ctx)
 		return tell(r)
 	})
-	if err == nil && env.Getenv(readyFD) == "" {
-		// Whoever ends it at the terminal ends all of it.
-		err = stopAgent(context.WithoutCancel(ctx), h, false, env)
+	if err == nil && env.Getenv(readyFD) == "" || !ready && env.agent != nil && env.agent.begun {
+		// Whoever ends it at the terminal ends all of it; and what never was
+		// there needs no agent. A server that fails later leaves the clusters alone.
+		err = errors.Join(err, stopAgent(context.WithoutCancel(ctx), h, false, env))
 	}
 	if err != nil && env.Getenv(readyFD) != "" {
 		_ = tell(report{Error: err.Error()})
@@ -216,8 +219,9 @@ func alreadyRunning(err error) error {
 	return err
 }
 
-// upForeground runs the server until ctx ends; tell is called when it is ready.
-func upForeground(ctx context.Context, o upOptions, tell func(report) error) error {
+// upForeground runs the server until ctx ends; ours is called when the state
+// folder is this process's, tell when the server is ready.
+func upForeground(ctx context.Context, o upOptions, ours func(), tell func(report) error) error {
 	began := time.Now()
 	h := server.Home(o.cfg.Home)
 	if err := h.Make(); err != nil {
@@ -237,6 +241,7 @@ func upForeground(ctx context.Context, o upOptions, tell func(report) error) err
 		o.cfg.Log.Error("not started", slog.String("error", err.Error()))
 		return alreadyRunning(err)
 	}
+	ours()
 	if err := link(h); err != nil {
 		o.cfg.Log.Warn("no links to the program", slog.String("error", err.Error()))
 	}

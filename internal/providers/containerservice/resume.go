@@ -70,13 +70,12 @@ func (s *Service) resumable(ctx context.Context) ([]*resource, error) {
 func (s *Service) ready(ctx context.Context, r *resource, log *slog.Logger) bool {
 	tick := time.NewTicker(resumeLook)
 	defer tick.Stop()
-	for said := false; ; {
+	for look := 0; ; look++ {
 		_, err := s.offerOf(ctx, r)
 		if err == nil {
 			return true
 		}
-		if !said && ctx.Err() == nil {
-			said = true
+		if look == 1 && ctx.Err() == nil { // at the first one it may still be starting, as we are
 			log.Warn("clusters wait for their driver", slog.String("error", err.Error()))
 		}
 		select {
