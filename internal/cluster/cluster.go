@@ -64,6 +64,8 @@ type Spec struct {
 	NetworkPolicy    bool // false: policies are refused, as nothing would enforce them
 
 	Nodes []Node
+
+	Attached *Attached // of the driver existing alone
 }
 
 // Node is a machine of a cluster.
@@ -91,6 +93,7 @@ type Access struct {
 	Server        string // URL
 	CA, Cert, Key []byte // PEM
 	Token         string
+	ServerName    string `json:",omitempty"` // in the server's certificate, where it is not the URL's
 }
 
 // LogValue keeps the secrets out of logs.

@@ -61,7 +61,7 @@ func OpenKube(a Access) (*KubeAPI, error) {
 	if u, err := url.Parse(a.Server); err != nil || u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("the API server's URL %q is no https URL", a.Server)
 	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.ServerName}
 	if len(a.CA) > 0 {
 		cfg.RootCAs = x509.NewCertPool()
 		if !cfg.RootCAs.AppendCertsFromPEM(a.CA) {

@@ -19,6 +19,9 @@ func (a Access) Kubeconfig(name, user string) ([]byte, error) {
 		who["client-certificate-data"], who["client-key-data"] = b64(a.Cert), b64(a.Key)
 	}
 	server := object{"server": a.Server}
+	if a.ServerName != "" {
+		server["tls-server-name"] = a.ServerName
+	}
 	if len(a.CA) > 0 {
 		server["certificate-authority-data"] = b64(a.CA)
 	}

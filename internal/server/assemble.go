@@ -47,6 +47,7 @@ type system struct {
 	tokens   *token.Service
 	login    *entra.Service
 	issuers  *cluster.Issuers
+	existing *cluster.Existing
 	drivers  *cluster.Drivers
 	metadata *imds.Service
 	ops      *ops.Manager
@@ -173,7 +174,7 @@ func (s *system) entra(ctx context.Context) error {
 	s.worker(s.tokens.Run)
 	s.rotations()
 	federation, err := token.NewFederation(token.FederationConfig{
-		Own: s.tokens, Issuers: []token.IssuerKeys{s.issuers}, AllowPrivateIssuers: s.Config.Issuers.AllowPrivate, Offline: s.Config.Offline,
+		Own: s.tokens, Issuers: []token.IssuerKeys{s.issuers, s.existing}, AllowPrivateIssuers: s.Config.Issuers.AllowPrivate, Offline: s.Config.Offline,
 	})
 	if err != nil {
 		return err
@@ -203,7 +204,7 @@ func (s *system) management(context.Context) error {
 	s.ops = ops.New(s.Store, s.Config.Log, s.Config.Store.PostgresDSNFile == "")
 	activity := insights.New(s.Store, s.Config.Log)
 	s.worker(activity.Run)
-	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, TenantID: s.in.Tenant})
+	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, Existing: s.existing, TenantID: s.in.Tenant})
 	s.worker(func(ctx context.Context) error { return clusters.Resume(ctx, s.Config.Log) })
 	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,

@@ -25,7 +25,11 @@ func (s *system) clusterDrivers(context.Context) error {
 		Agent: nodeAgent{s.Config.Nodes, s.Config.Mirrors, s.Config.Store.PostgresDSNFile != ""}, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
 		Joined: s.Joined, Left: s.Left,
 	})
-	s.drivers = &cluster.Drivers{Mode: s.Config.Clusters, List: []cluster.Driver{cluster.IssuerOnly{}, real}}
+	s.existing = cluster.NewExisting(cluster.ExistingConfig{
+		Store: s.Store, Seal: s.keyring, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
+		Names: s.Config.patterns, AllowPrivate: s.Config.Issuers.AllowPrivate,
+	})
+	s.drivers = &cluster.Drivers{Mode: s.Config.Clusters, List: []cluster.Driver{cluster.IssuerOnly{}, real, s.existing}}
 	return nil
 }
 

@@ -129,6 +129,15 @@ func (c *Config) surface(host string) string {
 	return m.Surface.Name
 }
 
+// patterns are all owned names, as hosts gives them to surfaces.
+func (c *Config) patterns() []string {
+	var list []string
+	for _, f := range families() {
+		list = append(list, append(f.azure, f.own+"."+c.Domain)...)
+	}
+	return list
+}
+
 // hosts gives every owned name to its surface; those that no surface serves
 // answer that.
 func (c *Config) hosts(surfaces map[string]web.Surface) (*web.Hosts, error) {

@@ -116,8 +116,11 @@ func (s *Service) listCredential(ctx context.Context, p *arm.Resource[accessProf
 }
 
 func (s *Service) longActions() map[string]arm.LongAction[Cluster] {
-	power := func(state, code string) arm.LongAction[Cluster] {
+	power := func(verb, state, code string) arm.LongAction[Cluster] {
 		return arm.LongAction[Cluster]{State: state, Check: func(ctx context.Context, r *resource, _ json.RawMessage) error {
+			if err := notAttached(verb, r); err != nil {
+				return err
+			}
 			return s.idle(ctx, r.ID)
 		}, Run: func(ctx context.Context, r *resource, _ json.RawMessage) error {
 			r.Properties.PowerState = &PowerState{Code: code}
@@ -126,8 +129,8 @@ func (s *Service) longActions() map[string]arm.LongAction[Cluster] {
 	}
 	return map[string]arm.LongAction[Cluster]{
 		// The issuer of a cluster that is stopped goes on publishing its keys, as Azure's does.
-		"start": power("Starting", running),
-		"stop":  power("Stopping", stopped),
+		"start": power("start", "Starting", running),
+		"stop":  power("stop", "Stopping", stopped),
 		// The keys are rotated once, when it is asked for; the API server gets them then, and again after a crash.
 		"rotateServiceAccountSigningKeys": {State: "Updating", Check: s.rotate, Run: func(ctx context.Context, r *resource, _ json.RawMessage) error {
 			return s.apply(ctx, r)
@@ -137,6 +140,9 @@ func (s *Service) longActions() map[string]arm.LongAction[Cluster] {
 
 // rotate is az aks oidc-issuer rotate-signing-keys.
 func (s *Service) rotate(ctx context.Context, r *resource, _ json.RawMessage) error {
+	if err := notAttached("rotateServiceAccountSigningKeys", r); err != nil {
+		return err
+	}
 	if err := s.idle(ctx, r.ID); err != nil {
 		return err
 	}

@@ -129,6 +129,9 @@ func (s *Service) checkPool(ctx context.Context, old, next *arm.Resource[Pool]) 
 	if err != nil {
 		return err
 	}
+	if err := notAttachedPool(c); err != nil {
+		return err
+	}
 	o, err := s.offerOf(ctx, c)
 	if err != nil {
 		return err

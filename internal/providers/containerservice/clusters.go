@@ -37,9 +37,10 @@ func (s *Service) clusters() arm.Kind[Cluster] {
 		Type: "managedClusters", APIVersions: apiVersions(), Tracked: true, Async: true, Cancels: true, Identity: true, Name: clusterName,
 		ReadOnly: []string{
 			"fqdn", "azurePortalFQDN", "privateFQDN", "currentKubernetesVersion", "maxAgentPools", "powerState", "resourceUID",
-			"oidcIssuerProfile.issuerURL",
+			"oidcIssuerProfile.issuerURL", "existingClusterProfile.server", "existingClusterProfile.issuerKeys",
 		},
-		Default: s.defaults, Validate: s.validate, Put: s.put, Delete: s.delete, Read: s.fill, Actions: s.actions(), LongActions: s.longActions(),
+		WriteOnly: []string{"existingClusterProfile.kubeconfig"},
+		Default:   s.defaults, Validate: s.validate, Put: s.put, Delete: s.delete, Read: s.fill, Actions: s.actions(), LongActions: s.longActions(),
 	}
 }
 
@@ -65,6 +66,12 @@ func (s *Service) read(ctx context.Context, id rid.ID) (*resource, error) {
 
 // defaults fills in what Azure would; what an update leaves out stays.
 func (s *Service) defaults(ctx context.Context, old, next *resource) error {
+	if e := next.Properties.ExistingClusterProfile; e != nil && *e == (ExistingCluster{}) {
+		next.Properties.ExistingClusterProfile = nil // nothing that a client may set
+	}
+	if attaches(old, next) {
+		return s.defaultsAttached(ctx, old, next)
+	}
 	p := &next.Properties
 	if old == nil {
 		next.Private[keyUID] = uuid.NewString()
@@ -222,6 +229,12 @@ func (c *Cluster) network(real bool) {
 
 func (s *Service) validate(ctx context.Context, old, next *resource) error {
 	p := &next.Properties
+	if driverName(next) == existing {
+		return s.validateAttached(old, next)
+	}
+	if p.ExistingClusterProfile != nil {
+		return invalid("properties.existingClusterProfile", "the cluster was made here, and is not attached")
+	}
 	o, err := s.offerOf(ctx, next)
 	if err != nil {
 		return err
@@ -330,6 +343,9 @@ func notAllowed(path, from, to string) error {
 
 // put brings the cluster about. Every step can be done again.
 func (s *Service) put(ctx context.Context, old, next *resource) error {
+	if driverName(next) == existing {
+		return s.apply(ctx, next)
+	}
 	if err := s.putKubelet(ctx, old, next); err != nil {
 		return err
 	}
@@ -363,6 +379,9 @@ func (s *Service) ensureIssuer(ctx context.Context, next *resource) error {
 // delete takes the cluster away, its issuer first: no token of it counts from
 // then on.
 func (s *Service) delete(ctx context.Context, old *resource) error {
+	if driverName(old) == existing {
+		return s.deleteAttached(ctx, old)
+	}
 	uid := old.Private[keyUID]
 	if err := s.Issuers.Remove(ctx, uid); err != nil {
 		return err

@@ -24,6 +24,7 @@ type Config struct {
 	Directory *directory.Directory
 	Issuers   *cluster.Issuers
 	Drivers   *cluster.Drivers
+	Existing  *cluster.Existing // attaches clusters of somebody else's
 	TenantID  string
 }
 
@@ -94,6 +95,7 @@ type Cluster struct {
 	OIDCIssuerProfile        *OIDCIssuer              `json:"oidcIssuerProfile,omitempty"`
 	SecurityProfile          *Security                `json:"securityProfile,omitempty"`
 	ResourceUID              string                   `json:"resourceUID,omitempty"`
+	ExistingClusterProfile   *ExistingCluster         `json:"existingClusterProfile,omitempty"`
 
 	Unsupported
 }

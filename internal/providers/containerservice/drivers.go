@@ -186,7 +186,11 @@ func specOf(r *resource, pools map[string]Pool) cluster.Spec {
 		spec.PodCIDR, spec.ServiceCIDR, spec.DNSServiceIP = n.PodCIDR, n.ServiceCIDR, n.DNSServiceIP
 		spec.NetworkPolicy = !strings.EqualFold(n.NetworkPolicy, "none")
 	}
-	if driverName(r) == issuerOnly {
+	switch driverName(r) {
+	case issuerOnly:
+		return spec
+	case existing:
+		spec.Attached = attached(r)
 		return spec
 	}
 	for _, name := range slices.Sorted(maps.Keys(pools)) {

@@ -112,8 +112,11 @@ func (o offer) refused(c *Cluster) error {
 }
 
 func (o offer) why(r reasons) string {
-	if o.driver == issuerOnly {
+	switch o.driver {
+	case issuerOnly:
 		return r.none
+	case existing:
+		return notOurs
 	}
 	return r.real
 }

@@ -51,7 +51,7 @@ type offer struct {
 
 // offered asks the driver what it runs.
 func offered(ctx context.Context, d cluster.Driver) (offer, error) {
-	o := offer{older: d.Name() == cluster.IssuerOnly{}.Name(), driver: d.Name()}
+	o := offer{older: d.Name() != embedded, driver: d.Name()}
 	list, err := d.Offer(ctx)
 	if err != nil {
 		return o, unavailable(d.Name(), err)
