@@ -492,8 +492,17 @@ func (e *Existing) uninstall(ctx context.Context, uid string, a Attached) error 
 	if err := k.deleteBundles(ctx); err != nil {
 		return err
 	}
-	return k.unresolve(ctx)
+	if err := k.unresolve(ctx); err != nil {
+		return err
+	}
+	return until(ctx, goneTime, lookAgain, func(ctx context.Context) (bool, error) {
+		err := k.Get(ctx, path, nil)
+		return kubeCode(err) == http.StatusNotFound, err
+	}, nil)
 }
+
+// goneTime is how long a namespace may take to go.
+const goneTime = 2 * time.Minute
 
 // deleteBundles takes away the copies of the certificates.
 func (k *KubeAPI) deleteBundles(ctx context.Context) error {

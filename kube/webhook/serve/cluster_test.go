@@ -278,7 +278,7 @@ func (c *testCluster) manifests(t *testing.T, names ...string) {
 			"indent": func(_ int, s string) string { return s },
 		}).Parse(string(raw)))
 		var b strings.Builder
-		if err := parsed.Execute(&b, map[string]string{"TenantID": "tenant", "AuthorityHost": "https://login.example/", "WebhookImage": "webhook:v1", "CABundle": "PEM"}); err != nil {
+		if err := parsed.Execute(&b, map[string]any{"WorkloadIdentity": true, "TenantID": "tenant", "AuthorityHost": "https://login.example/", "WebhookImage": "webhook:v1", "CABundle": "PEM"}); err != nil {
 			t.Fatal(err)
 		}
 		for doc := range strings.SplitSeq(b.String(), "\n---\n") {
