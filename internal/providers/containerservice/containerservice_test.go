@@ -3,6 +3,7 @@ package containerservice_test
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,14 @@ func startWith(t *testing.T, drivers *cluster.Drivers) *world {
 			Store: s, Seal: seal.NewKeyring(s, root), Tenant: armtest.Tenant,
 			URL: func(region string) string { return "https://" + region + ".oic.prod-aks.azure.com" },
 		})
-		w.service = containerservice.Open(containerservice.Config{Store: s, Directory: w.dir, Issuers: w.issuers, Drivers: drivers, TenantID: armtest.Tenant})
+		existing := cluster.NewExisting(cluster.ExistingConfig{
+			Store: s, Seal: seal.NewKeyring(s, root), Issuers: w.issuers, Names: func() []string { return nil },
+			Settings: func() (cluster.Values, error) { return cluster.Values{TenantID: armtest.Tenant, CABundle: "PEM"}, nil },
+		})
+		all := &cluster.Drivers{Mode: drivers.Mode, List: append(slices.Clone(drivers.List), existing)}
+		w.service = containerservice.Open(containerservice.Config{
+			Store: s, Directory: w.dir, Issuers: w.issuers, Drivers: all, Existing: existing, TenantID: armtest.Tenant,
+		})
 		return []arm.Provider{w.service.Provider()}
 	}, func(c *arm.Config) { c.Principals = w.dir })
 	t.Cleanup(func() { w.dir.Close() })
