@@ -166,7 +166,7 @@ metadata: {name: wants, namespace: services, annotations: {service.beta.kubernet
 spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 `, first))
 	said("wants", "belongs to the service services/balanced")
-	k.kubectl(t, "c1", "-n", ns, "patch", "svc", "balanced", "-p", `{"spec":{"type":"ClusterIP"}}`)
+	k.kubectl(t, "c1", "-n", ns, "patch", "svc", "balanced", "-p", `{"spec":{"type":"ClusterIP","loadBalancerSourceRanges":null}}`)
 	if got := address("wants"); got != first {
 		t.Errorf("got %s, want %s", got, first)
 	}
