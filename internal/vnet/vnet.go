@@ -10,7 +10,6 @@ package vnet
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -103,12 +102,4 @@ func addrPort(a net.Addr) netip.AddrPort {
 // closing closes c when ctx ends, until the function that it gives is called.
 func closing(ctx context.Context, c interface{ Close() error }) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = c.Close() }) // whoever waits on it sees that
-}
-
-// ended is err unless the socket was closed, which is how serving ends.
-func ended(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }

@@ -192,16 +192,14 @@ func (p *pod) bare() []string {
 // owner is what makes pods like this one, as kubectl names it: "deployment x";
 // "" for a pod that nothing makes again.
 func (p *pod) owner() string {
-	for _, o := range p.Metadata.OwnerReferences {
-		name, hash := o.Name, p.Metadata.Labels["pod-template-hash"]
-		if o.Kind == "ReplicaSet" && hash != "" {
-			if deployment, ok := strings.CutSuffix(name, "-"+hash); ok {
-				return "deployment " + deployment
-			}
-		}
-		return strings.ToLower(o.Kind) + " " + name
+	if len(p.Metadata.OwnerReferences) == 0 {
+		return ""
 	}
-	return ""
+	o, hash := p.Metadata.OwnerReferences[0], p.Metadata.Labels["pod-template-hash"]
+	if deployment, ok := strings.CutSuffix(o.Name, "-"+hash); ok && hash != "" && o.Kind == "ReplicaSet" {
+		return "deployment " + deployment
+	}
+	return strings.ToLower(o.Kind) + " " + o.Name
 }
 
 // again is the command that has the pod made anew.
