@@ -62,6 +62,8 @@ func TestNodePodReadsASecret(t *testing.T) {
 	k.apply(t, "c1", strings.Replace(reader("noder", "noder", vault, labeled), Reader, "lazurite.dev/examples/msal-node:v1", 1))
 	until(t, 2*time.Minute, "the pod logs the secret", func() (string, error) {
 		return k.tryKubectl("c1", "", "logs", "noder", "--tail", "40")
-	}, func(s string) bool { return strings.Contains(s, fmt.Sprintf(`"successfully got secret" secret=%q`, "Hello")) })
+	}, func(s string) bool {
+		return strings.Contains(s, fmt.Sprintf(`"successfully got secret" secret=%q`, "Hello"))
+	})
 	k.kubectl(t, "c1", "delete", "pod", "noder", "--grace-period=1", "--wait=false")
 }
