@@ -39,7 +39,7 @@ func (r Root) sweepCgroups(ctx context.Context) error {
 }
 
 func (r Root) sweepLinks() error {
-	links, err := netlink.LinkList()
+	links, err := Listed(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
@@ -52,4 +52,17 @@ func (r Root) sweepLinks() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Listed is what a listing of the kernel's gives. One that was interrupted by a
+// change, of anybody's links or routes, is asked for again: it may lack what
+// has been there all along.
+func Listed[T any](list func() ([]T, error)) ([]T, error) {
+	for range 50 {
+		all, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+	return list()
 }

@@ -150,16 +150,22 @@ func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (place
 // nodeFolders makes the folders of a node, and the files that are there before
 // its address is known.
 func (c *Cluster) nodeFolders(name string) error {
-	dirs := []string{c.runFolder(name), c.imagesFolder()}
-	for _, dir := range append([]string{"files", "etc", "size"}, privateFolders()...) {
-		dirs = append(dirs, c.nodeFolder(name, dir))
+	own := []string{c.runFolder(name)}
+	for _, folder := range privateFolders() {
+		own = append(own, c.nodeFolder(name, folder))
 	}
-	for _, dir := range dirs {
+	for _, dir := range append([]string{c.imagesFolder(), c.nodeFolder(name, "files"), c.nodeFolder(name, "etc"), c.nodeFolder(name, "size")}, own...) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	// The node's own /: what is above it is root's alone.
+	// What is above these is root's alone; a container's own root, who is
+	// nobody here (hostUsers), must find its way through them.
+	for _, dir := range own {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			return err
+		}
+	}
 	if err := os.Chmod(c.nodeFolder(name, "root"), 0o755); err != nil {
 		return err
 	}

@@ -150,7 +150,7 @@ func Has(root box.Root, base netip.Prefix, index int) bool {
 	if err != nil {
 		return false
 	}
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := box.Listed(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	return err == nil && len(addrs) == 1 && addrs[0].IP.String() == Layout{Base: base, Index: index}.Host().String()
 }
 
@@ -350,7 +350,9 @@ func (n *Network) Listen(network string, port int) (f *os.File, err error) {
 // FreeIndex is one whose range nobody on this machine uses, the first from
 // wish on for which taken is false.
 func FreeIndex(base netip.Prefix, wish int, taken func(int) bool) (int, error) {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := box.Listed(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return 0, fmt.Errorf("listing routes: %w", err)
 	}
@@ -457,7 +459,7 @@ func ipnet(p netip.Prefix) *net.IPNet {
 // Forget takes links off the host that belong to no cluster any more: those
 // with an index for which known is false.
 func Forget(root box.Root, known func(index int) bool) error {
-	links, err := netlink.LinkList()
+	links, err := box.Listed(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("listing links: %w", err)
 	}
