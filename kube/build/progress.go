@@ -126,9 +126,9 @@ func (p *progress) line() {
 	if behind := (p.spent + share*p.part.cpu) / p.all; behind > 0.2 { // enough to go by this machine's own pace
 		left = time.Duration(float64(elapsed) * (1 - behind) / behind)
 	}
-	text := fmt.Sprintf("kube: %d/%d %s: %s, %s so far, about %s left", p.number, p.count, p.part.name, what, elapsed.Round(time.Second), minutes(left))
+	text := fmt.Sprintf("kube: %d/%d %s: %s, %s, about %s left", p.number, p.count, p.part.name, what, elapsed.Round(time.Second), minutes(left))
 	if p.terminal {
-		fmt.Fprint(p.w, "\r\x1b[K"+text)
+		fmt.Fprintf(p.w, "\r\x1b[K%.79s", text) // a longer one would leave lines behind on a narrow terminal
 	} else {
 		fmt.Fprintln(p.w, text)
 	}
