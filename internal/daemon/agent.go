@@ -39,14 +39,15 @@ func Hidden(ctx context.Context, args []string) (status int, done bool) {
 	if len(args) == 0 || args[0] != agent.Command && args[0] != agent.ExecCommand {
 		return 0, false
 	}
-	var err error
 	if args[0] == agent.ExecCommand {
-		err = agent.Exec()
-	} else {
-		err = runAgent(ctx, args[1:])
+		if err := agent.Exec(); err != nil {
+			fmt.Fprintln(os.Stderr, err) // in the log of the program that it was to become
+			return exitError, true
+		}
+		return 0, true
 	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "ERROR: the node agent: %v\n", err)
+	if err := runAgent(ctx, args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "WARNING: no clusters can run here: the node agent: %v\n", err)
 		return exitError, true
 	}
 	return 0, true
@@ -77,8 +78,7 @@ func runAgent(ctx context.Context, args []string) error {
 // waiting is a node agent that was started and waits until the state folder is
 // there; nil is none.
 type waiting struct {
-	pipe  *os.File
-	h     server.Home
+	link  *os.File
 	begun bool
 }
 
@@ -96,11 +96,11 @@ func startAgent(ctx context.Context, h server.Home, u invoker, env Env, idle boo
 	if err != nil {
 		return nil, err
 	}
-	r, w, err := os.Pipe()
+	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer theirs.Close()
 	args := []string{agent.Command, "--home", dir, "--owner", strconv.Itoa(u.uid)}
 	if idle {
 		args = append(args, "--idle")
@@ -113,12 +113,30 @@ func startAgent(ctx context.Context, h server.Home, u invoker, env Env, idle boo
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr // until it has its log
-	cmd.ExtraFiles = []*os.File{r}
+	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("starting the node agent: %w", err), w.Close())
+		return nil, errors.Join(fmt.Errorf("starting the node agent: %w", err), ours.Close())
 	}
-	return &waiting{pipe: w, h: h}, cmd.Process.Release()
+	return &waiting{link: ours}, cmd.Process.Release()
+}
+
+// socketPair are two ends of a connection; ours has deadlines.
+func socketPair() (ours, theirs *os.File, err error) {
+	syscall.ForkLock.RLock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, fmt.Errorf("a connection to the node agent: %w", err)
+	}
+	if err := syscall.SetNonblock(fds[0], true); err != nil {
+		return nil, nil, fmt.Errorf("a connection to the node agent: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "agent"), os.NewFile(uintptr(fds[1]), "up"), nil
 }
 
 // kubeFolders are where the distribution of Kubernetes may be.
@@ -145,32 +163,23 @@ func (w *waiting) begin() {
 		return
 	}
 	w.begun = true
-	_, _ = w.pipe.Write([]byte{1}) // one that has ended has said why
-	_ = w.pipe.Close()
+	_, _ = w.link.Write([]byte{1}) // one that has ended has said why
 }
 
-// release lets the agent begin, and returns when it answers. One that does not
-// has said why, and everything but clusters goes on without it.
-func (w *waiting) release(ctx context.Context) {
+// release lets the agent begin, and returns when it answers, or has ended. Then
+// it has said why, and everything but clusters goes on without it.
+func (w *waiting) release() {
 	if w == nil {
 		return
 	}
 	w.begin()
-	ctx, cancel := context.WithTimeout(ctx, agentStart)
-	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !agentAnswers(ctx, w.h) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
+	_ = w.link.SetReadDeadline(time.Now().Add(agentStart))
+	_, _ = w.link.Read(make([]byte, 1))
+	_ = w.link.Close()
 }
 
 // inherited is the agent that a background server was told of.
-func inherited(h server.Home, env Env) (*waiting, error) {
+func inherited(env Env) (*waiting, error) {
 	fd := env.Getenv(agentFD)
 	if fd == "" {
 		return nil, nil
@@ -180,7 +189,10 @@ func inherited(h server.Home, env Env) (*waiting, error) {
 		return nil, usage("%s: %v", agentFD, err)
 	}
 	syscall.CloseOnExec(n)
-	return &waiting{pipe: os.NewFile(uintptr(n), "agent"), h: h}, nil
+	if err := syscall.SetNonblock(n, true); err != nil { // for the limit on reading
+		return nil, fmt.Errorf("%s: %w", agentFD, err)
+	}
+	return &waiting{link: os.NewFile(uintptr(n), "agent")}, nil
 }
 
 // agentAnswers reports whether an agent has its socket open.

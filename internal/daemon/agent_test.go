@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"lazurite.dev/internal/node"
 )
@@ -141,6 +142,28 @@ func TestUp_WithoutClustersStartsNoAgent(t *testing.T) {
 	if l.agent() != 0 {
 		t.Error("a node agent runs")
 	}
+}
+
+// TestUp_AgentThatCannotRun: all but clusters goes on, at once, and the reason
+// is told.
+func TestUp_AgentThatCannotRun(t *testing.T) {
+	needRoot(t)
+	l := newLaz(t)
+	l.up("--clusters", "issuer")
+	l.ok("down")
+	if err := os.Symlink(t.TempDir(), filepath.Join(l.home, "node")); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	l.run("up", "-d", "--offline").want(t, 0, "Ready", "WARNING: no clusters can run here")
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if l.agent() != 0 {
+		t.Error("a node agent runs")
+	}
+	l.clean()
+	l.run("down").want(t, 0, "Stopped")
 }
 
 // TestUp_Sudo plays sudo: root in the name of another user.

@@ -78,7 +78,7 @@ func down(ctx context.Context, args []string, env Env) error {
 	}
 	for i, step := range steps {
 		if i == 1 {
-			env.agent.release(ctx)
+			env.agent.release()
 		}
 		// The agent goes first: a server at a terminal, when it ends, ends the
 		// agent too, and would leave what purge is to take away.

@@ -80,7 +80,7 @@ func up(ctx context.Context, args []string, env Env) error {
 	h := server.Home(o.cfg.Home)
 	if pid, running, err := h.Running(); err == nil && running {
 		if env.agent != nil { // the last one was killed
-			env.agent.release(ctx)
+			env.agent.release()
 			fmt.Fprintf(env.Stdout, "Lazurite is running already (pid %d); its node agent was started again.\n", pid)
 			return nil
 		}
@@ -90,7 +90,7 @@ func up(ctx context.Context, args []string, env Env) error {
 		return upBackground(ctx, args, h, env)
 	}
 	if env.agent == nil {
-		if env.agent, err = inherited(h, env); err != nil {
+		if env.agent, err = inherited(env); err != nil {
 			return err
 		}
 	}
@@ -118,7 +118,7 @@ func up(ctx context.Context, args []string, env Env) error {
 	ready := false
 	err = upForeground(ctx, o, env.agent.begin, func(r report) error {
 		ready = true
-		env.agent.release(ctx)
+		env.agent.release()
 		return tell(r)
 	})
 	if err == nil && env.Getenv(readyFD) == "" || !ready && env.agent != nil && env.agent.begun {
@@ -367,7 +367,7 @@ func upBackground(ctx context.Context, args []string, h server.Home, env Env) er
 	cmd.Stdout, cmd.Stderr = out, out // what a crash prints
 	cmd.ExtraFiles = []*os.File{w}
 	if env.agent != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, env.agent.pipe)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, env.agent.link)
 		cmd.Env = append(cmd.Env, agentFD+"=4")
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -376,7 +376,7 @@ func upBackground(ctx context.Context, args []string, h server.Home, env Env) er
 	}
 	_ = w.Close() // the child has its own
 	if env.agent != nil {
-		_ = env.agent.pipe.Close() // so has it of this
+		_ = env.agent.link.Close() // so has it of this
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()

@@ -53,6 +53,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	tellReady()
 	if err := silence(); err != nil {
 		return err
 	}

@@ -24,7 +24,8 @@ const (
 
 // GoFD is the file descriptor at which a new keeper waits for a byte before it
 // does anything: until the state folder is there. At its end without one the
-// agent ends too.
+// keeper ends too. The agent writes one there when it answers, and closes it
+// either way.
 const GoFD = 3
 
 // Options are what an agent is started with, by root.

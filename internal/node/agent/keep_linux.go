@@ -25,7 +25,8 @@ const (
 // end. Nothing is begun before the byte at GoFD has come, where there is such a
 // descriptor.
 func Keep(ctx context.Context, args []string) error {
-	if ok, err := awaitGo(); err != nil || !ok {
+	link, err := awaitGo()
+	if err != nil || link == nil && linked() {
 		return err
 	}
 	pause := firstPause
@@ -35,8 +36,15 @@ func Keep(ctx context.Context, args []string) error {
 		cmd.Args[0] = "laz"
 		cmd.Stderr = os.Stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if link != nil {
+			cmd.ExtraFiles = []*os.File{link} // the first one tells that it answers
+		}
 		if err := cmd.Start(); err != nil {
 			return err
+		}
+		if link != nil {
+			_ = link.Close() // the agent has its own
+			link = nil
 		}
 		// Its stderr is where we were started until it has its log; ours has no use.
 		quiet := silence()
@@ -62,17 +70,32 @@ func Keep(ctx context.Context, args []string) error {
 	}
 }
 
-// awaitGo waits for the byte at GoFD, where there is such a descriptor.
-func awaitGo() (bool, error) {
+// linked reports whether somebody is at the other end of GoFD.
+func linked() bool {
 	var st unix.Stat_t
-	if unix.Fstat(GoFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return true, nil
+	return unix.Fstat(GoFD, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK
+}
+
+// awaitGo waits for the byte at GoFD, where there is such a descriptor; nil
+// when there is none, or when no byte came.
+func awaitGo() (*os.File, error) {
+	if !linked() {
+		return nil, nil
 	}
-	pipe := os.NewFile(GoFD, "go")
-	defer pipe.Close()
-	_, err := pipe.Read(make([]byte, 1))
+	link := os.NewFile(GoFD, "go")
+	_, err := link.Read(make([]byte, 1))
 	if errors.Is(err, io.EOF) {
-		return false, nil
+		return nil, nil
 	}
-	return err == nil, err
+	return link, err
+}
+
+// tellReady tells who started the agent that it answers now.
+func tellReady() {
+	if !linked() {
+		return
+	}
+	link := os.NewFile(GoFD, "ready")
+	_, _ = link.Write([]byte{1}) // who went away needs not know
+	_ = link.Close()
 }

@@ -26,7 +26,6 @@ type Cgroup struct {
 type hierarchy struct {
 	dir string
 	v2  bool
-	has string // version 1: its mount options, with its controllers
 }
 
 // hierarchies are all that are mounted, each once.
@@ -38,7 +37,7 @@ func hierarchies() ([]hierarchy, error) {
 	var out []hierarchy
 	for _, m := range all {
 		if (m.kind == "cgroup" || m.kind == "cgroup2") && strings.HasPrefix(m.target, "/sys/fs/cgroup") {
-			out = append(out, hierarchy{dir: m.target, v2: m.kind == "cgroup2", has: m.options})
+			out = append(out, hierarchy{dir: m.target, v2: m.kind == "cgroup2"})
 		}
 	}
 	if len(out) == 0 {

@@ -13,7 +13,7 @@ import (
 )
 
 // mountPoint is a line of mountinfo, proc_pid_mountinfo(5).
-type mountPoint struct{ target, kind, options string }
+type mountPoint struct{ target, kind string }
 
 // mountsOf reads the mounts that a process sees, in their order.
 func mountsOf(pid string) ([]mountPoint, error) {
@@ -28,10 +28,10 @@ func mountsOf(pid string) ([]mountPoint, error) {
 	for lines.Scan() {
 		left, right, ok := strings.Cut(lines.Text(), " - ")
 		l, r := strings.Fields(left), strings.Fields(right)
-		if !ok || len(l) < 6 || len(r) < 3 {
+		if !ok || len(l) < 6 || len(r) < 1 {
 			continue
 		}
-		all = append(all, mountPoint{target: unescape(l[4]), kind: r[0], options: r[2]})
+		all = append(all, mountPoint{target: unescape(l[4]), kind: r[0]})
 	}
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("reading mounts: %w", err)

@@ -39,15 +39,26 @@ func Open(home string) (Root, error) {
 	if err != nil {
 		return r, err
 	}
+	_, there := os.Lstat(r.Run)
+	if err := r.open(home); err != nil {
+		if errors.Is(there, os.ErrNotExist) { // what can't begin leaves nothing
+			err = errors.Join(err, r.Close())
+		}
+		return r, err
+	}
+	return r, nil
+}
+
+func (r Root) open(home string) error {
 	for _, dir := range []string{r.Run, r.spaces(), r.State} {
 		if err := rootFolder(dir); err != nil {
-			return r, err
+			return err
 		}
 	}
 	if err := r.holdSpaces(); err != nil {
-		return r, err
+		return err
 	}
-	return r, r.bindState(home)
+	return r.bindState(home)
 }
 
 // rootFolder makes dir, which lies in a folder of root's.
