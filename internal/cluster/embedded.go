@@ -303,7 +303,7 @@ func (d *Embedded) Access(ctx context.Context, uid string) (Access, error) {
 	return d.cfg.Agent.Admin(ctx, uid)
 }
 
-const admitTime = 20 * time.Second
+const admitTime = 2 * time.Minute // on a machine that is busy
 
 // admits asks the API server, without making anything, until new pods and
 // network policies are treated as the spec says: its configuration takes a
