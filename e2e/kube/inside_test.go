@@ -277,6 +277,15 @@ spec: {accessModes: [ReadWriteMany], storageClassName: managed-csi, resources: {
 		return k.tryKubectl("c1", "", "-n", ns, "describe", "pvc", "shared")
 	}, func(s string) bool { return strings.Contains(s, "ReadWriteMany is not supported") })
 
+	node := k.kubectl(t, "c1", "-n", ns, "get", "pod", "writer", "-o", "jsonpath={.spec.nodeName}")
+	for name, change := range map[string]string{node: `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`, "another": `{"metadata":{"finalizers":null}}`} {
+		if out, err := k.tryKubectl("c1", "", "--as", "lazurite:node:"+name, "--as-group", "lazurite:nodes", "patch", "pv", pv, "-p", change); err == nil {
+			t.Errorf("the node %s may %s: %s", name, change, out)
+		} else if !strings.Contains(err.Error(), "a node changes only") {
+			t.Errorf("the node %s: %v", name, err)
+		}
+	}
+
 	k.kubectl(t, "c1", "-n", ns, "delete", "pod", "writer")
 	k.kubectl(t, "c1", "-n", ns, "delete", "pvc", "data", "--timeout=30s")
 	until(t, 30*time.Second, "the volume is gone", func() (string, error) { return k.tryKubectl("c1", "", "get", "pv", "-o", "name") },
@@ -350,6 +359,45 @@ spec:
 	k.gives(t, ns, "client", "hello", "get", "http://web")
 }
 
+// TestNetworkPolicy_StandsWithoutItsEnforcer kills the program that sets the
+// rules: they stand, load balancers keep their addresses, and what changed
+// meanwhile counts when it is back.
+func TestNetworkPolicy_StandsWithoutItsEnforcer(t *testing.T) {
+	k := shared(t)
+	ns := k.space(t, "c1", "orphans")
+	k.apply(t, "c1", toybox(ns, "web", "web", "serve", "8080", "hello")+toybox(ns, "client", "client", "pause")+`
+---
+apiVersion: v1
+kind: Service
+metadata: {name: balanced, namespace: orphans}
+spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: nobody, namespace: orphans}
+spec: {podSelector: {matchLabels: {app: web}}}
+`)
+	k.running(t, "c1", ns, "web")
+	k.running(t, "c1", ns, "client")
+	web := k.kubectl(t, "c1", "-n", ns, "get", "pod", "web", "-o", "jsonpath={.status.podIP}")
+	address := func() (string, error) {
+		return k.tryKubectl("c1", "", "-n", ns, "get", "svc", "balanced", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
+	}
+	before := until(t, 20*time.Second, "an address", address, func(s string) bool { return s != "" })
+	k.refused(t, ns, "client", web+":8080")
+
+	kill(t, k.pid(t, "c1", "lazurite-node"), k.pid(t, "c1", "lazurite-controller"))
+	if out, err := k.in(ns, "client", "dial", web+":8080"); err == nil {
+		t.Errorf("without the enforcer the pod gets through: %s", out)
+	}
+	k.kubectl(t, "c1", "-n", ns, "delete", "networkpolicy", "nobody")
+	k.healed(t, "c1")
+	k.gives(t, ns, "client", "hello", "get", "http://"+web+":8080")
+	if after, err := address(); err != nil || after != before {
+		t.Errorf("the load balancer's address was %s, is %s, %v", before, after, err)
+	}
+}
+
 // TestNetworkPolicy_StandsBeforeTheFirstContainer starts pods that dial at
 // once, under a policy that lets nothing out.
 func TestNetworkPolicy_StandsBeforeTheFirstContainer(t *testing.T) {
@@ -358,33 +406,21 @@ func TestNetworkPolicy_StandsBeforeTheFirstContainer(t *testing.T) {
 	k.apply(t, "c1", toybox(ns, "web", "web", "serve", "8080", "hello"))
 	k.running(t, "c1", ns, "web")
 	address := k.kubectl(t, "c1", "-n", ns, "get", "pod", "web", "-o", "jsonpath={.status.podIP}")
-	k.apply(t, "c1", `
+	manifest := `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: nothing-out, namespace: early}
-spec: {podSelector: {matchLabels: {job-name: dials}}, policyTypes: [Egress]}
----
-apiVersion: batch/v1
-kind: Job
-metadata: {name: dials, namespace: early}
-spec:
-  completions: 6
-  parallelism: 6
-  backoffLimit: 0
-  podReplacementPolicy: Failed
-  template:
-    spec:
-      restartPolicy: Never
-      containers: [{name: c, image: "`+Toybox+`", args: [dial, "`+address+`:8080"]}]
-`)
-	until(t, time.Minute, "the dialling pods end", func() (string, error) {
-		return k.tryKubectl("c1", "", "-n", ns, "get", "job", "dials", "-o", "jsonpath={.status.conditions[*].type} {.status.succeeded}")
-	}, func(s string) bool { return strings.Contains(s, "Failed") })
-	if got := k.kubectl(t, "c1", "-n", ns, "get", "job", "dials", "-o", "jsonpath={.status.succeeded}"); got != "" && got != "0" {
-		t.Errorf("%s pods got through", got)
+spec: {podSelector: {matchLabels: {app: dials}}, policyTypes: [Egress]}`
+	for i := range 6 {
+		pod := toybox(ns, fmt.Sprintf("dials-%d", i), "dials", "dial", address+":8080")
+		manifest += strings.Replace(pod, "spec:", "spec:\n  restartPolicy: Never", 1)
 	}
-	logs := k.kubectl(t, "c1", "-n", ns, "logs", "-l", "job-name=dials", "--tail", "5")
-	if !strings.Contains(logs, "connection refused") {
+	k.apply(t, "c1", manifest)
+	until(t, time.Minute, "the dialling pods have failed", func() (string, error) {
+		return k.tryKubectl("c1", "", "-n", ns, "get", "pods", "-l", "app=dials", "-o", "jsonpath={.items[*].status.phase}")
+	}, func(s string) bool { return s == strings.TrimSpace(strings.Repeat("Failed ", 6)) })
+	logs := k.kubectl(t, "c1", "-n", ns, "logs", "-l", "app=dials", "--tail", "5", "--max-log-requests", "6")
+	if got := strings.Count(logs, "connection refused"); got != 6 {
 		t.Errorf("the pods say: %s", logs)
 	}
 }
