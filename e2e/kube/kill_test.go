@@ -139,53 +139,54 @@ func TestKilledAgent(t *testing.T) {
 	again("kept-keeper")
 }
 
-// holder is a deployment with a volume.
+// holder is a deployment with a volume, both called %[1]s.
 const holder = `
 apiVersion: v1
 kind: PersistentVolumeClaim
-metadata: {name: kept, namespace: default}
+metadata: {name: %[1]s, namespace: default}
 spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 10Mi}}}
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: holder, namespace: default}
+metadata: {name: %[1]s, namespace: default}
 spec:
-  selector: {matchLabels: {app: holder}}
+  selector: {matchLabels: {app: %[1]s}}
   template:
-    metadata: {labels: {app: holder}}
+    metadata: {labels: {app: %[1]s}}
     spec:
       terminationGracePeriodSeconds: 1
-      containers: [{name: app, image: ` + Toybox + `, volumeMounts: [{name: v, mountPath: /kept}]}]
-      volumes: [{name: v, persistentVolumeClaim: {claimName: kept}}]
+      securityContext: {fsGroup: 2000}
+      containers: [{name: app, image: %[2]s, args: [pause], volumeMounts: [{name: v, mountPath: /kept}]}]
+      volumes: [{name: v, persistentVolumeClaim: {claimName: %[1]s}}]
 `
 
 // keeps puts data on a volume of a cluster, and gives a function that looks
 // whether it is there, in a pod that runs.
 func (k *kube) keeps(t *testing.T, cluster string) (check func()) {
 	t.Helper()
-	k.apply(t, cluster, holder)
+	name := "kept-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	k.apply(t, cluster, fmt.Sprintf(holder, name, Toybox))
 	t.Cleanup(func() {
-		k.forget(t, cluster, "deployment", "holder")
-		k.forget(t, cluster, "pvc", "kept")
+		k.forget(t, cluster, "deployment", name)
+		k.forget(t, cluster, "pvc", name)
 	})
-	word := strconv.FormatInt(time.Now().UnixNano(), 36)
 	ready := func() {
 		t.Helper()
 		until(t, 2*time.Minute, "the deployment is there", func() (string, error) {
-			return k.tryKubectl(cluster, "", "get", "deployment", "holder", "-o", "jsonpath={.status.availableReplicas}")
+			return k.tryKubectl(cluster, "", "get", "deployment", name, "-o", "jsonpath={.status.availableReplicas}")
 		}, func(s string) bool { return s == "1" })
 	}
 	ready()
-	k.kubectl(t, cluster, "exec", "deploy/holder", "--", "/toybox", "write", "/kept/word", word)
-	k.kubectl(t, cluster, "create", "configmap", "kept-"+word)
-	t.Cleanup(func() { k.forget(t, cluster, "configmap", "kept-"+word) })
+	k.kubectl(t, cluster, "exec", "deploy/"+name, "--", "/toybox", "write", "/kept/word", name)
+	k.kubectl(t, cluster, "create", "configmap", name)
+	t.Cleanup(func() { k.forget(t, cluster, "configmap", name) })
 	return func() {
 		t.Helper()
 		ready()
-		k.kubectl(t, cluster, "get", "configmap", "kept-"+word)
+		k.kubectl(t, cluster, "get", "configmap", name)
 		until(t, 30*time.Second, "the volume's file is there", func() (string, error) {
-			return k.tryKubectl(cluster, "", "exec", "deploy/holder", "--", "/toybox", "read", "/kept/word")
-		}, func(s string) bool { return s == word })
+			return k.tryKubectl(cluster, "", "exec", "deploy/"+name, "--", "/toybox", "read", "/kept/word")
+		}, func(s string) bool { return s == name })
 	}
 }
 

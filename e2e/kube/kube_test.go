@@ -77,7 +77,7 @@ func shared(t *testing.T) *kube {
 	t.Helper()
 	need(t)
 	first.once.Do(func() {
-		first.k, first.err = start()
+		first.k, first.err = start(live.Options{})
 		if first.err == nil {
 			first.err = first.k.create("c1")
 		}
@@ -92,7 +92,13 @@ func shared(t *testing.T) *kube {
 func alone(t *testing.T) *kube {
 	t.Helper()
 	need(t)
-	k, err := start()
+	return begin(t, live.Options{})
+}
+
+// begin is alone with further options.
+func begin(t *testing.T, o live.Options) *kube {
+	t.Helper()
+	k, err := start(o)
 	if k != nil {
 		t.Cleanup(func() {
 			if err := k.end(); err != nil {
@@ -107,8 +113,11 @@ func alone(t *testing.T) *kube {
 }
 
 // start brings up a laz with the toybox image loaded and a resource group.
-func start() (*kube, error) {
-	c, err := live.Start(live.Options{Background: true, Up: []string{"--clusters", "embedded"}, Env: []string{"LAZ_KUBE=" + distribution()}})
+func start(o live.Options) (*kube, error) {
+	o.Background = true
+	o.Up = append(o.Up, "--clusters", "embedded")
+	o.Env = append(o.Env, "LAZ_KUBE="+distribution())
+	c, err := live.Start(o)
 	k := &kube{c}
 	if err != nil {
 		return k, err

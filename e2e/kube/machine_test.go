@@ -237,7 +237,11 @@ func (k *kube) machine(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	add("mount", string(mounts))
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, "lazurite") || strings.Contains(line, k.Dir) { // others' tests mount too
+			add("mount", line)
+		}
+	}
 	runs, _ := filepath.Glob("/run/lazurite-*")
 	add("folder", strings.Join(runs, "\n"))
 	add("cgroup", strings.Join(cgroups(t), "\n"))
@@ -293,7 +297,8 @@ func (k *kube) processes(t *testing.T) []string {
 		own := bytes.Contains(cgroup, []byte("lazurite-"+k.instance())) || bytes.Contains(line, []byte(k.Home()))
 		laz := bytes.Contains(env, []byte("LAZ_HOME="+k.Home()+"\x00")) && !bytes.Contains(line, []byte("read -r _")) // the harness's own shell
 		if own || laz {
-			all = append(all, fmt.Sprintf("%d %s", pid, bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
+			words := string(bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
+			all = append(all, fmt.Sprintf("%d %s", pid, words))
 		}
 	}
 	return all

@@ -52,6 +52,9 @@ type Options struct {
 	// Background is for a test that starts and ends laz itself: it is started
 	// with -d, and Stop erases it.
 	Background bool
+	// Disk is called with an empty folder that the state folder will lie in,
+	// before anything is in it: a test may mount something there.
+	Disk func(dir string) error
 
 	Up  []string // further words of `laz up`
 	Env []string // further variables, NAME=VALUE
@@ -71,10 +74,17 @@ func Start(o Options) (*Cloud, error) {
 	if c.Bin, err = Binary(dir); err != nil {
 		return c, err
 	}
-	if err := os.Mkdir(c.path("home"), 0o700); err != nil {
-		return c, err
+	for _, name := range []string{"home", "disk"} {
+		if err := os.Mkdir(c.path(name), 0o700); err != nil {
+			return c, err
+		}
 	}
-	c.env = append(Clean(os.Environ()), "HOME="+c.path("home"), "LAZ_HOME="+c.path("state"))
+	if o.Disk != nil {
+		if err := o.Disk(c.path("disk")); err != nil {
+			return c, err
+		}
+	}
+	c.env = append(Clean(os.Environ()), "HOME="+c.path("home"), "LAZ_HOME="+c.Home())
 	c.env = append(c.env, o.Env...)
 	if o.Background {
 		return c, c.up(background, o.Up)
@@ -136,7 +146,7 @@ func Clean(env []string) []string {
 func (c *Cloud) path(name string) string { return filepath.Join(c.Dir, name) }
 
 // Home is the state folder.
-func (c *Cloud) Home() string { return c.path("state") }
+func (c *Cloud) Home() string { return c.path("disk/state") }
 
 // Stop stops the server and removes its folder.
 func (c *Cloud) Stop() error {
