@@ -173,6 +173,8 @@ func (p *patient) cluster(c server.ClusterHealth) {
 		p.say(about, fine, "an issuer and its tokens; no Kubernetes runs for it", "")
 	case !real:
 		p.say(about, fine, c.State, "")
+	case c.Driver != "embedded":
+		p.say(about, fine, "its API server answers, every pod has the identity that it asks for", "")
 	default:
 		p.say(about, fine, fmt.Sprintf("%d %s ready, %d processes run, every pod has the identity that it asks for",
 			len(c.Nodes), map[bool]string{true: "node", false: "nodes"}[len(c.Nodes) == 1], len(c.Processes)), "")

@@ -188,7 +188,7 @@ func pickClusters(all []server.ClusterState, name string) ([]server.ClusterState
 	case name != "" && len(found) > 1:
 		return nil, fmt.Errorf("several clusters have the name '%s'; name one with its resource id, such as %s", name, found[0].ID)
 	case found[0].Server == "":
-		return nil, fmt.Errorf("the cluster '%s' has no nodes: its driver is '%s'. See: laz status", found[0].Name, found[0].Driver)
+		return nil, fmt.Errorf("the nodes of the cluster '%s' take no images from here: its driver is '%s'. See: laz status", found[0].Name, found[0].Driver)
 	case found[0].State == "stopped":
 		return nil, fmt.Errorf("the cluster '%s' is stopped. Start it: laz aks start --name %s --resource-group %s", found[0].Name, found[0].Name, found[0].Group)
 	}

@@ -73,7 +73,14 @@ func (s *Server) examine(ctx context.Context, e *arm.Envelope, h *ClusterHealth)
 	}
 	defer done()
 	enabled := explain.Injects(e)
-	if h.Waiting, err = waiting(ctx, k, len(h.Nodes) > 0); err == nil {
+	namespaces := []string{webhookNamespace} // what else is in somebody's own cluster is not ours to judge
+	if h.Driver == ClustersEmbedded {
+		namespaces = append(namespaces, "kube-system")
+		if len(h.Nodes) == 0 {
+			namespaces = nil // nowhere to run
+		}
+	}
+	if h.Waiting, err = waiting(ctx, k, namespaces); err == nil {
 		h.Pods, err = explain.FindUninjected(ctx, k, enabled)
 	}
 	if err != nil {
@@ -81,10 +88,12 @@ func (s *Server) examine(ctx context.Context, e *arm.Envelope, h *ClusterHealth)
 	}
 }
 
-// waiting names the Deployments of ours that have no pod available.
-func waiting(ctx context.Context, k explain.Objects, nodes bool) ([]string, error) {
+const webhookNamespace = "azure-workload-identity-system"
+
+// waiting names the Deployments in namespaces that have no pod available.
+func waiting(ctx context.Context, k explain.Objects, namespaces []string) ([]string, error) {
 	var out []string
-	for _, ns := range []string{"kube-system", "azure-workload-identity-system"} {
+	for _, ns := range namespaces {
 		var list struct {
 			Items []struct {
 				Metadata struct {
@@ -102,7 +111,7 @@ func waiting(ctx context.Context, k explain.Objects, nodes bool) ([]string, erro
 			return nil, fmt.Errorf("list the deployments in %s: %w", ns, err)
 		}
 		for _, d := range list.Items {
-			if nodes && d.Spec.Replicas > 0 && d.Status.AvailableReplicas == 0 {
+			if d.Spec.Replicas > 0 && d.Status.AvailableReplicas == 0 {
 				out = append(out, fmt.Sprintf("deployment %s in %s has none of its %d pods available", d.Metadata.Name, ns, d.Spec.Replicas))
 			}
 		}
