@@ -377,6 +377,78 @@ func TestAgent_RefusesWhatIsNotTyped(t *testing.T) {
 	}
 }
 
+// TestAgent_RunsOnlyWhatIsRoots: a distribution that another user could change
+// is copied when the agent starts, and changes of it have no effect until then.
+func TestAgent_RunsOnlyWhatIsRoots(t *testing.T) {
+	need(t, os.Geteuid() == 0, "root")
+	dist := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		path := filepath.Join(dist, name)
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)) //nolint:gosec // a program
+		if err == nil {
+			err = os.Chown(path, 1000, 1000)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("versions.json", `{"kubernetes":"1.37.2"}`)
+	write("bin/kubernetes", "first")
+	if err := os.Symlink("kubernetes", filepath.Join(dist, "bin", "kubelet")); err != nil {
+		t.Fatal(err)
+	}
+	l := newLab(t, dist, 0)
+	look := func() node.Info {
+		t.Helper()
+		i, err := l.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	i := look()
+	if i.Missing != "" || i.Kube == dist || i.Versions["kubernetes"] != "1.37.2" {
+		t.Fatalf("got %+v", i)
+	}
+	copied := filepath.Join(i.Kube, "bin", "kubelet")
+	if raw, err := os.ReadFile(copied); err != nil || string(raw) != "first" {
+		t.Errorf("got %q, %v", raw, err)
+	}
+	if fi, err := os.Stat(copied); err != nil || fi.Sys().(*syscall.Stat_t).Uid != 0 || fi.Mode().Perm() != 0o755 {
+		t.Errorf("got %v, %v", fi, err)
+	}
+	write("bin/kubernetes", "second version")
+	if now := look(); now.Kube != i.Kube {
+		t.Errorf("%s became %s in a running agent", i.Kube, now.Kube)
+	}
+	if raw, err := os.ReadFile(copied); err != nil || string(raw) != "first" {
+		t.Errorf("changed while it runs: %q, %v", raw, err)
+	}
+	restart := func() {
+		t.Helper()
+		if err := l.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.nothingLeft()
+		l.start(0)
+	}
+	restart()
+	if raw, err := os.ReadFile(filepath.Join(look().Kube, "bin", "kubelet")); err != nil || string(raw) != "second version" {
+		t.Errorf("after a new start: %q, %v", raw, err)
+	}
+	if copies, err := os.ReadDir(filepath.Join(l.home, "node", "kube")); err != nil || len(copies) != 1 {
+		t.Errorf("copies: %v, %v", copies, err)
+	}
+	if err := os.Symlink("/etc/shadow", filepath.Join(dist, "bin", "outside")); err != nil {
+		t.Fatal(err)
+	}
+	restart()
+	if i := look(); !strings.Contains(i.Missing, "leads out of it") {
+		t.Errorf("got %+v", i)
+	}
+}
+
 // kubernetes is the folder of the distribution.
 func kubernetes(t *testing.T) string {
 	t.Helper()

@@ -21,6 +21,9 @@ type distribution struct {
 
 var errNoDistribution = errors.New("there is no distribution of Kubernetes on this machine: build it with `make kube`, and start again with `sudo laz up`")
 
+// errNotCopied says that there is one now, which was not there at the start.
+var errNotCopied = errors.New("the distribution of Kubernetes was built after the node agent started, in a folder that not only root can write to: take it over with `laz down` and `sudo laz up`")
+
 // findDistribution looks in the folders, the best first. What root runs must
 // be root's: from a folder that others can write to, everything is copied into
 // the folder store, when the agent starts and only then. So whoever can write
@@ -46,9 +49,10 @@ func findDistribution(folders []string, store string, copying bool) (distributio
 		if safe {
 			return distribution{dir, versions}, nil
 		}
-		if copying {
-			return mirror(dir, store)
+		if !copying {
+			return distribution{}, fmt.Errorf("%w (%s)", errNotCopied, dir)
 		}
+		return mirror(dir, store)
 	}
 	return distribution{}, errNoDistribution
 }
@@ -73,7 +77,8 @@ func rootsAlone(dir string) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if !rootsOwn(fi) && fi.Mode()&os.ModeSticky == 0 {
+		// In a sticky folder of root's, such as /tmp, nobody replaces what is root's.
+		if st, ok := fi.Sys().(*syscall.Stat_t); !rootsOwn(fi) && (!ok || st.Uid != 0 || fi.Mode()&os.ModeSticky == 0) {
 			return false, nil
 		}
 		if up == filepath.Dir(up) {
@@ -129,6 +134,21 @@ func mirror(dir, store string) (distribution, error) {
 	}
 	versions, err := readVersions(own)
 	return distribution{own, versions}, err
+}
+
+// dropCopies removes all copies but the one in use.
+func dropCopies(store, used string) error {
+	entries, err := os.ReadDir(store)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if dir := filepath.Join(store, e.Name()); dir != used {
+			errs = append(errs, os.RemoveAll(dir))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // keyOf names what is in a tree by names, sizes and times.

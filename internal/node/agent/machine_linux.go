@@ -36,6 +36,7 @@ type machine struct {
 	ending   bool
 	dist     distribution // that was found first; others are not looked for any more
 	missing  error        // why clusters can't run here; nil when they can
+	uncopied error        // why no distribution was taken over at the start
 }
 
 func newMachine(o Options, root box.Root, log *slog.Logger) *machine {
@@ -106,23 +107,31 @@ func (m *machine) sweepStrangers(ctx context.Context) error {
 		}
 	}
 	errs = append(errs, wire.Forget(m.root, func(index int) bool { return known[clusterName(index)] }))
+	if left, err := m.root.Spaces(); err == nil && len(left) == 0 { // nothing runs from older copies
+		errs = append(errs, dropCopies(m.copies(), m.dist.dir))
+	}
 	return errors.Join(errs...)
 }
+
+// copies is where distributions are that root had to copy.
+func (m *machine) copies() string { return filepath.Join(m.root.State, "kube") }
 
 // look finds the distribution, if it was not found before, and what else
 // clusters need here.
 func (m *machine) look(copying bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.missing = errors.Join(wire.Available()); m.missing != nil {
+	if m.missing = wire.Available(); m.missing != nil {
 		return
 	}
-	if _, err := box.CgroupVersion(); err != nil {
-		m.missing = err
+	if _, m.missing = box.CgroupVersion(); m.missing != nil || m.dist.dir != "" {
 		return
 	}
-	if m.dist.dir == "" {
-		m.dist, m.missing = findDistribution(m.opt.Kube, filepath.Join(m.root.State, "kube"), copying)
+	m.dist, m.missing = findDistribution(m.opt.Kube, m.copies(), copying)
+	if copying {
+		m.uncopied = m.missing
+	} else if errors.Is(m.missing, errNotCopied) && m.uncopied != nil && !errors.Is(m.uncopied, errNoDistribution) {
+		m.missing = m.uncopied // it was there, and why it was not taken is what helps
 	}
 }
 
