@@ -87,7 +87,7 @@ func (m *management) do(ctx context.Context, method, path, version string, body 
 		return nil, readRemote(a, dialectODATA)
 	}
 	for _, w := range a.header.Values(warningHeader) {
-		m.s.warn("WARNING: %s", w)
+		m.s.warn("WARNING: %s", printable(w))
 	}
 	return a, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"lazurite.dev/internal/apierr"
 )
@@ -171,16 +172,16 @@ func (p *progress) see(v any) {
 	}
 	var now []string
 	for _, ph := range phases {
-		name := textAt(ph, "name")
+		name := printable(textAt(ph, "name"))
 		switch {
 		case at(ph, "done") != true:
-			if d := textAt(ph, "detail"); d != "" {
+			if d := printable(textAt(ph, "detail")); d != "" {
 				name += " (" + d + ")"
 			}
 			now = append(now, name)
 		case !p.done[name]:
 			p.done[name] = true
-			fmt.Fprintf(p.s.env.Stderr, "\r\x1b[K   %-40s %6.1f s%s\n", name, seconds(at(ph, "took")), prefixed(": ", textAt(ph, "error")))
+			fmt.Fprintf(p.s.env.Stderr, "\r\x1b[K   %-40s %6.1f s%s\n", name, seconds(at(ph, "took")), prefixed(": ", printable(textAt(ph, "error"))))
 			p.n = max(p.n, 1)
 		}
 	}
@@ -191,6 +192,16 @@ func (p *progress) see(v any) {
 	if percent := at(v, "percentComplete"); percent != nil && p.now != "" {
 		p.now = fmt.Sprintf("%v %% %s", percent, p.now)
 	}
+}
+
+// printable is s without what would move a terminal's cursor.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }
 
 // seconds reads nanoseconds.
