@@ -35,6 +35,7 @@ unit:
 
 e2e: build kube images e2e-deps ## strangers' clients against the built laz
 	cd e2e && $(GO) vet ./... && LAZ_BINARY=$(CURDIR)/bin/laz $(GO) test -count=1 -p 1 ./...
+	cd e2e/webhook-original && $(GO) vet ./... && $(GO) test ./...
 	cd examples/keyvault-reader && $(GO) vet ./...
 
 e2e-deps: ## what the tests need: PostgreSQL, Debian's az and Python SDKs, npm packages
@@ -54,9 +55,9 @@ bench: build kube images ## figures beside their limits, measured in the same ru
 	@$(GO) run ./bench -laz bin/laz
 
 fuzz: ## every fuzz target for a minute (FUZZTIME)
-	@set -e; for f in $$(grep -rl --include='*_test.go' '^func Fuzz' internal); do \
+	@set -e; for f in $$(grep -rl --include='*_test.go' '^func Fuzz' internal kube); do \
 	  for t in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$f); do echo "fuzz $$(dirname $$f) $$t"; \
-	    $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f); done; done
+	    (cd $$(dirname $$f) && $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) .); done; done
 
 clean: ## remove what was built
 	rm -rf bin .cache e2e/js/node_modules
