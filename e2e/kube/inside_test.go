@@ -175,6 +175,35 @@ spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 
 	}
 }
 
+// TestLoadBalancers_KeepTheClientsAddress asks a service of two nodes that runs
+// on one of them: every connection finds it, with the host's address.
+func TestLoadBalancers_KeepTheClientsAddress(t *testing.T) {
+	k := shared(t)
+	ns := k.space(t, "c1", "local")
+	k.az(t, "aks", "scale", "-g", group, "-n", "c1", "--node-count", "2")
+	t.Cleanup(func() { k.az(t, "aks", "scale", "-g", group, "-n", "c1", "--node-count", "1") })
+	k.apply(t, "c1", toybox(ns, "web", "web", "serve", "8080", "hello")+`
+---
+apiVersion: v1
+kind: Service
+metadata: {name: kept, namespace: local}
+spec: {type: LoadBalancer, externalTrafficPolicy: Local, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+`)
+	k.running(t, "c1", ns, "web")
+	address := until(t, 20*time.Second, "an address", func() (string, error) {
+		return k.tryKubectl("c1", "", "-n", ns, "get", "svc", "kept", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
+	}, func(s string) bool { return s != "" })
+	host := regexp.MustCompile(`^hello 198\.1[89]\.\d+\.1:\d+ web\n$`)
+	until(t, 30*time.Second, "twenty connections in turn", func() (string, error) {
+		for range 20 {
+			if out, err := hostGets("http://" + address); err != nil || !host.MatchString(out) {
+				return out, err
+			}
+		}
+		return "all", nil
+	}, func(s string) bool { return s == "all" })
+}
+
 // TestDNS_CoreDNSCustom adds names as on AKS.
 func TestDNS_CoreDNSCustom(t *testing.T) {
 	k := shared(t)

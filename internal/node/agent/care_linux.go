@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"lazurite.dev/internal/node"
+	"lazurite.dev/internal/node/kube"
 	"lazurite.dev/internal/node/wire"
 )
 
@@ -53,7 +54,7 @@ func (c *cluster) resume(ctx context.Context) {
 
 // care looks after a cluster that nobody changes: a link that is gone or down
 // is repaired, a change that failed is tried again, connections to load
-// balancers go to the nodes that are Ready, certificates are renewed.
+// balancers go to the nodes that are Ready or have their pods, certificates are renewed.
 func (c *cluster) care(ctx context.Context) {
 	c.mu.Lock()
 	should := (c.rec.Spec.Running && !c.gone || c.rec.Removing) && len(c.busy) == 0 && !c.halted
@@ -75,6 +76,9 @@ func (c *cluster) care(ctx context.Context) {
 			ready[n.Name] = n.Ready
 		}
 		c.balance(network, ready)
+		if err := c.balanceLocal(ask, network, parts); err != nil {
+			c.m.log.Warn("load balancers are not routed", slog.String("uid", c.uid), slog.String("error", err.Error()))
+		}
 	}
 	c.renew(time.Now())
 }
@@ -91,6 +95,27 @@ func (c *cluster) balance(network *wire.Network, ready map[string]bool) {
 			c.m.log.Warn("load balancers are not routed", slog.String("uid", c.uid), slog.String("error", err.Error()))
 		}
 	}
+}
+
+// balanceLocal routes the load balancers that only the nodes of their pods
+// answer for.
+func (c *cluster) balanceLocal(ctx context.Context, network *wire.Network, parts *kube.Cluster) error {
+	local, err := parts.Local(ctx)
+	if err != nil {
+		return err
+	}
+	want := make(map[netip.Addr][]int, len(local))
+	c.mu.Lock()
+	for address, nodes := range local {
+		want[address] = nil
+		for _, name := range nodes {
+			if slot, ok := c.rec.Slots[name]; ok {
+				want[address] = append(want[address], slot)
+			}
+		}
+	}
+	c.mu.Unlock()
+	return network.BalanceLocal(want)
 }
 
 // renew makes new certificates when it is time to look at them.

@@ -45,6 +45,8 @@ type Network struct {
 
 	mu    sync.Mutex   // guards what follows, and makes changes one at a time
 	slots map[int]bool // of nodes that are linked; true: they take connections to load balancers
+
+	noLocal bool // no load balancer has nodes of its own, as far as routes say
 }
 
 // New is the network of the cluster that has space; Up makes it.
@@ -263,27 +265,8 @@ func (n *Network) Balance(slot int, takes bool) error {
 
 // balance routes the addresses of load balancers to all nodes that take them.
 func (n *Network) balance() error {
-	return n.space.Do(func() error {
-		dst := ipnet(n.LoadBalancers())
-		r := &netlink.Route{Dst: dst, Src: n.Cluster().AsSlice()}
-		for _, slot := range n.sorted() {
-			if !n.slots[slot] {
-				continue
-			}
-			link, err := netlink.LinkByName(nodeLink(slot))
-			if errors.As(err, new(netlink.LinkNotFoundError)) {
-				continue // known, and not linked again yet
-			}
-			if err != nil {
-				return err
-			}
-			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: link.Attrs().Index, Gw: n.Node(slot).AsSlice(), Flags: int(netlink.FLAG_ONLINK)})
-		}
-		if len(r.MultiPath) == 0 {
-			r = &netlink.Route{Dst: dst, Type: unix.RTN_UNREACHABLE}
-		}
-		return netlink.RouteReplace(r)
-	})
+	takes := slices.DeleteFunc(n.sorted(), func(slot int) bool { return !n.slots[slot] })
+	return n.space.Do(func() error { return n.routeTo(n.LoadBalancers(), takes) })
 }
 
 func (n *Network) sorted() []int {

@@ -303,6 +303,25 @@ func TestNetwork_WhoReachesWhat(t *testing.T) {
 	if got := w.ask(nil, "tcp", at(lb, 31000)); got != host {
 		t.Errorf("host to a load balancer: got %q", got)
 	}
+	for _, local := range []struct {
+		slots []int
+		want  string
+	}{{[]int{slotA}, host}, {[]int{slotB, 99}, host}, {nil, "refused"}} {
+		if err := w.BalanceLocal(map[netip.Addr][]int{netip.MustParseAddr(lb): local.slots}); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.ask(nil, "tcp", at(lb, 31000)); got != local.want {
+			t.Errorf("a load balancer of %v: got %q", local.slots, got)
+		}
+	}
+	for range 2 {
+		if err := w.BalanceLocal(nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := w.ask(nil, "tcp", at(lb, 31000)); got != host {
+		t.Errorf("a load balancer of all nodes again: got %q", got)
+	}
 	if err := w.Balance(slotB, false); err != nil {
 		t.Fatal(err)
 	}

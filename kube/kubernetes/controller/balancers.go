@@ -143,10 +143,6 @@ func (b *balancers) reconcile(ctx context.Context, key string) error {
 		return err
 	}
 	b.events.Eventf(s, corev1.EventTypeNormal, "EnsuredLoadBalancer", "The address is %s", a)
-	if s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal {
-		b.events.Event(s, corev1.EventTypeWarning, "ExternalTrafficPolicyLocal",
-			"Connections are spread over all nodes, and one that meets a node without a pod of the service gets no answer: run a pod on each node, or set externalTrafficPolicy: Cluster")
-	}
 	b.log.Info("a load balancer has its address", "service", key, "address", a)
 	return nil
 }
