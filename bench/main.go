@@ -45,7 +45,7 @@ func main() {
 	laz := flag.String("laz", "bin/laz", "the laz binary to measure")
 	bare := flag.Bool("bare", false, "be the limit: an idle HTTPS server that does nothing else")
 	quick := flag.Bool("quick", false, "less of everything, to see that it runs")
-	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, policy, million (default all)")
+	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, policy, million, clusters (default all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -79,7 +79,7 @@ func run(ctx context.Context, laz string, quick bool, only string) (err error) {
 		run        func(context.Context) error
 	}{
 		{"start", "start and memory", s.start}, {"requests", "requests", s.requests},
-		{"policy", "policy", s.policy}, {"million", "a million resources", s.million},
+		{"policy", "policy", s.policy}, {"million", "a million resources", s.million}, {"clusters", "clusters", s.clusters},
 	} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
 			continue

@@ -50,8 +50,8 @@ type process struct {
 }
 
 // up starts the server in the foreground and waits until it answers.
-func (c *cloud) up(ctx context.Context) (*process, error) {
-	cmd := exec.CommandContext(ctx, c.laz, "up", "--offline", "--port", "0")
+func (c *cloud) up(ctx context.Context, words ...string) (*process, error) {
+	cmd := exec.CommandContext(ctx, c.laz, append([]string{"up", "--offline", "--port", "0"}, words...)...)
 	cmd.Env = c.env
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	out, err := cmd.StdoutPipe()
