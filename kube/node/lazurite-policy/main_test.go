@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -94,4 +95,20 @@ func TestVersion(t *testing.T) {
 	if _, err := call(t, "FLY", "", "{}"); err == nil {
 		t.Error("an unknown command is taken")
 	}
+}
+
+func FuzzAdd(f *testing.F) {
+	f.Add(pod, []byte(previous))
+	f.Add("K8S_POD_UID=;;=", []byte(`{"ips":[{"address":"::ffff:10.0.0.1/128"},{"address":"10.0.0.1"}]}`))
+	f.Fuzz(func(t *testing.T, args string, previous []byte) {
+		q, err := add(func(name string) string {
+			if name == "CNI_ARGS" {
+				return args
+			}
+			return ""
+		}, previous)
+		if address, bad := netip.ParseAddr(q.Address); err == nil && (bad != nil || !address.Is4() || q.UID == "") {
+			t.Errorf("%+v", q)
+		}
+	})
 }
