@@ -303,6 +303,7 @@ func (s *Service) defaultPools(ctx context.Context, old, next *resource) error {
 		if i == 0 && old == nil && p["mode"] == nil {
 			p["mode"] = system
 		}
+		p["powerState"] = map[string]any{"code": running} // of its own; what was shown may be the cluster's
 		fillPool(was[text(p, "name")], p, next.Properties.CurrentKubernetesVersion)
 	}
 	return nil

@@ -408,6 +408,9 @@ func (s *Service) fill(ctx context.Context, r *resource) error {
 		for k, v := range e.Properties {
 			p[k] = v
 		}
+		if now := r.Properties.PowerState; now != nil && now.Code == stopped { // with it all its pools are
+			p["powerState"] = map[string]any{"code": stopped}
+		}
 		r.Properties.AgentPoolProfiles = append(r.Properties.AgentPoolProfiles, p)
 	}
 	return nil

@@ -136,6 +136,12 @@ func TestRealCluster(t *testing.T) {
 		if d.spec("c").Running != step.running {
 			t.Errorf("%s: got %+v", step.name, d.spec("c"))
 		}
+		shown := w.Want(http.StatusOK, "GET", path+v, "")
+		w.make(t, path, string(shown.Raw))
+		pool := w.Want(http.StatusOK, "GET", path+v, "").At("properties", "agentPoolProfiles").([]any)[0].(map[string]any)
+		if got := pool["powerState"].(map[string]any)["code"] == "Running"; got != step.running {
+			t.Errorf("%s: the pool is %v", step.name, pool["powerState"])
+		}
 	}
 	w.make(t, path, with(t, azBody, `{"properties":{"securityProfile":{"workloadIdentity":{"enabled":false}}}}`))
 	if d.spec("c").WorkloadIdentity {
@@ -217,6 +223,7 @@ func TestRealRefusals(t *testing.T) {
 	if d.spec("c").NetworkPolicy {
 		t.Errorf("got %+v", d.spec("c"))
 	}
+	w.WantError(http.StatusBadRequest, "NotSupportedByDriver", "PUT", path+"/agentPools/more"+v, props(`"powerState":{"code":"Stopped"}`))
 	w.WantError(http.StatusBadRequest, "PropertyChangeNotAllowed", "PATCH", path+v, props(`"networkProfile":{"podCidr":"10.128.0.0/16"}`))
 	if list := w.Want(http.StatusOK, "GET", armtest.Base+"/providers/Microsoft.ContainerService/locations/eastus/kubernetesVersions"+v, ""); len(list.At("values").([]any)) != 1 {
 		t.Errorf("got %s", list.Raw)
@@ -261,7 +268,19 @@ func TestFailedCreation(t *testing.T) {
 	if got := w.Want(http.StatusOK, "GET", path+v, ""); got.Text("properties", "provisioningState") != "Failed" {
 		t.Errorf("got %s", got.Raw)
 	}
+	if err := w.service.Resume(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Error(err)
+	}
+	if got := w.Want(http.StatusOK, "GET", path+v, ""); got.Text("properties", "provisioningState") != "Failed" {
+		t.Errorf("got %s", got.Raw)
+	}
 	d.set(func() { d.err = nil })
+	if err := w.service.Resume(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Error(err)
+	}
+	if got := w.Want(http.StatusOK, "GET", path+v, ""); got.Text("properties", "provisioningState") != "Succeeded" {
+		t.Errorf("what failed and then worked: got %s", got.Raw)
+	}
 	w.make(t, path, body)
 	d.set(func() { d.err = errors.New("again") })
 	w.Do("PUT", path+v, body)

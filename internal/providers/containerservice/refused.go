@@ -231,6 +231,7 @@ func (o offer) refusedPool(name string, p Pool) error {
 		{"networkProfile", isOn(p["networkProfile"]), noNodes("a node is a set of namespaces on this machine")},
 		{"securityProfile", isOn(p["securityProfile"]), noNodes("a node is a set of namespaces on this machine")},
 		{"enableAutoScaling", is("enableAutoScaling"), reasons{"", "nothing there counts the pods that wait: scale by az aks nodepool scale"}},
+		{"powerState", fmt.Sprint(p["powerState"]) == fmt.Sprint(map[string]any{"code": stopped}), reasons{"", "a pool is stopped with its cluster: az aks stop; or scale it to 0 nodes"}},
 		{"enableNodePublicIP", is("enableNodePublicIP"), reasons{"", "a node has no public address"}},
 		{"scaleSetPriority", oneOf(text(p, "scaleSetPriority"), "Spot"), reasons{"", "no machine of it is ever taken away"}},
 		{"osType", oneOf(text(p, "osType"), "Windows"), reasons{"", "its nodes run Linux"}},

@@ -98,5 +98,12 @@ func (s *Service) again(ctx context.Context, id rid.ID) error {
 	if err != nil {
 		return err
 	}
-	return s.apply(ctx, r)
+	if err := s.apply(ctx, r); err != nil || e.State() == "Succeeded" {
+		return err
+	}
+	e.Properties["provisioningState"] = "Succeeded" // it is now as was asked for
+	if err := s.res.Put(ctx, e); !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	return nil // somebody changed it, and says how that ended
 }
