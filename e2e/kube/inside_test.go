@@ -412,7 +412,7 @@ spec: {podSelector: {matchLabels: {app: web}}}
 	address := func() (string, error) {
 		return k.tryKubectl("c1", "", "-n", ns, "get", "svc", "balanced", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
 	}
-	before := until(t, 20*time.Second, "an address", address, func(s string) bool { return s != "" })
+	before := until(t, time.Minute, "an address", address, func(s string) bool { return s != "" })
 	k.refused(t, ns, "client", web+":8080")
 
 	kill(t, k.pid(t, "c1", "lazurite-node"), k.pid(t, "c1", "lazurite-controller"))
