@@ -59,13 +59,22 @@ func TestKilledProcesses(t *testing.T) {
 	}
 }
 
+// killServer kills laz's server, and waits until it is gone.
+func (k *kube) killServer(t *testing.T) {
+	t.Helper()
+	kill(t, k.status(t).PID)
+	if !live.Until(10*time.Second, func() bool { _, err := k.tryStatus(); return err != nil }) {
+		t.Fatal("the server was killed and answers")
+	}
+}
+
 // TestKilledServer kills laz's server: clusters go on without it, and the next
 // one takes them over.
 func TestKilledServer(t *testing.T) {
 	k := shared(t)
 	k.pod(t, "c1", "without-laz")
 	before := k.since(t, "c1", "without-laz")
-	kill(t, k.status(t).PID)
+	k.killServer(t)
 	k.direct(t, "c1", "create", "configmap", "without-laz")
 	t.Cleanup(func() { k.forget(t, "c1", "configmap", "without-laz") })
 	k.direct(t, "c1", "run", "meanwhile", "--image", Toybox)
@@ -160,16 +169,24 @@ spec:
       volumes: [{name: v, persistentVolumeClaim: {claimName: %[1]s}}]
 `
 
-// keeps puts data on a volume of a cluster, and gives a function that looks
-// whether it is there, in a pod that runs.
+// keeps is holds for a cluster that stays.
 func (k *kube) keeps(t *testing.T, cluster string) (check func()) {
 	t.Helper()
-	name := "kept-" + strconv.FormatInt(time.Now().UnixNano(), 36)
-	k.apply(t, cluster, fmt.Sprintf(holder, name, Toybox))
+	name, check := k.holds(t, cluster)
 	t.Cleanup(func() {
 		k.forget(t, cluster, "deployment", name)
 		k.forget(t, cluster, "pvc", name)
+		k.forget(t, cluster, "configmap", name)
 	})
+	return check
+}
+
+// holds puts data on a volume of a cluster, and gives a function that looks
+// whether it is there, in a pod that runs.
+func (k *kube) holds(t *testing.T, cluster string) (name string, check func()) {
+	t.Helper()
+	name = "kept-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	k.apply(t, cluster, fmt.Sprintf(holder, name, Toybox))
 	ready := func() {
 		t.Helper()
 		until(t, 2*time.Minute, "the deployment is there", func() (string, error) {
@@ -179,8 +196,7 @@ func (k *kube) keeps(t *testing.T, cluster string) (check func()) {
 	ready()
 	k.kubectl(t, cluster, "exec", "deploy/"+name, "--", "/toybox", "write", "/kept/word", name)
 	k.kubectl(t, cluster, "create", "configmap", name)
-	t.Cleanup(func() { k.forget(t, cluster, "configmap", name) })
-	return func() {
+	return name, func() {
 		t.Helper()
 		ready()
 		k.kubectl(t, cluster, "get", "configmap", name)

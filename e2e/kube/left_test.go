@@ -16,7 +16,7 @@ import (
 // open streams, services with addresses.
 func (k *kube) busy(t *testing.T, cluster string) {
 	t.Helper()
-	k.keeps(t, cluster)
+	k.holds(t, cluster)
 	k.apply(t, cluster, `
 apiVersion: v1
 kind: Service

@@ -24,6 +24,7 @@ import (
 type state struct {
 	Running   bool
 	PID       int
+	Local     string // address on loopback
 	NodeAgent struct{ PID int }
 	Clusters  []clusterState
 }
@@ -297,7 +298,7 @@ func (k *kube) processes(t *testing.T) []string {
 		own := bytes.Contains(cgroup, []byte("lazurite-"+k.instance())) || bytes.Contains(line, []byte(k.Home()))
 		laz := bytes.Contains(env, []byte("LAZ_HOME="+k.Home()+"\x00")) && !bytes.Contains(line, []byte("read -r _")) // the harness's own shell
 		if own || laz {
-			words := string(bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
+			words := strings.TrimSpace(string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 			all = append(all, fmt.Sprintf("%d %s", pid, words))
 		}
 	}

@@ -42,8 +42,11 @@ func Dial(home string) (*Client, error) {
 // who answers there is root's too.
 func (c *Client) connect(ctx context.Context) (*net.UnixConn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, ErrNoAgent
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) { // one that ends by itself takes its socket along
+		return nil, ErrKilled
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reaching the node agent: %w", err)
@@ -110,8 +113,10 @@ func (c *Client) send(ctx context.Context, method, path string, body io.Reader) 
 		return nil, err
 	}
 	resp, err := c.http.Do(req)
-	if errors.Is(err, ErrNoAgent) {
-		return nil, ErrNoAgent
+	for _, known := range []error{ErrKilled, ErrNoAgent} {
+		if errors.Is(err, known) {
+			return nil, known
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("asking the node agent: %w", err)
@@ -158,7 +163,7 @@ func (c *Client) Apply(ctx context.Context, spec Cluster, tell func(Phase)) erro
 		return err
 	}
 	for range 3 {
-		if err = c.apply(ctx, raw, tell); !errors.Is(err, errCut) || !c.comesBack(ctx) {
+		if err = c.apply(ctx, raw, tell); !errors.Is(err, errCut) || !c.comesBack(ctx, returnTime) {
 			break
 		}
 	}
@@ -168,19 +173,15 @@ func (c *Client) Apply(ctx context.Context, spec Cluster, tell func(Phase)) erro
 // errCut says that an agent ended in the middle of its answer.
 var errCut = errors.New("the node agent ended meanwhile")
 
-// wasCut reports whether err says that there was an agent until now: one that
-// ends by itself takes its socket along.
-func (c *Client) wasCut(err error) bool {
-	if errors.Is(err, ErrNoAgent) {
-		_, there := os.Stat(c.socket)
-		return there == nil
-	}
-	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+// wasCut reports whether err says that there was an agent until now.
+func wasCut(err error) bool {
+	return errors.Is(err, ErrKilled) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// comesBack waits for an agent.
-func (c *Client) comesBack(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, returnTime)
+// comesBack waits until an agent answers, at most limit: its keeper starts it again
+// when it was killed.
+func (c *Client) comesBack(ctx context.Context, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -199,7 +200,7 @@ const returnTime = 10 * time.Second
 
 func (c *Client) apply(ctx context.Context, raw []byte, tell func(Phase)) error {
 	resp, err := c.send(ctx, http.MethodPost, "/v1/clusters", bytes.NewReader(raw))
-	if c.wasCut(err) && ctx.Err() == nil {
+	if wasCut(err) && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", errCut, err)
 	}
 	if err != nil {
@@ -227,9 +228,15 @@ func (c *Client) apply(ctx context.Context, raw []byte, tell func(Phase)) error 
 	}
 }
 
-// Remove implements Agent.
-func (c *Client) Remove(ctx context.Context, uid string) error {
-	return c.call(ctx, http.MethodDelete, of(uid, ""), nil, nil)
+// Remove implements Agent. When the agent ends meanwhile and another one comes,
+// it is asked to go on.
+func (c *Client) Remove(ctx context.Context, uid string) (err error) {
+	for range 3 {
+		if err = c.call(ctx, http.MethodDelete, of(uid, ""), nil, nil); !wasCut(err) || ctx.Err() != nil || !c.comesBack(ctx, returnTime) {
+			break
+		}
+	}
+	return err
 }
 
 // Status implements Agent.

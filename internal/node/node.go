@@ -25,6 +25,9 @@ var (
 	// ErrNoAgent says that no node agent runs for the state folder. What to do
 	// about it: `sudo laz up`.
 	ErrNoAgent = errors.New("no node agent runs for this state folder")
+	// ErrKilled is an ErrNoAgent that may pass: there was one a moment ago, and
+	// its keeper starts it again.
+	ErrKilled = fmt.Errorf("%w: it was killed", ErrNoAgent)
 	// ErrNotFound says that the agent knows no such cluster.
 	ErrNotFound = errors.New("the node agent knows no such cluster")
 	// ErrInvalid says that a specification was refused before anything was done.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/cluster"
@@ -73,6 +74,9 @@ type nodeAgent struct {
 	shared  bool // the database is for servers on several machines
 }
 
+// againTime is how long a killed node agent may take until it answers again.
+const againTime = 5 * time.Second
+
 // Info implements cluster.Agent.
 func (a nodeAgent) Info(ctx context.Context) (string, error) {
 	if a.shared {
@@ -82,6 +86,12 @@ func (a nodeAgent) Info(ctx context.Context) (string, error) {
 		return "", a.reason(node.ErrNoAgent)
 	}
 	info, err := a.Agent.Info(ctx)
+	for end := time.Now().Add(againTime); errors.Is(err, node.ErrKilled) && time.Now().Before(end) && ctx.Err() == nil; info, err = a.Agent.Info(ctx) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 	if err != nil {
 		return "", a.reason(err)
 	}

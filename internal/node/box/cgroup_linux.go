@@ -58,7 +58,10 @@ func CgroupVersion() (int, error) {
 	return 1, nil
 }
 
-func (r Root) cgroup() string { return "/lazurite-" + r.Instance }
+// instanceCgroup begins the path of every instance's own cgroup.
+const instanceCgroup = "/lazurite-"
+
+func (r Root) cgroup() string { return instanceCgroup + r.Instance }
 
 // Cgroup makes the cgroup called name, which may have slashes, or finds it.
 func (r Root) Cgroup(name string) (*Cgroup, error) {
@@ -68,7 +71,13 @@ func (r Root) Cgroup(name string) (*Cgroup, error) {
 	}
 	c := &Cgroup{Path: filepath.Join(r.cgroup(), name), mine: all}
 	for _, h := range all {
-		if err := h.make(c.Path, len(all) == 1); err != nil {
+		err := h.make(c.Path, len(all) == 1)
+		for range 3 {
+			if errors.Is(err, os.ErrNotExist) { // the last other one was removed, and the instance's with it
+				err = h.make(c.Path, len(all) == 1)
+			}
+		}
+		if err != nil {
 			return nil, fmt.Errorf("making cgroup %s: %w", c.Path, err)
 		}
 	}
@@ -282,6 +291,7 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 		}
 		err := c.tree(os.Remove)
 		if err == nil {
+			c.removeAbove()
 			return nil
 		}
 		if !errors.Is(err, syscall.EBUSY) || time.Now().After(deadline) {
@@ -292,5 +302,16 @@ func (c *Cgroup) Remove(ctx context.Context) error {
 			return fmt.Errorf("removing cgroup %s: %w", c.Path, errors.Join(err, ctx.Err()))
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// removeAbove removes the instance's own cgroup with the last one in it.
+func (c *Cgroup) removeAbove() {
+	above := filepath.Dir(c.Path)
+	if !strings.HasPrefix(above, instanceCgroup) || filepath.Dir(above) != "/" {
+		return
+	}
+	for _, h := range c.mine {
+		_ = syscall.Rmdir(filepath.Join(h.dir, above)) // there are others in it
 	}
 }
