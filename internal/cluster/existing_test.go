@@ -1,6 +1,8 @@
 package cluster_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -12,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"lazurite.dev/internal/cluster"
+	"lazurite.dev/internal/token"
 )
 
 const (
@@ -27,12 +32,17 @@ type stranger struct {
 	*server
 	issuer string
 	admin  bool
+	key    *rsa.PrivateKey
 	keys   atomic.Int32 // how often they were asked for
 	down   atomic.Bool
 }
 
 func strangersCluster(t *testing.T) *stranger {
-	s := &stranger{server: &server{t: t, objects: map[string]map[string]any{}}, issuer: strangersIssuer, admin: true}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stranger{server: &server{t: t, objects: map[string]map[string]any{}}, issuer: strangersIssuer, admin: true, key: key}
 	s.Server = httptest.NewTLSServer(s)
 	t.Cleanup(s.Close)
 	s.objects[corednsPath] = map[string]any{"metadata": map[string]any{"resourceVersion": "7"}, "data": map[string]any{"Corefile": ".:53 {\n    reload\n}\n"}}
@@ -52,7 +62,7 @@ func (s *stranger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer = map[string]any{"issuer": s.issuer}
 	case r.URL.Path == "/openid/v1/jwks":
 		s.keys.Add(1)
-		answer = map[string]any{"keys": []any{map[string]any{"kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB", "alg": "RS256", "use": "sig"}}}
+		answer = jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &s.key.PublicKey, KeyID: "k", Algorithm: "RS256", Use: "sig"}}}
 	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"):
 		answer = map[string]any{"status": map[string]any{"allowed": s.admin}}
 	case r.URL.Path == "/api/v1/configmaps":
@@ -199,6 +209,61 @@ func TestAttachedKeys(t *testing.T) {
 	}
 	if _, ok, err := e.Keys(t.Context(), strangersIssuer); ok || err != nil {
 		t.Errorf("trusted after it is detached: %v", err)
+	}
+}
+
+// TestAttachedTokens: the token service takes a service account's token of an
+// attached cluster, one that another key has signed it does not, and none when
+// the cluster is detached.
+func TestAttachedTokens(t *testing.T) {
+	s, theirs, rogue := start(t), strangersCluster(t), strangersCluster(t)
+	e := existing(s)
+	f, err := token.NewFederation(token.FederationConfig{Issuers: []token.IssuerKeys{s.one, e}, Clock: func() time.Time { return s.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := func(by *stranger) error {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: by.key, KeyID: "k"}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims, err := json.Marshal(map[string]any{
+			"iss": strangersIssuer, "sub": "system:serviceaccount:shop:reader", "aud": []string{cluster.DefaultAudience},
+			"iat": s.now.Unix(), "nbf": s.now.Unix(), "exp": s.now.Add(time.Hour).Unix(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		j, err := signer.Sign(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := j.CompactSerialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := f.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.VerifyAssertion(t.Context(), a, nil)
+	}
+	if err := attach(t, e, theirs, uid, ""); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := signed(theirs); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := signed(rogue); err == nil {
+		t.Error("another key counts")
+	}
+	if err := e.Remove(t.Context(), uid); err != nil {
+		t.Fatal(err)
+	}
+	if err := signed(theirs); err == nil {
+		t.Error("a detached cluster's token counts")
 	}
 }
 
