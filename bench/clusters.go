@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -155,6 +156,7 @@ func (c *cloud) ready(ctx context.Context) *kubeAPI {
 		Clusters []struct {
 			Cluster struct {
 				Server string `yaml:"server"`
+				CA     string `yaml:"certificate-authority-data"` // base64 of PEM
 			} `yaml:"cluster"`
 		} `yaml:"clusters"`
 		Users []struct {
@@ -179,8 +181,12 @@ func (c *cloud) ready(ctx context.Context) *kubeAPI {
 	if err != nil {
 		return nil
 	}
-	// Who answers is not of interest here.
-	t := &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	ca, err := base64.StdEncoding.DecodeString(config.Clusters[0].Cluster.CA)
+	roots := x509.NewCertPool()
+	if err != nil || !roots.AppendCertsFromPEM(ca) {
+		return nil
+	}
+	t := &http.Transport{TLSClientConfig: &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots}, ForceAttemptHTTP2: true}
 	k := &kubeAPI{server: config.Clusters[0].Cluster.Server, client: &http.Client{Transport: t, Timeout: 10 * time.Second}}
 	if k.do(ctx, http.MethodGet, "/readyz", nil, nil) != nil {
 		return nil
