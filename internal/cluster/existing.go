@@ -147,12 +147,16 @@ func (k *KubeAPI) version(ctx context.Context) (string, error) {
 	var v struct {
 		GitVersion string `json:"gitVersion"`
 	}
-	if err := k.Get(ctx, "/version", &v); err != nil {
+	err := k.Get(ctx, "/version", &v)
+	if code := kubeCode(err); code != 0 { // what it said is not repeated: it may be any server that the asker can't reach
+		return "", fmt.Errorf("it answered %d when asked for its version", code)
+	}
+	if err != nil {
 		return "", err
 	}
 	m := gitVersion.FindStringSubmatch(v.GitVersion)
 	if m == nil {
-		return "", fmt.Errorf("its version '%.40s' is none of Kubernetes", v.GitVersion)
+		return "", errors.New("it is no API server of Kubernetes")
 	}
 	return m[1], nil
 }
