@@ -271,3 +271,46 @@ func TestStopAndStart_Data(t *testing.T) {
 	k.healed(t, "c1")
 	check()
 }
+
+// TestKilledWebhook kills the webhook's server processes again and again: pods
+// are refused until they are back, and none is missed.
+func TestKilledWebhook(t *testing.T) {
+	k := shared(t)
+	k.account(t, "c1", "killed-webhook", "r", "client")
+	t.Cleanup(func() { k.forget(t, "c1", "namespace", "killed-webhook") })
+	server := k.proxied(t, "c1")
+	for range 3 {
+		var pids []int
+		until(t, 2*time.Minute, "both of the webhook's servers run", func() (string, error) {
+			pids = nil
+			for _, p := range k.processes(t) {
+				if number, words, _ := strings.Cut(p, " "); strings.HasPrefix(words, "/azure-workload-identity webhook") {
+					pid, err := strconv.Atoi(number)
+					if err != nil {
+						return "", err
+					}
+					pids = append(pids, pid)
+				}
+			}
+			return fmt.Sprint(len(pids)), nil
+		}, func(s string) bool { return s == "2" })
+		kill(t, pids...)
+		refused := 0
+		until(t, 2*time.Minute, "pods come in again", func() (string, error) {
+			pod, err := makePod(server, "killed-webhook", "r", "")
+			if err != nil {
+				refused++
+				return "", err
+			}
+			return pod.env("AZURE_CLIENT_ID"), nil
+		}, func(s string) bool {
+			if s != "client" {
+				t.Fatalf("a pod was missed: %q", s)
+			}
+			return true
+		})
+		t.Logf("%d refused meanwhile", refused)
+	}
+	k.kubectl(t, "c1", "-n", hookSpace, "rollout", "status", "deployment/azure-wi-webhook-controller-manager", "--timeout=3m")
+	k.healed(t, "c1")
+}
