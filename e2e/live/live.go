@@ -28,6 +28,8 @@ type Cloud struct {
 	Vars map[string]string // what the setup found, handed to tests under laz run
 	env  []string
 	end  func() error // stops the server
+
+	release func() error // gives back what Options.Disk took; may be nil
 }
 
 // keeper runs the server until its standard input ends: with the test's
@@ -53,8 +55,9 @@ type Options struct {
 	// with -d, and Stop erases it.
 	Background bool
 	// Disk is called with an empty folder that the state folder will lie in,
-	// before anything is in it: a test may mount something there.
-	Disk func(dir string) error
+	// before anything is in it: a test may mount something there, and release
+	// it at the end.
+	Disk func(dir string) (release func() error, err error)
 
 	Up  []string // further words of `laz up`
 	Env []string // further variables, NAME=VALUE
@@ -80,7 +83,7 @@ func Start(o Options) (*Cloud, error) {
 		}
 	}
 	if o.Disk != nil {
-		if err := o.Disk(c.path("disk")); err != nil {
+		if c.release, err = o.Disk(c.path("disk")); err != nil {
 			return c, err
 		}
 	}
@@ -153,6 +156,9 @@ func (c *Cloud) Stop() error {
 	var err error
 	if c.end != nil {
 		err = c.end()
+	}
+	if c.release != nil {
+		err = errors.Join(err, c.release())
 	}
 	return errors.Join(err, os.RemoveAll(c.Dir))
 }

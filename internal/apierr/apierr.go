@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 	"time"
 )
 
@@ -103,14 +104,17 @@ func (e *Error) WithTarget(field string) *Error { e.Target = field; return e }
 // WithCause sets the cause, which only the log shows, and returns e.
 func (e *Error) WithCause(err error) *Error { e.Cause = err; return e }
 
-// From gives err's Error, or an Internal one whose message says nothing of err.
-// It returns nil for nil.
+// From gives err's Error, or an Internal one whose message says nothing of err
+// but that a disk is full. It returns nil for nil.
 func From(err error) *Error {
 	if err == nil {
 		return nil
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return New(Unavailable, "InsufficientStorage", "The disk that holds Lazurite's state is full. Make room on it and try again.").WithCause(err)
 	}
 	return &Error{
 		Kind:    Internal,

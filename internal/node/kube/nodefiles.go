@@ -95,6 +95,9 @@ func kubeletConfig(s node.Cluster, n node.Node, p NodePlace) obj {
 			"memory.available": strconv.Itoa(evictMiB) + "Mi",
 			"nodefs.available": "100Mi", "nodefs.inodesFree": "1%", "imagefs.available": "100Mi",
 		},
+		// A node takes pods again soon after there is room: the default waits
+		// five minutes.
+		"evictionPressureTransitionPeriod": "30s",
 		// Images came in as files and can't be had again from a registry.
 		"imageGCHighThresholdPercent": 100,
 		"volumePluginDir":             path.Join(viewKubelet, "volumeplugins"),

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"sort"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	driver "modernc.org/sqlite"
 
 	"lazurite.dev/internal/store"
 )
@@ -115,6 +118,7 @@ func (s *Store) write() {
 		changes, err := s.commit(list)
 		s.cache.end()
 		if err != nil {
+			err = room(err)
 			for _, o := range list {
 				o.err = err
 			}
@@ -134,6 +138,15 @@ func (s *Store) write() {
 			sinceTrim, bytes = 0, 0
 		}
 	}
+}
+
+// room adds syscall.ENOSPC to an error of SQLite's that means it.
+func room(err error) error {
+	const sqliteFull = 13 // SQLITE_FULL of sqlite.org/rescode.html, in the low byte
+	if e, ok := errors.AsType[*driver.Error](err); ok && e.Code()&0xff == sqliteFull {
+		return fmt.Errorf("%w: %w", syscall.ENOSPC, err)
+	}
+	return err
 }
 
 // collect waits for a write and takes those queued behind it; nil at the end.
