@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"strconv"
@@ -38,11 +39,25 @@ func TestNothingIsLeft(t *testing.T) {
 		k.leaves(t, before)
 	}
 
-	if err := k.create("deleted"); err != nil {
+	// Two at once; one goes on when the other goes.
+	var errs [2]error
+	var both sync.WaitGroup
+	for i, name := range []string{"deleted", "beside"} {
+		both.Go(func() { errs[i] = k.create(name) })
+	}
+	both.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}
 	k.busy(t, "deleted")
-	remove("deleted")
+	k.apply(t, "beside", toy("goes-on", ""))
+	k.running(t, "beside", "default", "goes-on")
+	k.az(t, "aks", "delete", "-g", group, "-n", "deleted", "--yes")
+	k.healed(t, "beside")
+	if out, err := k.inside("beside", "goes-on", "lookup", "kubernetes.default"); err != nil {
+		t.Errorf("the other cluster: %s, %v", out, err)
+	}
+	remove("beside")
 
 	// Deleted as soon as there is something of it.
 	for _, process := range []string{"etcd", "containerd", "kubelet"} {

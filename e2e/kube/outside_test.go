@@ -144,10 +144,8 @@ func TestPodsReachNothingElse(t *testing.T) {
 
 	// The host, at all its addresses; each cluster has one of its own there.
 	trap := newTrap(t)
-	s := k.status(t)
-	_, local, _ := net.SplitHostPort(s.Local)
 	for _, address := range append(hostAddresses(t), "127.0.0.1", "0.0.0.0") {
-		for _, port := range []string{trap.port, local} {
+		for _, port := range []string{trap.port, local(t, k)} {
 			closed("other", net.JoinHostPort(address, port))
 		}
 	}
@@ -185,10 +183,8 @@ func TestThroughTheGate(t *testing.T) {
 	}, func(s string) bool { return strings.Contains(s, "outside") })
 
 	trap := newTrap(t)
-	s := k.status(t)
-	_, local, _ := net.SplitHostPort(s.Local)
 	for _, host := range append(hostAddresses(t), "127.0.0.1", "0.0.0.0", "169.254.169.254") {
-		for _, port := range []string{trap.port, local, "80"} {
+		for _, port := range []string{trap.port, local(t, k), "80"} {
 			// The gate takes a connection before it knows where it goes, so
 			// only an answer tells that it got there.
 			if out, err := k.inside("c1", "goes-out", "ask", "GET", "http://"+net.JoinHostPort(host, port)+"/", ""); err == nil {
@@ -201,11 +197,14 @@ func TestThroughTheGate(t *testing.T) {
 	}
 }
 
+// outsideName is what the network of outside and the link to it are called.
+const outsideName = "lzt-outside"
+
 // outside is the address of a network of the test's own behind the host, where
 // a web server listens at port 8080.
 func (k *kube) outside(t *testing.T) string {
 	t.Helper()
-	const name, host, address = "lzt-outside", "203.0.113.1", "203.0.113.2"
+	const name, host, address = outsideName, "203.0.113.1", "203.0.113.2"
 	ip := func(args ...string) {
 		t.Helper()
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
@@ -228,6 +227,38 @@ func (k *kube) outside(t *testing.T) string {
 		_ = serve.Wait()
 	})
 	return address
+}
+
+// TestFromOutsideTheHost: machines that send packets for clusters to the host,
+// which forwards them, reach nothing.
+func TestFromOutsideTheHost(t *testing.T) {
+	k := shared(t)
+	k.outside(t)
+	// As on a host that forwards, on the test's own link alone.
+	if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+outsideName+"/forwarding", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("ip", "-n", outsideName, "route", "add", "198.18.0.0/15", "via", "203.0.113.1").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c := k.cluster(t, "c1")
+	host := strings.TrimSuffix(c.Address, ".2") + ".1"
+	for _, address := range []string{c.Address + ":6443", c.Address + ":443", c.Address + ":2379", c.Nodes[0].Address + ":10250", host + ":" + local(t, k)} {
+		out, err := exec.Command("ip", "netns", "exec", outsideName, filepath.Join(k.Dir, "toybox"), "dial", address).CombinedOutput()
+		if err == nil {
+			t.Errorf("%s is reached: %s", address, out)
+		}
+	}
+}
+
+// local is the port of laz's address on loopback.
+func local(t *testing.T, k *kube) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(k.status(t).Local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // TestLazFromAPod: what a pod can ask of laz itself. Management answers, and
