@@ -295,6 +295,9 @@ func (k *kube) processes(t *testing.T) []string {
 		cgroup, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cgroup")) // it may have ended
 		line, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
 		env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if len(line) == 0 {
+			continue // the kernel's, or ended and not yet taken off the list by init
+		}
 		own := bytes.Contains(cgroup, []byte("lazurite-"+k.instance())) || bytes.Contains(line, []byte(k.Home()))
 		laz := bytes.Contains(env, []byte("LAZ_HOME="+k.Home()+"\x00")) && !bytes.Contains(line, []byte("read -r _")) // the harness's own shell
 		if own || laz {
