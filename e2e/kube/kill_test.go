@@ -279,7 +279,7 @@ func TestKilledWebhook(t *testing.T) {
 	k.account(t, "c1", "killed-webhook", "r", "client")
 	t.Cleanup(func() { k.forget(t, "c1", "namespace", "killed-webhook") })
 	server := k.proxied(t, "c1")
-	for range 3 {
+	for range 2 {
 		var pids []int
 		until(t, 2*time.Minute, "both of the webhook's servers run", func() (string, error) {
 			pids = nil

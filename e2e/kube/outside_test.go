@@ -212,8 +212,9 @@ func (k *kube) outside(t *testing.T) string {
 		}
 	}
 	ip("netns", "add", name)
-	t.Cleanup(func() { ip("netns", "delete", name) }) // and with it the link
+	t.Cleanup(func() { ip("netns", "delete", name) })
 	ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+	t.Cleanup(func() { ip("link", "delete", name) }) // the kernel takes its time to let go of the network
 	ip("address", "add", host+"/30", "dev", name)
 	ip("link", "set", name, "up")
 	ip("-n", name, "address", "add", address+"/30", "dev", "eth0")
