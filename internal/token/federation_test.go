@@ -186,8 +186,8 @@ func TestVerifyAssertion_IssuersThatMisbehave(t *testing.T) {
 		edit func(*idp)
 		want string // in the message
 	}{
-		"redirects":           {func(p *idp) { p.doc = http.RedirectHandler(p.URL+"/keys", http.StatusFound).ServeHTTP }, "redirects"},
-		"key set redirects":   {func(p *idp) { p.keys = http.RedirectHandler(p.URL+"/x", http.StatusFound).ServeHTTP }, "redirects"},
+		"redirects":         {func(p *idp) { p.doc = http.RedirectHandler(p.URL+"/keys", http.StatusFound).ServeHTTP }, "redirects"},
+		"key set redirects": {func(p *idp) { p.keys = http.RedirectHandler(p.URL+"/x", http.StatusFound).ServeHTTP }, "redirects"},
 		"hangs": {func(p *idp) {
 			p.doc = func(_ http.ResponseWriter, r *http.Request) {
 				<-r.Context().Done()
