@@ -334,7 +334,7 @@ func TestKillEitherReplica(t *testing.T) {
 
 // laz up is killed during writes: nothing acknowledged is lost, three times over.
 func TestKillUp(t *testing.T) {
-	r := &replica{t: t, bin: binary, home: filepath.Join(t.TempDir(), "laz"), args: []string{"up", "--offline", "--port", "0"}}
+	r := &replica{t: t, bin: binary, home: filepath.Join(t.TempDir(), "laz"), args: []string{"up", "--offline", "--port", "0", "--clusters", "issuer"}}
 	r.start()
 	t.Cleanup(r.kill)
 	w := r.world("killed-up")
