@@ -13,12 +13,15 @@ import (
 	"lazurite.dev/internal/server"
 )
 
+// maxAnswer is what is read of one answer, in bytes.
+const maxAnswer = 64 << 20
+
 // ask calls the admin socket: GET without a question, POST with one. The
 // server's errors are passed on in its words.
 func ask(ctx context.Context, h server.Home, path string, question, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	method, body := http.MethodGet, io.Reader(http.NoBody)
+	method, body := http.MethodGet, io.Reader(nil)
 	if question != nil {
 		raw, err := json.Marshal(question)
 		if err != nil {
@@ -26,6 +29,12 @@ func ask(ctx context.Context, h server.Home, path string, question, answer any) 
 		}
 		method, body = http.MethodPost, bytes.NewReader(raw)
 	}
+	return send(ctx, h, method, path, body, answer)
+}
+
+// send is ask for long requests: body, nil for none, is sent as it is, and
+// nothing limits the time but ctx.
+func send(ctx context.Context, h server.Home, method, path string, body io.Reader, answer any) error {
 	req, err := http.NewRequestWithContext(ctx, method, "http://laz"+path, body)
 	if err != nil {
 		return err
@@ -36,7 +45,7 @@ func ask(ctx context.Context, h server.Home, path string, question, answer any) 
 		return fmt.Errorf("asking the server: %w", err)
 	}
 	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("reading the server's answer: %w", err)
 	}

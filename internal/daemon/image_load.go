@@ -271,32 +271,6 @@ func imageTable(s style, all []clusterImages) string {
 	return b.String()
 }
 
-// send is ask for long requests: body is sent as it is, and nothing limits the
-// time but ctx.
-func send(ctx context.Context, h server.Home, method, path string, body io.Reader, answer any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://laz"+path, body)
-	if err != nil {
-		return err
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer(h)}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return fmt.Errorf("asking the server: %w", err)
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	if err != nil {
-		return fmt.Errorf("reading the server's answer: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return refusal(resp.Status, raw)
-	}
-	if err := json.Unmarshal(raw, answer); err != nil {
-		return fmt.Errorf("reading the server's answer: %w", err)
-	}
-	return nil
-}
-
 // progress shows on a terminal how much has been sent; elsewhere nothing.
 type progress struct {
 	out   io.Writer // nil: nothing is shown
