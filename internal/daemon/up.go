@@ -45,7 +45,8 @@ const upUsage = `Start Lazurite on this machine.
                   others); may come more than once
     --domain D    where own names are: login.D, NAME.vault.D (default lazurite.test)
 
-State is in $LAZ_HOME, else $XDG_STATE_HOME/lazurite, else ~/.local/state/lazurite.
+Kubernetes is taken from the folder $LAZ_KUBE, else from kube beside laz, else from
+what make kube built (sudo LAZ_KUBE=DIR laz up). State is in $LAZ_HOME, else $XDG_STATE_HOME/lazurite, else ~/.local/state/lazurite.
 
 Example:
     laz up -d && eval "$(laz env)" && az group list
@@ -361,7 +362,7 @@ func upBackground(ctx context.Context, args []string, h server.Home, env Env) er
 		return err
 	}
 	defer r.Close()
-	cmd := exec.Command(self, append([]string{"up"}, without(args)...)...) //nolint:noctx // it outlives us
+	cmd := exec.Command(self, append([]string{"up"}, without(args)...)...) // it outlives us
 	cmd.Env = append(env.Environ(), readyFD+"=3")
 	cmd.Dir = string(h)
 	cmd.Stdout, cmd.Stderr = out, out // what a crash prints
