@@ -108,7 +108,7 @@ func startAgent(ctx context.Context, h server.Home, u invoker, env Env, idle boo
 	for _, dir := range kubeFolders(self, env) {
 		args = append(args, "--kube", dir)
 	}
-	cmd := exec.Command(self, args...) //nolint:noctx // it outlives us
+	cmd := exec.Command(self, args...) // it outlives us
 	cmd.Args[0] = "laz"
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Dir = "/"

@@ -181,11 +181,11 @@ func TestUp_Sudo(t *testing.T) {
 		t.Fatal(err)
 	}
 	binary := filepath.Join(dir, "laz")
-	if err := os.WriteFile(binary, raw, 0o755); err != nil { //nolint:gosec // the other user runs it too
+	if err := os.WriteFile(binary, raw, 0o755); err != nil { // the other user runs it too
 		t.Fatal(err)
 	}
 	t.Setenv("LAZ_TEST_BINARY", binary)
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // it is a test's folder
+	if err := os.Chmod(dir, 0o755); err != nil { // it is a test's folder
 		t.Fatal(err)
 	}
 	if err := os.Chown(dir, uid, uid); err != nil {

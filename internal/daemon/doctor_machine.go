@@ -200,7 +200,7 @@ func (p *patient) disk() {
 		p.say("disk", wrong, fmt.Sprintf("the room in %s is not known: %v", tilde(dir), err), "")
 		return
 	}
-	free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // its type differs between systems
+	free := int64(st.Bavail) * int64(st.Bsize) // its type differs between systems
 	text := fmt.Sprintf("%s free for %s", bytesText(free), tilde(string(p.h)))
 	switch {
 	case free < noRoom:

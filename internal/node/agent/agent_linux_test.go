@@ -288,7 +288,7 @@ func TestAgent_RefusesStrangers(t *testing.T) {
 		defer os.RemoveAll(dir)
 		raw, err := os.ReadFile(exe)
 		if err == nil {
-			err = errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "ask"), raw, 0o755)) //nolint:gosec // others are to run it
+			err = errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "ask"), raw, 0o755)) // others are to run it
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -315,7 +315,7 @@ func TestAgent_RefusesStrangers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(node.Socket(instance), 0o666); err != nil { //nolint:gosec // to get to the check behind it
+	if err := os.Chmod(node.Socket(instance), 0o666); err != nil { // to get to the check behind it
 		t.Fatal(err)
 	}
 	if got := as(stranger); !strings.Contains(got, "another user's") {
@@ -330,7 +330,7 @@ func TestAgent_RefusesStrangers(t *testing.T) {
 func openUp(t *testing.T, home string) error {
 	t.Helper()
 	for dir := home; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // it is a test's folder
+		if err := os.Chmod(dir, 0o755); err != nil { // it is a test's folder
 			return err
 		}
 	}
@@ -385,7 +385,7 @@ func TestAgent_RunsOnlyWhatIsRoots(t *testing.T) {
 	write := func(name, text string) {
 		t.Helper()
 		path := filepath.Join(dist, name)
-		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)) //nolint:gosec // a program
+		err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o755)) // a program
 		if err == nil {
 			err = os.Chown(path, 1000, 1000)
 		}

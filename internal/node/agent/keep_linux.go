@@ -32,7 +32,7 @@ func Keep(ctx context.Context, args []string) error {
 	pause := firstPause
 	for {
 		began := time.Now()
-		cmd := exec.Command("/proc/self/exe", args...) //nolint:noctx // it is asked to end, not killed
+		cmd := exec.Command("/proc/self/exe", args...) // it is asked to end, not killed
 		cmd.Args[0] = "laz"
 		cmd.Stderr = os.Stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
