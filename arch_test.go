@@ -28,7 +28,7 @@ var floors = map[string]int{
 	"internal/trace": 1, "internal/ca": 1, "internal/proxy": 1, "internal/odata": 1,
 	"internal/image": 1,
 
-	"internal/token": 2, "internal/directory": 2, "internal/trace/refusals": 2, "internal/ops": 2, "internal/cluster": 2, "internal/node": 2, "internal/vnet": 2,
+	"internal/token": 2, "internal/directory": 2, "internal/trace/refusals": 2, "internal/ops": 2, "internal/cluster": 2, "internal/node": 2, "internal/vnet": 2, "internal/inference": 2,
 
 	"internal/arm": 3, "internal/gate": 3,
 
@@ -46,7 +46,7 @@ var floors = map[string]int{
 
 // under are packages that belong to a parent: they may import it, stand on its
 // floor, and nobody else needs to list them.
-var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storetest(/.*)?|internal/arm/armtest|internal/providers/[a-z]+/.+|internal/cli/.+|internal/entra/.+|internal/node/.+)$`)
+var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storetest(/.*)?|internal/arm/armtest|internal/providers/[a-z]+/.+|internal/cli/.+|internal/entra/.+|internal/node/.+|internal/inference/.+)$`)
 
 // sameFloor are the pairs that may see each other although they stand on one floor, and why.
 var sameFloor = map[string]string{

@@ -1,0 +1,222 @@
+package inference
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"unicode/utf8"
+
+	"lazurite.dev/internal/apierr"
+)
+
+// Fields are the members of a request's body that a gateway needs.
+type Fields struct {
+	Model        string // empty: not said
+	Stream       bool
+	IncludeUsage *bool           // stream_options.include_usage; nil: not said
+	StreamOption json.RawMessage // stream_options as it was written; nil: not there
+	MaxTokens    int             // max_completion_tokens, max_output_tokens or max_tokens; 0: not said
+	N            int             // how many choices; 1 where it is not said
+}
+
+// maxDepth is how deep a body may nest.
+const maxDepth = 512
+
+// Peek reads the members of a JSON object that a gateway needs and checks all of
+// it, but decodes nothing else. It refuses with BadRequest what is not one JSON
+// object (RFC 8259), text that is not UTF-8, a top-level member that comes twice
+// and members of the wrong type, whose name is the error's Target.
+func Peek(body []byte) (Fields, error) {
+	f := Fields{N: 1}
+	members, _, err := scan(body)
+	if err != nil {
+		return f, err
+	}
+	maxCompletion, maxOutput, maxTokens := 0, 0, 0
+	for _, m := range members {
+		value := body[m.value:m.end]
+		if value[0] == 'n' { // null is as good as absent
+			continue
+		}
+		switch string(m.key) {
+		case "model":
+			err = decode(value, "model", "a string", &f.Model)
+		case "stream":
+			err = decode(value, "stream", "a boolean", &f.Stream)
+		case "stream_options":
+			f.StreamOption = value
+			var o struct {
+				IncludeUsage *bool `json:"include_usage"`
+			}
+			err = decode(value, "stream_options", "an object with a boolean include_usage", &o)
+			f.IncludeUsage = o.IncludeUsage
+		case "max_completion_tokens":
+			maxCompletion, err = count(value, "max_completion_tokens")
+		case "max_output_tokens":
+			maxOutput, err = count(value, "max_output_tokens")
+		case "max_tokens":
+			maxTokens, err = count(value, "max_tokens")
+		case "n":
+			f.N, err = count(value, "n")
+		}
+		if err != nil {
+			return f, err
+		}
+	}
+	for _, n := range []int{maxCompletion, maxOutput, maxTokens} {
+		if f.MaxTokens == 0 {
+			f.MaxTokens = n
+		}
+	}
+	return f, nil
+}
+
+// Set gives a copy of a JSON object in which the top-level member key has the
+// value raw, in its old place or as the last one; a nil raw takes the member
+// away. All else stays as it was written. It refuses what Peek refuses, and a
+// raw that is not one JSON value.
+func Set(body []byte, key string, raw json.RawMessage) ([]byte, error) {
+	members, end, err := scan(body)
+	if err != nil {
+		return nil, err
+	}
+	if raw != nil && !json.Valid(raw) {
+		return nil, badBody("the value for %q is not JSON", key)
+	}
+	out := make([]byte, 0, len(body)+len(raw)+len(key)+4)
+	for i, m := range members {
+		if string(m.key) != key {
+			continue
+		}
+		if raw != nil {
+			return append(append(append(out, body[:m.value]...), raw...), body[m.end:]...), nil
+		}
+		from, to := m.start, m.end
+		if i > 0 {
+			from = members[i-1].end // with the comma before it
+		} else if len(members) > 1 {
+			to = members[1].start // with the comma after it
+		}
+		return append(append(out, body[:from]...), body[to:]...), nil
+	}
+	if raw == nil {
+		return append(out, body...), nil
+	}
+	out = append(out, body[:end]...)
+	if len(members) > 0 {
+		out = append(out, ',')
+	}
+	name, err := json.Marshal(key)
+	if err != nil {
+		return nil, badBody("%q is no name of a member", key)
+	}
+	return append(append(append(append(out, name...), ':'), raw...), body[end:]...), nil
+}
+
+func badBody(format string, args ...any) *apierr.Error {
+	return apierr.New(apierr.BadRequest, "BadRequest", "The request body is not valid: "+format+".", args...)
+}
+
+func decode(value []byte, name, what string, into any) error {
+	if err := json.Unmarshal(value, into); err != nil {
+		return badBody("'%s' must be %s", name, what).WithTarget(name)
+	}
+	return nil
+}
+
+func count(value []byte, name string) (int, error) {
+	n, err := strconv.Atoi(string(value))
+	if err != nil || n < 1 {
+		return 0, badBody("'%s' must be an integer of at least 1", name).WithTarget(name)
+	}
+	return n, nil
+}
+
+// member is where a member of an object is.
+type member struct {
+	key        []byte // without escapes
+	start      int    // of the name
+	value, end int
+}
+
+// scan checks that b is one JSON object and finds its members; end is where its
+// closing brace is.
+func scan(b []byte) (members []member, end int, err error) {
+	if !utf8.Valid(b) {
+		return nil, 0, badBody("it is not UTF-8")
+	}
+	s := &scanner{b: b}
+	if s.next() != '{' {
+		return nil, 0, badBody("it is not a JSON object")
+	}
+	s.i++
+	members = make([]member, 0, 12)
+	var seen map[string]bool // where there are many
+	ok := s.list('}', func() bool {
+		m := member{start: s.i}
+		if !s.text() {
+			return false
+		}
+		m.key = plain(b[m.start:s.i])
+		if s.next() != ':' {
+			return false
+		}
+		s.i++
+		s.next()
+		m.value = s.i
+		if !s.any(1) {
+			return false
+		}
+		m.end = s.i
+		if known(members, &seen, m.key) {
+			err = badBody("the member %q comes twice", m.key).WithTarget(string(m.key))
+			return false
+		}
+		members = append(members, m)
+		return true
+	})
+	end = s.i - 1
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case s.deep:
+		return nil, 0, badBody("it nests deeper than %d levels", maxDepth)
+	case !ok || s.next() != 0 || s.i < len(b):
+		return nil, 0, badBody("it is not JSON (at byte %d)", min(s.i, len(b)))
+	}
+	return members, end, nil
+}
+
+// known reports whether a key came before; seen serves objects with many members.
+func known(members []member, seen *map[string]bool, key []byte) bool {
+	const few = 32
+	if len(members) < few {
+		for i := range members {
+			if bytes.Equal(members[i].key, key) {
+				return true
+			}
+		}
+		return false
+	}
+	if *seen == nil {
+		*seen = map[string]bool{}
+		for _, m := range members {
+			(*seen)[string(m.key)] = true
+		}
+	}
+	if (*seen)[string(key)] {
+		return true
+	}
+	(*seen)[string(key)] = true
+	return false
+}
+
+// plain is a string without quotes and escapes.
+func plain(quoted []byte) []byte {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1]
+	}
+	var s string
+	_ = json.Unmarshal(quoted, &s) // the scanner has checked it
+	return []byte(s)
+}

@@ -1,0 +1,121 @@
+package inference_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/inference"
+)
+
+func TestPeek(t *testing.T) {
+	f, err := inference.Peek([]byte(` {"messages":[{"role":"user","content":"a \"b\" \u00e4 {"}],"model":"m","stream":true,
+		"stream_options":{"include_usage":false},"max_tokens":5,"max_completion_tokens":7,"n":2,"temperature":0.5e-1,"stop":null} `))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Model != "m" || !f.Stream || f.IncludeUsage == nil || *f.IncludeUsage || f.MaxTokens != 7 || f.N != 2 || string(f.StreamOption) != `{"include_usage":false}` {
+		t.Errorf("got %+v", f)
+	}
+	if f, err = inference.Peek([]byte(`{"model":null,"stream":null}`)); err != nil || f.Model != "" || f.Stream || f.N != 1 || f.IncludeUsage != nil {
+		t.Errorf("got %+v, %v", f, err)
+	}
+}
+
+func TestPeek_Refusals(t *testing.T) {
+	for body, target := range map[string]string{
+		``: "", `[]`: "", `{`: "", `{}{}`: "", `{"a":1,}`: "", `{"a" 1}`: "", `{"a":01}`: "", `{"a":"\x"}`: "", "{\"a\":\"\n\"}": "", "{\"a\":\"\xff\"}": "",
+		`{"model":1}`: "model", `{"stream":"true"}`: "stream", `{"stream_options":[]}`: "stream_options", `{"n":0}`: "n", `{"n":1.5}`: "n", `{"max_tokens":-1}`: "max_tokens",
+		`{"model":"a","model":"b"}`: "model", `{"model":"a","mod\u0065l":"b"}`: "model",
+		`{"a":` + strings.Repeat("[", 600) + strings.Repeat("]", 600) + `}`: "",
+	} {
+		_, err := inference.Peek([]byte(body))
+		if e, ok := errors.AsType[*apierr.Error](err); !ok || e.Kind != apierr.BadRequest || e.Target != target {
+			t.Errorf("%.40s: got %v", body, err)
+		}
+	}
+}
+
+func TestSet(t *testing.T) {
+	for _, c := range []struct{ body, key, raw, want string }{
+		{`{"model":"a","x": [1]}`, "model", `"b"`, `{"model":"b","x": [1]}`},
+		{`{"mod\u0065l" : "a" }`, "model", `"b"`, `{"mod\u0065l" : "b" }`},
+		{`{}`, "model", `"b"`, `{"model":"b"}`},
+		{` { "x":1 } `, "model", `{"y":1}`, ` { "x":1 ,"model":{"y":1}} `},
+		{`{"a":1, "b":2, "c":3}`, "a", ``, `{"b":2, "c":3}`},
+		{`{"a":1, "b":2, "c":3}`, "b", ``, `{"a":1, "c":3}`},
+		{`{"a":1, "b":2, "c":3}`, "c", ``, `{"a":1, "b":2}`},
+		{`{"a":1}`, "a", ``, `{}`},
+		{`{"a":1}`, "b", ``, `{"a":1}`},
+	} {
+		var raw json.RawMessage
+		if c.raw != "" {
+			raw = json.RawMessage(c.raw)
+		}
+		got, err := inference.Set([]byte(c.body), c.key, raw)
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s %s=%s: got %s, %v, want %s", c.body, c.key, c.raw, got, err, c.want)
+		}
+	}
+	if _, err := inference.Set([]byte(`{}`), "a", json.RawMessage(`1 2`)); err == nil {
+		t.Error("a value that is not JSON passed")
+	}
+	if _, err := inference.Set([]byte(`{"a":1,"a":2}`), "a", json.RawMessage(`1`)); err == nil {
+		t.Error("a doubled member passed")
+	}
+}
+
+// FuzzPeek holds Peek and Set against encoding/json.
+func FuzzPeek(f *testing.F) {
+	for _, s := range []string{`{}`, `{"model":"gpt","n":1}`, `{"a":[1,{"b":"\ud800"}],"c":-0.1e+7}`, `{"":null}`, `{"a":tru}`, ` {"a" : "\u12"}`, `{"stream_options":{"include_usage":true}}`, `{"\\":1,"\"":2}`} {
+		f.Add([]byte(s), "model")
+	}
+	f.Fuzz(func(t *testing.T, body []byte, key string) {
+		fields, err := inference.Peek(body)
+		var object map[string]json.RawMessage
+		valid := json.Valid(body) && json.Unmarshal(body, &object) == nil && object != nil && utf8.Valid(body)
+		if err == nil && !valid {
+			t.Fatalf("%q passed", body)
+		}
+		if err != nil {
+			if e, ok := errors.AsType[*apierr.Error](err); !ok || e.Kind != apierr.BadRequest {
+				t.Fatalf("%q: %v is no bad request", body, err)
+			}
+			if valid && strings.Contains(err.Error(), "not JSON") {
+				t.Fatalf("%q was refused: %v", body, err)
+			}
+			return
+		}
+		if fields.N < 1 || fields.MaxTokens < 0 {
+			t.Fatalf("%q: %+v", body, fields)
+		}
+		if !utf8.ValidString(key) {
+			return
+		}
+		set, err := inference.Set(body, key, json.RawMessage(`"x"`))
+		if err != nil {
+			t.Fatalf("%q: %v", body, err)
+		}
+		var after map[string]json.RawMessage
+		if err := json.Unmarshal(set, &after); err != nil || string(after[key]) != `"x"` {
+			t.Fatalf("%q became %q: %v", body, set, err)
+		}
+		if set, err = inference.Set(set, key, nil); err != nil {
+			t.Fatal(err)
+		}
+		after = nil
+		if err := json.Unmarshal(set, &after); err != nil {
+			t.Fatalf("%q: %v", set, err)
+		}
+		if _, there := after[key]; there {
+			t.Fatalf("%q still has %q", set, key)
+		}
+		delete(object, key)
+		if len(after) != len(object) {
+			t.Fatalf("%q became %q", body, set)
+		}
+	})
+}
