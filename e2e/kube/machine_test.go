@@ -142,7 +142,7 @@ func (k *kube) ill(cluster string) (string, error) {
 		}
 	}
 	if len(c.Nodes) == 0 || len(c.Processes) == 0 {
-		said = append(said, "it has no nodes or processes")
+		said = append(said, fmt.Sprintf("it has no nodes or processes; the node agent: %+v", s.NodeAgent))
 	}
 	return strings.Join(said, "; "), nil
 }

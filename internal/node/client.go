@@ -80,14 +80,26 @@ func (f Fault) Unwrap() error { return faults()[f.Code] }
 // Error implements error.
 func (f Fault) Error() string { return f.Message }
 
-// Running reports whether an agent has its socket open. It may still be
-// busy with what another one left; calls wait for that.
+// aliveTime is how long a living agent may take to say so.
+const aliveTime = 5 * time.Second
+
+// Running reports whether an agent lives. It may still be busy with what
+// another one left; other calls wait for that. To connect is not enough: the
+// socket of a process that was killed takes connections until the kernel
+// has taken the process apart, and then cuts them. One that is silent holds
+// the state folder, so it counts as running.
 func (c *Client) Running(ctx context.Context) bool {
-	conn, err := c.connect(ctx)
+	ctx, cancel := context.WithTimeout(ctx, aliveTime)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/v1/alive", nil)
 	if err != nil {
 		return false
 	}
-	_ = conn.Close()
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return errors.Is(ctx.Err(), context.DeadlineExceeded)
+	}
+	_ = resp.Body.Close()
 	return true
 }
 

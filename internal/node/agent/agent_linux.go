@@ -34,7 +34,7 @@ func Run(ctx context.Context, o Options) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the node agent needs root")
 	}
-	lock, err := lockInstance(o.Home)
+	lock, err := lockInstance(ctx, o.Home)
 	if err != nil {
 		return err
 	}
@@ -62,35 +62,60 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// lockInstance makes this process the only agent of the state folder.
-func lockInstance(home string) (*os.File, error) {
+// lockTime is how long an agent that was killed may take to be gone.
+const lockTime = 3 * time.Second
+
+// errLocked is that another agent has the state folder.
+var errLocked = errors.New("a node agent runs for this state folder already")
+
+// lockInstance makes this process the only agent of the state folder. One that
+// was killed a moment ago holds the lock until the kernel has taken it apart.
+func lockInstance(ctx context.Context, home string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTime)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		lock, err := tryLock(home)
+		if lock != nil || err != nil && !errors.Is(err, errLocked) {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			if err == nil {
+				err = errors.New("the node agent's folder does not stay")
+			}
+			return nil, err
+		case <-tick.C:
+		}
+	}
+}
+
+// tryLock is one try; nil and no error is that the folder, which goes with an
+// agent that ends, was another one meanwhile.
+func tryLock(home string) (*os.File, error) {
 	root, err := box.Open(home)
 	if err != nil {
 		return nil, err
 	}
-	// The folder goes with the agent that ends, and is then another one.
-	for range 10 {
-		dir, err := os.Open(root.Run)
-		if err != nil {
-			return nil, fmt.Errorf("locking the node agent: %w", err)
-		}
-		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("a node agent runs for this state folder already: %w", err), dir.Close())
-		}
-		ours, err := dir.Stat()
-		if err != nil {
-			return nil, errors.Join(err, dir.Close())
-		}
-		if now, err := os.Stat(root.Run); err == nil && os.SameFile(ours, now) {
-			return dir, nil
-		}
-		_ = dir.Close()
-		if root, err = box.Open(home); err != nil {
-			return nil, err
-		}
+	dir, err := os.Open(root.Run)
+	if err != nil {
+		return nil, fmt.Errorf("locking the node agent: %w", err)
 	}
-	return nil, errors.New("the node agent's folder does not stay: " + root.Run)
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errLocked
+		}
+		return nil, errors.Join(fmt.Errorf("locking the node agent: %w", err), dir.Close())
+	}
+	ours, err := dir.Stat()
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	if now, err := os.Stat(root.Run); err == nil && os.SameFile(ours, now) {
+		return dir, nil
+	}
+	return nil, dir.Close()
 }
 
 // listen opens the socket, for the owner alone.

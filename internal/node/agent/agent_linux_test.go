@@ -716,3 +716,48 @@ func reach(ctx context.Context, l *lab) error {
 	}
 	return err
 }
+
+// TestAgent_WhileAnotherIsEnding starts an agent while the one before it, which
+// was killed, still holds the lock and its socket still takes connections.
+func TestAgent_WhileAnotherIsEnding(t *testing.T) {
+	need(t, os.Geteuid() == 0, "root")
+	l := newLab(t, "", 0)
+	l.kill()
+	r, err := box.Open(l.home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := os.Open(r.Run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	socket := node.Socket(r.Instance)
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	dying, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan bool, 1)
+	go func() { answered <- l.Running(t.Context()) }()
+	conn, err := dying.Accept() // what waits in a backlog is cut like this
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(conn.Close(), dying.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if <-answered {
+		t.Error("an agent that took a connection and ended was said to run")
+	}
+	time.AfterFunc(300*time.Millisecond, func() { _ = held.Close() })
+	l.start(0)
+	if !l.Running(t.Context()) {
+		t.Error("the next agent is not there")
+	}
+}

@@ -87,6 +87,10 @@ func owned(m *machine, next http.Handler) http.Handler {
 			refuse(w, http.StatusForbidden, errors.New("this node agent is another user's"))
 			return
 		}
+		if r.URL.Path == "/v1/alive" { // answered while everything else waits
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		select {
 		case <-m.loaded:
 			next.ServeHTTP(w, r)
