@@ -2,6 +2,7 @@ package box_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -234,6 +236,46 @@ func TestSupervisor_BacksOffAndSaysWhy(t *testing.T) {
 	p.Path = "/no/such/program"
 	if err := v.Run(t.Context(), p); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("got %v", err)
+	}
+	if err := v.Stop(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSupervisor_KillsWhatHangs watches a program that was ready: one that
+// stumbles is left alone, one that answers no more is started again.
+func TestSupervisor_KillsWhatHangs(t *testing.T) {
+	_, s := open(t)
+	v := box.NewSupervisor(s, t.TempDir(), quiet())
+	var asked, ill atomic.Int64
+	const failures = 3
+	p := box.Process{
+		Name: "server", Path: "/bin/sleep", Args: []string{"1000"},
+		Alive: box.Liveness{Every: time.Millisecond, Time: time.Second, Failures: failures, Ask: func(context.Context) error {
+			asked.Add(1)
+			if ill.Add(-1) >= 0 {
+				return errors.New("no answer")
+			}
+			return nil
+		}},
+	}
+	if err := v.Run(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	pid := v.Status()[0].PID
+	ill.Store(failures - 1)
+	before := asked.Load()
+	eventually(t, "it is asked on", func() bool { return asked.Load() > before+2*failures })
+	if st := v.Status()[0]; st.PID != pid || st.Restarts != 0 {
+		t.Errorf("one that stumbled: %+v", st)
+	}
+	ill.Store(failures)
+	eventually(t, "it runs again", func() bool {
+		st := v.Status()[0]
+		return st.State == node.StateRunning && st.PID != pid && st.Restarts == 1
+	})
+	if st := v.Status()[0]; !strings.Contains(st.Err, "no answer") {
+		t.Errorf("got %+v", st)
 	}
 	if err := v.Stop(t.Context(), nil); err != nil {
 		t.Error(err)

@@ -139,7 +139,14 @@ func (r *run) once() error {
 	defer cancel()
 	ended := make(chan struct{})
 	probed := make(chan struct{})
-	go func() { defer close(probed); r.probe(ctx) }()
+	var hung error
+	go func() {
+		defer close(probed)
+		r.probe(ctx)
+		if hung = r.watch(ctx); hung != nil {
+			_ = cmd.Process.Kill() // it may have ended
+		}
+	}()
 	go r.end(cmd, ended)
 	err = cmd.Wait()
 	close(ended)
@@ -154,6 +161,9 @@ func (r *run) once() error {
 	}
 	if last := r.out.last(); last != "" {
 		err = fmt.Errorf("%w: %s", err, last)
+	}
+	if hung != nil {
+		err = hung // why it was killed says more than its last words
 	}
 	return err
 }
@@ -211,6 +221,38 @@ func (r *run) probe(ctx context.Context) {
 	}
 	if ctx.Err() == nil {
 		r.set(func(st *node.ProcessStatus) { st.State = node.StateRunning; r.failed = 0 })
+	}
+}
+
+// watch asks a program that was ready whether it does its work still, and
+// returns what is wrong when it is to be killed; nil when ctx ends.
+func (r *run) watch(ctx context.Context) error {
+	l := r.p.Alive.orDefault()
+	if l.Ask == nil || ctx.Err() != nil {
+		return nil
+	}
+	tick := time.NewTicker(l.Every)
+	defer tick.Stop()
+	for failed := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		ask, cancel := context.WithTimeout(ctx, l.Time)
+		err := l.Ask(ask)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			failed = 0
+		default:
+			failed++
+		}
+		if failed >= l.Failures {
+			return fmt.Errorf("it did not answer %d times and was killed: %w", failed, err)
+		}
 	}
 }
 

@@ -36,8 +36,33 @@ type Process struct {
 	// Ready reports that the program does its work; nil is ready when started.
 	// It is asked again and again, each time with some seconds.
 	Ready func(ctx context.Context) error
+	// Alive reports that the program, which was ready, does its work still; nil
+	// is never asked. One that hangs is killed, and started again.
+	Alive Liveness
 	// Stop is how long it may take to end by itself; 0 is 10 seconds.
 	Stop time.Duration
+}
+
+// Liveness is how a program that was ready is watched. The zero Every, Time
+// and Failures are those of kubeadm's static pods: 10 s, 15 s and 8.
+type Liveness struct {
+	Ask      func(ctx context.Context) error
+	Every    time.Duration // between two questions
+	Time     time.Duration // for an answer
+	Failures int           // in a row, after which it is killed
+}
+
+func (l Liveness) orDefault() Liveness {
+	if l.Every == 0 {
+		l.Every = 10 * time.Second
+	}
+	if l.Time == 0 {
+		l.Time = 15 * time.Second
+	}
+	if l.Failures == 0 {
+		l.Failures = 8
+	}
+	return l
 }
 
 // key is what a change of means that the process must be started anew.

@@ -198,8 +198,13 @@ func (c *Cluster) process(component string, space *box.Space, cgroup *box.Cgroup
 		// it has answered is with etcd.
 		stop = 2 * time.Second
 	}
+	var alive box.Liveness
+	if component == apiServer {
+		alive.Ask = c.client.alive
+	}
 	return box.Process{
-		Name: component, Path: ViewBin + "/kubernetes", Args: append([]string{component}, flags...),
+		Alive: alive,
+		Name:  component, Path: ViewBin + "/kubernetes", Args: append([]string{component}, flags...),
 		Stamp: stamp, Space: space, Cgroup: cgroup, Mounts: mounts, UID: uid, GID: gid, Ready: ready, Stop: stop,
 	}
 }

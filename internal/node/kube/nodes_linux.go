@@ -46,10 +46,14 @@ func (c *Cluster) node(ctx context.Context, s node.Cluster, n node.Node, ready <
 		return err
 	}
 	start := func(name, program string, flags []string, ready func(context.Context) error) error {
-		return c.cfg.Supervisor.Run(ctx, box.Process{
+		p := box.Process{
 			Name: n.Name + "/" + name, Node: n.Name, Path: ViewBin + "/" + program, Args: flags,
 			Stamp: place.stamps[name], Space: place.Space, Cgroup: place.cgroup, Ready: ready,
-		})
+		}
+		if name == "kubelet" { // containers go on without it
+			p.Alive.Ask = ready
+		}
+		return c.cfg.Supervisor.Run(ctx, p)
 	}
 	if err := start("containerd", "containerd", containerdFlags(), c.containerdReady(n.Name)); err != nil {
 		return err

@@ -149,8 +149,13 @@ func (c *client) remove(ctx context.Context, path string) error {
 }
 
 // ready is nil when the API server says that it is.
-func (c *client) ready(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server+"/readyz", nil)
+func (c *client) ready(ctx context.Context) error { return c.healthy(ctx, "/readyz") }
+
+// alive is nil when the API server does its part, whatever etcd does.
+func (c *client) alive(ctx context.Context) error { return c.healthy(ctx, "/livez?exclude=etcd") }
+
+func (c *client) healthy(ctx context.Context, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.server+path, nil)
 	if err != nil {
 		return err
 	}
@@ -161,7 +166,7 @@ func (c *client) ready(ctx context.Context) error {
 	defer res.Body.Close()
 	raw, _ := io.ReadAll(io.LimitReader(res.Body, 1<<16)) // only to say what is missing
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("the API server is not ready: %s", bytes.TrimSpace(raw))
+		return fmt.Errorf("the API server is not well: %s", bytes.TrimSpace(raw))
 	}
 	return nil
 }
