@@ -1,5 +1,5 @@
 // Package gate is the pipeline of the data planes. A plane is a table of
-// operations; each request passes network, token, api-version, policy and
+// operations; each request passes network, credential, api-version, policy and
 // limits in this order before its handler runs, and a handler cannot skip a
 // step.
 package gate
@@ -48,11 +48,21 @@ type Plane struct {
 	Audiences  []string // resources whose tokens are taken
 	Operations []Operation
 
-	// Resolve finds the resource behind a host name; its refusal is the answer.
-	Resolve func(ctx context.Context, host string) (*Target, error)
+	// Resolve finds the resource that a request is for, by its host name, or by
+	// a secret of the resource where a host name stands for many; its refusal is
+	// the answer.
+	Resolve func(ctx context.Context, r *http.Request) (*Target, error)
+	// Key judges a secret of the resource's own that a request brings in the
+	// place of a token, and gives the name by which it is known; no role is asked
+	// for then. "" leaves it to the token. Nil: tokens alone count.
+	Key func(c *Call) (name string, err error)
 	// Version checks the api-version and gives the one that is served.
 	Version func(c *Call) error
-	// Challenge adds the headers of a 401.
+	// Limit refuses what is more than the resource allows. Nil: no limit, or one
+	// that the handlers keep.
+	Limit func(c *Call) error
+	// Challenge adds the headers of a 401, which begins every exchange; nil where
+	// a request without a credential is a mistake.
 	Challenge func(h http.Header, t *Target)
 	// WriteError puts a refusal into the plane's words.
 	WriteError func(w http.ResponseWriter, c *Call, e *apierr.Error)
@@ -61,6 +71,11 @@ type Plane struct {
 	// RefuseNetwork, RefuseRole word the two refusals; the call says of whom.
 	RefuseNetwork func(c *Call, why Blocked) *apierr.Error
 	RefuseRole    func(c *Call, action string, scope rid.ID, d rbac.Decision) *apierr.Error
+	// OpenFirewall is the command that lets a client's address in.
+	OpenFirewall func(id rid.ID, client netip.Addr) string
+	// Keep says which answers are recorded besides those that the caller is not
+	// known or may not. Nil: none.
+	Keep func(c *Call, e *apierr.Error) bool
 }
 
 // Operation is one thing that a plane can do.
@@ -111,13 +126,15 @@ type Call struct {
 	Context    context.Context
 	Request    *http.Request
 	Target     *Target
-	Caller     *token.Claims
+	Caller     *token.Claims     // nil where Key is not ""
+	Key        string            // the resource's own key that the caller brought, by name
 	Params     map[string]string // of the operation's path
 	APIVersion string
 	Operation  *Operation
 
 	w    http.ResponseWriter
 	body int64
+	raw  []byte // of the request's body; nil until it was read
 }
 
 // Reply is for handlers whose answer is not 200 with a JSON body.
@@ -127,12 +144,29 @@ type Reply struct {
 	Body   any // JSON; nil: none
 }
 
+// Answer is for handlers that write their answer themselves, as it comes: the
+// headers of the plane are set by then. An error cuts the connection, since the
+// client could not tell what it got from a whole answer.
+type Answer func(w http.ResponseWriter) error
+
 // Decode reads the JSON body into v.
 func (c *Call) Decode(v any) error {
-	if err := web.ReadJSON(c.Request, c.body, v); err != nil {
+	raw, err := c.Body()
+	if err != nil {
 		return err
 	}
-	return nil
+	return web.ParseJSON(raw, v)
+}
+
+// Body reads the request's body, which is bounded by the operation's limit; a
+// longer one is an *apierr.Error of kind TooLarge. It may be called again.
+func (c *Call) Body() ([]byte, error) {
+	if c.raw != nil {
+		return c.raw, nil
+	}
+	var err error
+	c.raw, err = web.ReadBody(c.Request, c.body)
+	return c.raw, err
 }
 
 // Handler serves a plane.
@@ -196,6 +230,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
 	case *Reply:
 		h.reply(w, v)
+	case Answer:
+		if err := v(w); err != nil {
+			web.EventFrom(ctx).Fail(err)
+			panic(http.ErrAbortHandler) // net/http's way to cut an answer short
+		}
 	default:
 		web.WriteJSON(w, http.StatusOK, v)
 	}
@@ -213,27 +252,21 @@ func (h *Handler) reply(w http.ResponseWriter, v *Reply) {
 }
 
 func (h *Handler) serve(c *Call) (any, error) {
-	t, err := h.plane.Resolve(c.Context, c.Request.Host)
+	t, err := h.plane.Resolve(c.Context, c.Request)
 	if err != nil {
 		return nil, err
 	}
 	c.Target = t
 	web.EventFrom(c.Context).SetResource(t.ID.String())
-	blocked := h.network(c)
-	raw, hasToken := bearer(c.Request)
-	if blocked != 0 {
-		if hasToken { // the text names the caller, when there is one
+	if blocked := h.network(c); blocked != 0 {
+		if raw, ok := bearer(c.Request); ok { // the text names the caller, when there is one
 			c.Caller, _ = h.cfg.Verifier.Verify(c.Context, raw, h.plane.Audiences...)
 		}
 		return nil, h.plane.RefuseNetwork(c, blocked)
 	}
-	if !hasToken {
-		return nil, apierr.New(apierr.Unauthorized, token.CodeMissing, "Request is missing a Bearer or PoP token.")
-	}
-	if c.Caller, err = h.cfg.Verifier.Verify(c.Context, raw, h.plane.Audiences...); err != nil {
+	if err := h.credential(c); err != nil {
 		return nil, err
 	}
-	web.EventFrom(c.Context).SetPrincipal(c.Caller.ObjectID)
 	op, err := h.operation(c)
 	if err != nil {
 		return nil, err
@@ -248,7 +281,35 @@ func (h *Handler) serve(c *Call) (any, error) {
 	if c.body == 0 {
 		c.body = 1 << 20
 	}
+	if h.plane.Limit != nil {
+		if err := h.plane.Limit(c); err != nil {
+			return nil, err
+		}
+	}
 	return op.Handle(c)
+}
+
+// credential finds out who asks: whoever has a key of the resource, or the
+// principal of a token.
+func (h *Handler) credential(c *Call) (err error) {
+	if h.plane.Key != nil {
+		if c.Key, err = h.plane.Key(c); err != nil {
+			return err
+		}
+		if c.Key != "" {
+			web.EventFrom(c.Context).SetPrincipal(c.Key)
+			return nil
+		}
+	}
+	raw, ok := bearer(c.Request)
+	if !ok {
+		return apierr.New(apierr.Unauthorized, token.CodeMissing, "Request is missing a Bearer or PoP token.")
+	}
+	if c.Caller, err = h.cfg.Verifier.Verify(c.Context, raw, h.plane.Audiences...); err != nil {
+		return err
+	}
+	web.EventFrom(c.Context).SetPrincipal(c.Caller.ObjectID)
+	return nil
 }
 
 func bearer(r *http.Request) (string, bool) {
@@ -262,11 +323,11 @@ func (h *Handler) network(c *Call) Blocked {
 	a, n := arrival.From(c.Context), c.Target.Network
 	b := judge(a, n)
 	id := c.Target.ID
-	trace.From(c.Context).AddLate(func() trace.Hop { return networkHop(id, a, b) })
+	trace.From(c.Context).AddLate(func() trace.Hop { return h.networkHop(id, a, b) })
 	return b
 }
 
-func networkHop(id rid.ID, a arrival.Arrival, b Blocked) trace.Hop {
+func (h *Handler) networkHop(id rid.ID, a arrival.Arrival, b Blocked) trace.Hop {
 	hop := trace.Hop{Step: "network", Subject: id.String(), Received: a.Client.String()}
 	switch b {
 	case BlockedConnection:
@@ -274,7 +335,9 @@ func networkHop(id rid.ID, a arrival.Arrival, b Blocked) trace.Hop {
 		hop.Fix = "az resource update --ids " + id.String() + " --set properties.publicNetworkAccess=Enabled"
 	case BlockedFirewall:
 		hop.Found = "the default action is Deny, and no rule has the client's address"
-		hop.Fix = "az keyvault network-rule add --name " + id.Name() + " --ip-address " + a.Client.String()
+		if h.plane.OpenFirewall != nil {
+			hop.Fix = h.plane.OpenFirewall(id, a.Client)
+		}
 	default:
 		hop.OK, hop.Found = true, "the address is let in"
 	}
@@ -366,6 +429,9 @@ func match(pattern, segs []string) (map[string]string, bool) {
 }
 
 func (h *Handler) authorise(c *Call, op *Operation) error {
+	if c.Key != "" {
+		return nil // whoever may list keys stands behind it
+	}
 	if c.Target.Authorize != nil {
 		return c.Target.Authorize(c, op)
 	}
@@ -387,15 +453,15 @@ func (h *Handler) authorise(c *Call, op *Operation) error {
 func (h *Handler) refuse(c *Call, hops *trace.Log, err error) {
 	e := apierr.From(err)
 	web.EventFrom(c.Context).Fail(err)
-	_, hasToken := bearer(c.Request)
-	asked := !hasToken && e.Kind == apierr.Unauthorized // the challenge that begins every exchange is no refusal
-	if k := e.Kind; h.cfg.Recorder != nil && !asked && (k == apierr.Unauthorized || k == apierr.Forbidden) {
+	if h.kept(c, e) {
 		t := trace.Trace{
 			ID: web.RequestID(c.Context), Correlation: web.CorrelationID(c.Context), Time: time.Now().UTC(),
 			Surface: h.plane.Name, What: c.Request.Method + " " + c.Request.URL.Path, Outcome: e.Error(), Hops: hops.Hops(),
 		}
 		if c.Caller != nil {
 			t.By(c.Caller.Display(), c.Caller.ObjectID)
+		} else if c.Key != "" {
+			t.Who = "whoever has " + c.Key
 		}
 		if c.Target != nil {
 			t.What += " on " + c.Target.ID.String()
@@ -411,6 +477,21 @@ func (h *Handler) refuse(c *Call, hops *trace.Log, err error) {
 	h.plane.WriteError(c.w, c, e)
 }
 
+// kept says whether a refusal is recorded.
+func (h *Handler) kept(c *Call, e *apierr.Error) bool {
+	if h.cfg.Recorder == nil {
+		return false
+	}
+	switch e.Kind {
+	case apierr.Unauthorized:
+		_, hasToken := bearer(c.Request)
+		return hasToken || h.plane.Challenge == nil // the challenge that begins every exchange is no refusal
+	case apierr.Forbidden:
+		return true
+	}
+	return h.plane.Keep != nil && h.plane.Keep(c, e)
+}
+
 // Preview is what a request would ask for.
 type Preview struct {
 	Target  *Target
@@ -419,11 +500,16 @@ type Preview struct {
 	Network trace.Hop // how the network gate would judge the arrival in ctx
 }
 
-// Preview works out, without a caller, what a request would ask for.
+// Preview works out, without a caller, what a request would ask for. The method
+// "" is GET, or where the path has no such operation the one that it has.
 func (h *Handler) Preview(ctx context.Context, method string, u *url.URL) (Preview, error) {
 	ctx, hops := trace.With(ctx)
+	anyMethod := method == ""
+	if anyMethod {
+		method = http.MethodGet
+	}
 	c := &Call{Context: ctx, Request: &http.Request{Method: method, URL: u, Host: u.Host, Header: http.Header{}}}
-	t, err := h.plane.Resolve(ctx, u.Host)
+	t, err := h.plane.Resolve(ctx, c.Request)
 	if err != nil {
 		return Preview{}, err
 	}
@@ -431,6 +517,14 @@ func (h *Handler) Preview(ctx context.Context, method string, u *url.URL) (Previ
 	h.network(c)
 	p := Preview{Target: t, Scope: t.ID, Network: hops.Hops()[0]}
 	op, err := h.operation(c)
+	if anyMethod && apierr.Is(err, apierr.MethodNotAllowed) {
+		for _, o := range h.plane.Operations {
+			if c.Request.Method = o.Method; op == nil {
+				op, _ = h.operation(c)
+			}
+		}
+		err = nil
+	}
 	if err != nil {
 		return p, err
 	}

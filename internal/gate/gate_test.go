@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -66,9 +67,9 @@ func (w *world) handler() *gate.Handler {
 	return gate.New(gate.Config{Verifier: w, Authorizer: w, Recorder: w}, gate.Plane{
 		Name: "thing", Audiences: []string{"https://thing"},
 		Operations: []gate.Operation{op("GET", "/parts/{name}", "read"), op("PUT", "/parts/{name}", "write"), op("DELETE", "/parts/{name}", "delete")},
-		Resolve: func(_ context.Context, host string) (*gate.Target, error) {
+		Resolve: func(_ context.Context, r *http.Request) (*gate.Target, error) {
 			w.asked = append(w.asked, "host")
-			if host != "t.thing" {
+			if r.Host != "t.thing" {
 				return nil, apierr.New(apierr.NotFound, "NoThing", "no thing")
 			}
 			return &gate.Target{ID: rid.MustParse(resource), Network: w.network, Authorize: w.own}, nil
@@ -270,5 +271,123 @@ func TestPipeline_MethodOverrideOnlyOnPOST(t *testing.T) {
 		if rec.Code != want {
 			t.Errorf("%s with an override: %d, want %d", method, rec.Code, want)
 		}
+	}
+}
+
+// keyed is a world whose resource has a key, a limit, and an answer that writes
+// itself.
+func keyed(w *world) *gate.Handler {
+	return gate.New(gate.Config{Verifier: w, Authorizer: w, Recorder: w}, gate.Plane{
+		Name: "keyed", Audiences: []string{"https://thing"},
+		Operations: []gate.Operation{{Method: "POST", Path: "/do", Action: "do", Handle: func(c *gate.Call) (any, error) {
+			w.asked = append(w.asked, "handler")
+			return gate.Answer(func(rw http.ResponseWriter) error {
+				_, err := io.WriteString(rw, "streamed for "+c.Key)
+				if c.Request.URL.RawQuery == "cut" {
+					return errors.New("cut")
+				}
+				return err
+			}), nil
+		}}},
+		Resolve: func(context.Context, *http.Request) (*gate.Target, error) {
+			return &gate.Target{ID: rid.MustParse(resource), Network: w.network}, nil
+		},
+		Key: func(c *gate.Call) (string, error) {
+			switch c.Request.Header.Get("api-key") {
+			case "":
+				return "", nil
+			case "right":
+				w.asked = append(w.asked, "key")
+				return "key1", nil
+			}
+			return "", apierr.New(apierr.Unauthorized, "Key", "wrong key")
+		},
+		Version: func(*gate.Call) error { w.asked = append(w.asked, "version"); return nil },
+		Limit: func(c *gate.Call) error {
+			w.asked = append(w.asked, "limit")
+			if raw, err := c.Body(); err != nil || string(raw) == "much" {
+				return apierr.New(apierr.TooManyRequests, "Much", "too much")
+			}
+			return nil
+		},
+		Keep:       func(_ *gate.Call, e *apierr.Error) bool { return e.Code == "Much" },
+		WriteError: func(rw http.ResponseWriter, _ *gate.Call, e *apierr.Error) { http.Error(rw, e.Code, e.Kind.Status()) },
+		RefuseNetwork: func(*gate.Call, gate.Blocked) *apierr.Error {
+			return apierr.New(apierr.Forbidden, "Network", "blocked")
+		},
+		RefuseRole: func(*gate.Call, string, rid.ID, rbac.Decision) *apierr.Error {
+			return apierr.New(apierr.Forbidden, "Role", "no role")
+		},
+		OpenFirewall: func(id rid.ID, a netip.Addr) string { return "open " + id.Name() + " to " + a.String() },
+	})
+}
+
+func TestPipeline_AKeyPassesTheSameSteps(t *testing.T) {
+	tests := []struct {
+		name, key, tok, body string
+		closed               bool
+		status               int
+		answer, asked        string
+		records              int
+	}{
+		{"a key needs no role", "right", "", "", false, 200, "streamed for key1", "key version limit handler", 0},
+		{"a wrong key", "wrong", "good", "", false, 401, "Key", "", 1},
+		{"neither", "", "", "", false, 401, token.CodeMissing, "", 1},
+		{"a token needs a role", "", "good", "", false, 403, "Role", "token version policy", 1},
+		{"network before the key", "right", "", "", true, 403, "Network", "", 1},
+		{"limits before the handler", "right", "", "much", false, 429, "Much", "key version limit", 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := &world{network: gate.Network{Public: true, DefaultAllow: !tt.closed}}
+			r := httptest.NewRequest("POST", "https://t.thing/do", strings.NewReader(tt.body))
+			r = r.WithContext(arrival.With(r.Context(), public("203.0.113.9")))
+			r.Header.Set("api-key", tt.key)
+			if tt.tok != "" {
+				r.Header.Set("Authorization", "Bearer "+tt.tok)
+			}
+			rec := httptest.NewRecorder()
+			keyed(w).ServeHTTP(rec, r)
+			if got := strings.TrimSpace(rec.Body.String()); rec.Code != tt.status || got != tt.answer || strings.Join(w.asked, " ") != tt.asked || len(w.records) != tt.records {
+				t.Errorf("%d %q after %v, %d records", rec.Code, got, w.asked, len(w.records))
+			}
+			if tt.closed && w.records[0].Hops[0].Fix != "open t to 203.0.113.9" {
+				t.Errorf("%+v", w.records[0].Hops)
+			}
+		})
+	}
+}
+
+func TestPipeline_AnAnswerThatFailsIsCut(t *testing.T) {
+	srv := httptest.NewServer(keyed(&world{network: gate.Network{Public: true, DefaultAllow: true}}))
+	defer srv.Close()
+	for query, whole := range map[string]bool{"": true, "?cut": false} {
+		r, err := http.NewRequestWithContext(t.Context(), "POST", srv.URL+"/do"+query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("api-key", "right")
+		resp, err := http.DefaultClient.Do(r)
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+		}
+		if (err == nil) != whole {
+			t.Errorf("%q: %v", query, err)
+		}
+	}
+}
+
+func TestPreview_TakesTheMethodThatThePathHas(t *testing.T) {
+	u, err := url.Parse("https://t.thing/do")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := keyed(open())
+	if p, err := h.Preview(t.Context(), "", u); err != nil || p.Action != "do" {
+		t.Errorf("%+v %v", p, err)
+	}
+	if _, err := h.Preview(t.Context(), "GET", u); !apierr.Is(err, apierr.MethodNotAllowed) {
+		t.Errorf("%v", err)
 	}
 }

@@ -27,7 +27,9 @@ var platform = []Resource{
 	{Name: "Microsoft Cognitive Services", AppID: "7d312290-28c8-473c-a0ed-8e53749b6d6d", FirstParty: true,
 		Audience: CognitiveServices},
 	{Name: "Azure Machine Learning Services", AppID: "18a66f5f-dbdf-4c17-9dd7-1634712a9cbe", FirstParty: true,
-		Audience: MachineLearning, Aliases: []string{"https://ai.azure.com"}},
+		Audience: AI}, // the same principal; Azure OpenAI takes these tokens, and not those for ml.azure.com
+	{Name: "Azure Machine Learning Services", AppID: "18a66f5f-dbdf-4c17-9dd7-1634712a9cbe", FirstParty: true,
+		Audience: MachineLearning},
 	{Name: "Azure Machine Learning", AppID: "0736f41a-0425-4b46-bdb5-1563eff02385", FirstParty: true,
 		Audience: "https://aml.azure.net"},
 	{Name: "Azure Storage", AppID: "e406a681-f3d4-42a8-90b6-c2b029497af1", FirstParty: true, Audience: Storage},
@@ -45,6 +47,7 @@ const (
 	Vault             = "https://vault.azure.net"
 	Graph             = "https://graph.microsoft.com"
 	CognitiveServices = "https://cognitiveservices.azure.com"
+	AI                = "https://ai.azure.com"
 	MachineLearning   = "https://ml.azure.com"
 	Storage           = "https://storage.azure.com"
 	ContainerRegistry = "https://containerregistry.azure.net"

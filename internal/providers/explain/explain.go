@@ -135,7 +135,7 @@ type question struct {
 	Cluster        string `json:"cluster"`   // name or resource id; "" is the only one there is
 	Principal      string `json:"principal"` // object id, instead of a service account
 	To             string `json:"to"`        // URL of a data plane, or resource id; "" asks of a service account whether it gets a token at all
-	Method         string `json:"method"`    // of a URL; "" is GET
+	Method         string `json:"method"`    // of a URL; "" is GET, or what the path takes
 	Action         string `json:"action"`    // "" is what To implies
 }
 
@@ -497,6 +497,11 @@ func (c *chain) resource(id rid.ID) (bool, error) {
 		return false, err
 	}
 	uri, _ := e.Properties["vaultUri"].(string)
+	path := "secrets"
+	if uri == "" {
+		uri, _ = e.Properties["endpoint"].(string)
+		path = "openai/models"
+	}
 	u, err := url.Parse(uri)
 	if uri == "" || err != nil || c.q.Action != "" && !isData(c.q.Action) {
 		return true, nil
@@ -505,7 +510,7 @@ func (c *chain) resource(id rid.ID) (bool, error) {
 	if plane == nil {
 		return true, nil
 	}
-	pv, err := plane.Preview(c.ctx, http.MethodGet, u.JoinPath("secrets"))
+	pv, err := plane.Preview(c.ctx, http.MethodGet, u.JoinPath(path))
 	if err != nil {
 		return true, err
 	}
@@ -540,11 +545,7 @@ func (c *chain) url() (gate.Preview, bool, error) {
 		c.hop(trace.Hop{Step: "target", Subject: u.Host, Found: "no data plane of this system has that name"})
 		return gate.Preview{}, false, nil
 	}
-	method := c.q.Method
-	if method == "" {
-		method = http.MethodGet
-	}
-	pv, err := plane.Preview(c.ctx, strings.ToUpper(method), u)
+	pv, err := plane.Preview(c.ctx, strings.ToUpper(c.q.Method), u)
 	if e, ok := errors.AsType[*apierr.Error](err); ok {
 		c.hop(trace.Hop{Step: "target", Subject: c.q.To, Found: e.Message})
 		return pv, false, nil
@@ -562,6 +563,8 @@ func implied(id rid.ID) (action string, data bool) {
 	switch strings.ToLower(id.Type()) {
 	case "microsoft.keyvault/vaults", "microsoft.keyvault/vaults/secrets":
 		return "Microsoft.KeyVault/vaults/secrets/getSecret/action", true
+	case "microsoft.cognitiveservices/accounts", "microsoft.cognitiveservices/accounts/deployments":
+		return "Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action", true
 	default:
 		return id.Type() + "/read", false
 	}
@@ -570,7 +573,7 @@ func implied(id rid.ID) (action string, data bool) {
 // isData tells data actions of the planes that this system has.
 func isData(action string) bool {
 	a := strings.ToLower(action)
-	for _, p := range []string{"microsoft.keyvault/vaults/secrets/", "microsoft.keyvault/vaults/keys/", "microsoft.keyvault/vaults/certificate"} {
+	for _, p := range []string{"microsoft.keyvault/vaults/secrets/", "microsoft.keyvault/vaults/keys/", "microsoft.keyvault/vaults/certificate", "microsoft.cognitiveservices/accounts/openai/"} {
 		if strings.HasPrefix(a, p) {
 			return true
 		}

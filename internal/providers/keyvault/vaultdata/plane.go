@@ -82,12 +82,15 @@ func NewPlane(c PlaneConfig) *gate.Handler {
 		Name: "keyvault", Audiences: audiences, Operations: p.operations(),
 		Resolve: p.resolve, Version: p.version, Challenge: p.challenge, Headers: p.headers,
 		WriteError: writeError, RefuseNetwork: refuseNetwork, RefuseRole: refuseRole,
+		OpenFirewall: func(id rid.ID, client netip.Addr) string {
+			return "az keyvault network-rule add --name " + id.Name() + " --ip-address " + client.String()
+		},
 	})
 }
 
 // resolve finds the vault of a host name.
-func (p *plane) resolve(ctx context.Context, host string) (*gate.Target, error) {
-	host = lower(host)
+func (p *plane) resolve(ctx context.Context, r *http.Request) (*gate.Target, error) {
+	host := lower(r.Host)
 	bare := host
 	if h, _, err := net.SplitHostPort(bare); err == nil {
 		bare = h
