@@ -3,12 +3,12 @@ package keyvault
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/gate"
 	"lazurite.dev/internal/rid"
 )
 
@@ -25,7 +25,7 @@ type Properties struct {
 	Deployment      *bool          `json:"enabledForDeployment,omitempty"`
 	DiskEncryption  *bool          `json:"enabledForDiskEncryption,omitempty"`
 	Template        *bool          `json:"enabledForTemplateDeployment,omitempty"`
-	Network         *NetworkACLs   `json:"networkAcls,omitempty"`
+	Network         *gate.ACLs     `json:"networkAcls,omitempty"`
 	PublicAccess    string         `json:"publicNetworkAccess,omitempty"`
 	VaultURI        string         `json:"vaultUri,omitempty"`
 }
@@ -52,28 +52,7 @@ type Permissions struct {
 	Storage      []string `json:"storage,omitempty"`
 }
 
-// NetworkACLs are a vault's firewall.
-type NetworkACLs struct {
-	Bypass        string    `json:"bypass,omitempty"`
-	DefaultAction string    `json:"defaultAction,omitempty"`
-	IPRules       []IPRule  `json:"ipRules"`
-	VNetRules     []VNetACL `json:"virtualNetworkRules"`
-}
-
-// IPRule lets an address or a range in.
-type IPRule struct {
-	Value string `json:"value"`
-}
-
-// VNetACL lets a subnet in.
-type VNetACL struct {
-	ID string `json:"id"`
-}
-
-const (
-	maxPolicies = 1024
-	maxIPRules  = 1000
-)
+const maxPolicies = 1024
 
 func lower(s string) string { return strings.ToLower(s) }
 
@@ -147,44 +126,8 @@ func (p *provider) complete(ctx context.Context, old, next *arm.Resource[Propert
 	if n.Deployment == nil {
 		n.Deployment = &no
 	}
-	n.Network.complete()
+	n.Network.Complete("AzureServices")
 	return nil
-}
-
-func (a *NetworkACLs) complete() {
-	if a == nil {
-		return
-	}
-	if a.Bypass == "" {
-		a.Bypass = "AzureServices"
-	}
-	if a.DefaultAction == "" {
-		a.DefaultAction = "Allow"
-	}
-	if a.IPRules == nil {
-		a.IPRules = []IPRule{}
-	}
-	if a.VNetRules == nil {
-		a.VNetRules = []VNetACL{}
-	}
-	for i, r := range a.IPRules {
-		if pre, err := parseRange(r.Value); err == nil {
-			a.IPRules[i].Value = pre.String()
-		}
-	}
-}
-
-// parseRange reads an address or a CIDR range.
-func parseRange(s string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
-		a = a.Unmap()
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	pre, err := netip.ParsePrefix(s)
-	if err != nil {
-		return pre, fmt.Errorf("%q is neither an address nor a range", s)
-	}
-	return pre.Masked(), nil
 }
 
 // validate refuses what Azure refuses, and what would promise a protection
@@ -249,34 +192,10 @@ func (n *Properties) check(tenant string) error {
 	if !strings.EqualFold(n.PublicAccess, "Enabled") && !strings.EqualFold(n.PublicAccess, "Disabled") {
 		return bad("properties.publicNetworkAccess", "The value '%s' of publicNetworkAccess is neither 'Enabled' nor 'Disabled'.", n.PublicAccess)
 	}
-	if err := n.Network.check(); err != nil {
+	if err := n.Network.Check("vault"); err != nil {
 		return err
 	}
 	return checkPolicies(n.AccessPolicies, tenant)
-}
-
-func (a *NetworkACLs) check() error {
-	if a == nil {
-		return nil
-	}
-	if !strings.EqualFold(a.Bypass, "AzureServices") && !strings.EqualFold(a.Bypass, "None") {
-		return bad("properties.networkAcls.bypass", "The value '%s' of bypass is neither 'AzureServices' nor 'None'.", a.Bypass)
-	}
-	if !strings.EqualFold(a.DefaultAction, "Allow") && !strings.EqualFold(a.DefaultAction, "Deny") {
-		return bad("properties.networkAcls.defaultAction", "The value '%s' of defaultAction is neither 'Allow' nor 'Deny'.", a.DefaultAction)
-	}
-	if len(a.VNetRules) > 0 {
-		return bad("properties.networkAcls.virtualNetworkRules", "Virtual network rules are refused: no service endpoint of a subnet reaches this vault, so such a rule would let nobody in. Use a private endpoint or ipRules.")
-	}
-	if len(a.IPRules) > maxIPRules {
-		return bad("properties.networkAcls.ipRules", "There are %d IP rules; at most %d are allowed.", len(a.IPRules), maxIPRules)
-	}
-	for _, r := range a.IPRules {
-		if _, err := parseRange(r.Value); err != nil {
-			return bad("properties.networkAcls.ipRules", "The value '%s' of an IP rule is neither an address nor a range in CIDR notation.", r.Value)
-		}
-	}
-	return nil
 }
 
 // words are the permissions of access policies by kind of object.

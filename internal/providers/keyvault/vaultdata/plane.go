@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -146,25 +145,11 @@ func (p *plane) makeTarget(rec *keyvault.Record, f Family, host string) (*gate.T
 	if props.RetentionDays != nil {
 		v.RetentionDays = *props.RetentionDays
 	}
-	t := &gate.Target{ID: id, Location: rec.Location, Network: network(&props), Data: &target{v, f, rec}}
+	t := &gate.Target{ID: id, Location: rec.Location, Network: props.Network.Network(props.PublicAccess), Data: &target{v, f, rec}}
 	if props.RBAC == nil || !*props.RBAC {
 		t.Authorize = p.byPolicy
 	}
 	return t, nil
-}
-
-func network(p *keyvault.Properties) gate.Network {
-	n := gate.Network{Public: !strings.EqualFold(p.PublicAccess, "Disabled"), DefaultAllow: true, Trusted: true}
-	if a := p.Network; a != nil {
-		n.DefaultAllow = strings.EqualFold(a.DefaultAction, "Allow")
-		n.Trusted = strings.EqualFold(a.Bypass, "AzureServices")
-		for _, r := range a.IPRules {
-			if pre, err := netip.ParsePrefix(r.Value); err == nil {
-				n.IPRules = append(n.IPRules, pre)
-			}
-		}
-	}
-	return n
 }
 
 // byPolicy judges a call by the vault's access policies.

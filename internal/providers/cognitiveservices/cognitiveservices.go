@@ -1,0 +1,203 @@
+package cognitiveservices
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+)
+
+// Namespace is the provider's.
+const Namespace = "Microsoft.CognitiveServices"
+
+// The types of the resources.
+const (
+	AccountType    = Namespace + "/accounts"
+	DeploymentType = AccountType + "/deployments"
+)
+
+// apiVersions of accounts, newest first.
+func apiVersions() []string {
+	return []string{
+		"2025-06-01", "2025-04-01-preview", "2024-10-01", "2024-06-01-preview", "2024-04-01-preview", "2023-10-01-preview", "2023-05-01",
+		"2022-12-01", "2022-10-01", "2022-03-01", "2021-10-01", "2021-04-30", "2017-04-18",
+	}
+}
+
+// Sealer seals the keys of accounts; *seal.Keyring is one.
+type Sealer interface {
+	Seal(ctx context.Context, scope string, plaintext, aad []byte) ([]byte, error)
+	Open(ctx context.Context, scope string, ciphertext, aad []byte) ([]byte, error)
+	Destroy(ctx context.Context, scope string) error
+}
+
+// Config is what New needs.
+type Config struct {
+	Store   store.Store
+	Sealer  Sealer
+	Catalog Catalog // what can be deployed
+
+	// URL is where an account answers, "https://HOST" without a slash at the
+	// end: with its subdomain by OpenAI, in its region without one by Regional,
+	// and the name that accounts of the kind AIServices show by Services.
+	URL func(endpoint Endpoint, label string) string
+
+	AzureLike bool             // keeps Azure's limits of numbers
+	Now       func() time.Time // nil means time.Now
+}
+
+// Endpoint is a family of host names.
+type Endpoint int
+
+// The families of host names.
+const (
+	OpenAI   Endpoint = iota // {subdomain}.openai.azure.com
+	Services                 // {subdomain}.cognitiveservices.azure.com
+	Regional                 // {region}.api.cognitive.microsoft.com
+)
+
+type provider struct {
+	Config
+	accounts *Accounts
+}
+
+// New makes the provider.
+func New(c Config) arm.Provider {
+	p := newProvider(c)
+	return arm.Provider{
+		Namespace: Namespace,
+		Routes: []arm.Route{
+			arm.Serve(Namespace, arm.Kind[Properties]{
+				Type: "accounts", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true,
+				Name:      checkAccountName,
+				ReadOnly:  readOnly(),
+				WriteOnly: []string{"restore"},
+				Default:   p.complete,
+				Validate:  p.validate,
+				Put:       p.put,
+				Delete:    p.delete,
+				Actions:   map[string]arm.Action[Properties]{"listKeys": p.listKeys, "regenerateKey": p.regenerateKey},
+			}),
+			arm.Serve(Namespace, arm.Kind[DeploymentProperties]{
+				Type: "accounts/deployments", APIVersions: apiVersions(), Async: true,
+				Name:     checkDeploymentName,
+				ReadOnly: []string{"rateLimits", "capabilities", "callRateLimit", "dynamicThrottlingEnabled", "currentCapacity", "model.callRateLimit", "scaleSettings.activeCapacity"},
+				Default:  p.completeDeployment,
+				Validate: p.validateDeployment,
+				Read:     p.showDeployment,
+			}),
+		},
+		Endpoints: p.endpoints(),
+	}
+}
+
+func newProvider(c Config) *provider {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return &provider{Config: c, accounts: &Accounts{Store: c.Store, Sealer: c.Sealer}}
+}
+
+const (
+	uidKey     = "uid"     // in Private: of this account alone, for ever
+	restoreKey = "restore" // in Private: the uid of the deleted account that is taken back
+)
+
+// complete gives next its defaults, keeps what a PUT does not speak of, and
+// takes a deleted account's properties over where it is restored.
+func (p *provider) complete(ctx context.Context, old, next *arm.Resource[Properties]) error {
+	n := &next.Properties
+	if old == nil && n.Restore != nil && *n.Restore {
+		return p.restore(ctx, next)
+	}
+	if old == nil {
+		next.Private[uidKey] = uuid.NewString()
+		n.InternalID = strings.ReplaceAll(next.Private[uidKey], "-", "")
+		n.DateCreated = p.Now().UTC().Format(time.RFC3339Nano)
+	} else {
+		for _, k := range []string{"kind", "sku"} {
+			if next.Extra[k] == nil {
+				next.Extra[k] = old.Extra[k]
+			}
+		}
+	}
+	if old != nil && n.Subdomain == "" {
+		n.Subdomain = old.Properties.Subdomain
+	}
+	if n.PublicAccess == "" {
+		n.PublicAccess = "Enabled"
+	}
+	if a := n.Network; a != nil && a.DefaultAction == "" && len(a.IPRules) > 0 {
+		a.DefaultAction = "Deny" // rules that let somebody in mean that others are not
+	}
+	n.Network.Complete("None")
+	if err := normalize(next); err != nil {
+		return err
+	}
+	p.addresses(next)
+	return nil
+}
+
+// restore fills next from the deleted account of its id.
+func (p *provider) restore(ctx context.Context, next *arm.Resource[Properties]) error {
+	rec, err := p.accounts.fresh(ctx, next.ID)
+	if err != nil {
+		return err
+	}
+	if rec == nil || rec.Deleted == nil || rec.Purging || !p.Now().Before(rec.Deleted.PurgeAt) {
+		return apierr.New(apierr.Conflict, "CanNotRestoreANonExistingResource", "Can not restore the account '%s': no account of this name was deleted in the resource group '%s' in the last %d hours.", next.ID.Name(), next.ID.ResourceGroup(), int(retention.Hours()))
+	}
+	if rec.Location != next.Location {
+		return bad("location", "The deleted account '%s' is in the location '%s' and can only be restored there.", next.ID.Name(), rec.Location)
+	}
+	identity := next.Extra["identity"]
+	next.Properties, next.Tags = rec.Properties, rec.Tags
+	next.Properties.Restore = nil
+	next.Extra["kind"], next.Extra["sku"] = text(rec.Kind), skuJSON(SKU{Name: rec.SKU})
+	if identity != nil {
+		next.Extra["identity"] = identity
+	}
+	next.Private[uidKey], next.Private[restoreKey] = rec.UID, rec.UID
+	p.addresses(next)
+	return nil
+}
+
+// put claims the subdomain and records what the data plane has to know.
+func (p *provider) put(ctx context.Context, _, next *arm.Resource[Properties]) error {
+	if err := p.claimName(ctx, next); err != nil {
+		return err
+	}
+	if err := p.claim(ctx, next); err != nil {
+		return err
+	}
+	next.Properties.Restore = nil
+	delete(next.Private, restoreKey)
+	return nil
+}
+
+// delete soft-deletes: the record keeps keys, properties and subdomain.
+func (p *provider) delete(ctx context.Context, old *arm.Resource[Properties]) error {
+	return p.accounts.change(ctx, old.ID, func(r *Record) error {
+		if r == nil || r.Deleted != nil {
+			return errUnchanged
+		}
+		now := p.Now().UTC().Truncate(time.Second)
+		r.Deleted = &Deleted{At: now, PurgeAt: now.Add(retention)}
+		return nil
+	})
+}
+
+// errUnchanged ends a change of a record that has nothing to do.
+var errUnchanged = errors.New("nothing to change")
+
+func notFound(id rid.ID) error {
+	return apierr.New(apierr.NotFound, "ResourceNotFound",
+		"The Resource '%s/%s' under resource group '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix", id.Type(), strings.Join(id.Names(), "/"), id.ResourceGroup())
+}
