@@ -17,8 +17,10 @@ import (
 	"lazurite.dev/internal/gate"
 	"lazurite.dev/internal/graph"
 	"lazurite.dev/internal/imds"
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/ops"
 	"lazurite.dev/internal/providers/authorization"
+	"lazurite.dev/internal/providers/cognitiveservices"
 	"lazurite.dev/internal/providers/containerservice"
 	"lazurite.dev/internal/providers/explain"
 	"lazurite.dev/internal/providers/insights"
@@ -52,8 +54,12 @@ type system struct {
 	metadata *imds.Service
 	ops      *ops.Manager
 	vaults   arm.Provider
-	planes   map[string]http.Handler // data planes by surface
-	out      *Assembly
+	models   *inference.Catalog
+	accounts *cognitiveservices.Accounts
+
+	cognitive arm.Provider
+	planes    map[string]http.Handler // data planes by surface
+	out       *Assembly
 }
 
 // assemble builds the system on b.
@@ -71,6 +77,8 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the token service", s.entra},
 		{"the directory's surface", s.graph},
 		{"Key Vault", s.keyVault},
+		{"the models", s.inference},
+		{"Cognitive Services", s.cognitiveServices},
 		{"management", s.management},
 		{"the metadata service", s.identities},
 		{"the owner's sign-in", s.signIn},
@@ -206,7 +214,7 @@ func (s *system) management(context.Context) error {
 	s.worker(activity.Run)
 	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, Existing: s.existing, TenantID: s.in.Tenant})
 	s.worker(func(ctx context.Context) error { return clusters.Resume(ctx, s.Config.Log) })
-	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, managedidentity.New(managedidentity.Config{
+	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
 	}), clusters.Provider()}
 	providers = append(providers, resources.New(resources.Config{
@@ -277,7 +285,7 @@ func (s *system) keyVault(ctx context.Context) error {
 	}
 	s.vaults = keyvault.New(vaults)
 	s.worker(func(ctx context.Context) error {
-		s.sweepVaults(ctx, vaults, objects)
+		s.hourly(ctx, func(ctx context.Context) error { return errors.Join(keyvault.Sweep(ctx, vaults), objects.Sweep(ctx)) })
 		return nil
 	})
 	azure, own := *s.Config, *s.Config
@@ -299,13 +307,13 @@ func (s *system) keyVault(ctx context.Context) error {
 	return nil
 }
 
-// sweepVaults erases, now and every hour, what was deleted and whose retention
-// has ended.
-func (s *system) sweepVaults(ctx context.Context, vaults keyvault.Config, objects *vaultdata.Objects) {
+// hourly erases, now and every hour, what was deleted and whose retention has
+// ended.
+func (s *system) hourly(ctx context.Context, sweep func(context.Context) error) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
-		if err := errors.Join(keyvault.Sweep(ctx, vaults), objects.Sweep(ctx)); err != nil && ctx.Err() == nil {
+		if err := sweep(ctx); err != nil && ctx.Err() == nil {
 			s.Config.Log.Warn("erasing what was deleted", "error", err)
 		}
 		select {
@@ -321,6 +329,7 @@ func counted() map[string]string {
 	return map[string]string{
 		"resource groups":       strings.ToLower(rid.TypeResourceGroup),
 		"key vaults":            "microsoft.keyvault/vaults",
+		"AI accounts":           "microsoft.cognitiveservices/accounts",
 		"identities":            "microsoft.managedidentity/userassignedidentities",
 		"federated credentials": "microsoft.managedidentity/userassignedidentities/federatedidentitycredentials",
 		"clusters":              "microsoft.containerservice/managedclusters",

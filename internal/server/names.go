@@ -12,16 +12,17 @@ import (
 
 // The surfaces, by the names that logs, metrics and Assembly.Surfaces use.
 const (
-	Login    = "login"
-	ARM      = "arm"
-	Graph    = "graph"
-	KeyVault = "keyvault"
-	OIDC     = "oidc"
-	OpenAI   = "openai"
-	Scoring  = "scoring"
-	Registry = "registry"
-	Blob     = "blob"
-	Portal   = "portal"
+	Login     = "login"
+	ARM       = "arm"
+	Graph     = "graph"
+	KeyVault  = "keyvault"
+	OIDC      = "oidc"
+	OpenAI    = "openai"
+	Cognitive = "cognitive"
+	Scoring   = "scoring"
+	Registry  = "registry"
+	Blob      = "blob"
+	Portal    = "portal"
 )
 
 // family is a surface's names, in Azure and under the operator's domain.
@@ -45,6 +46,7 @@ func families() []family {
 		{KeyVault, "Key Vault", []string{"*.vault.azure.net", "vault.azure.net"}, "*.vault"},
 		{OIDC, "Cluster issuers", []string{"*.oic.prod-aks.azure.com"}, "*.oic"},
 		{OpenAI, "Azure OpenAI", []string{"*.openai.azure.com", "*.cognitiveservices.azure.com", "*.services.ai.azure.com"}, "*.openai"},
+		{Cognitive, "Azure OpenAI without a custom subdomain", []string{"*.api.cognitive.microsoft.com"}, "*.cognitive"},
 		{Scoring, "Online endpoints", []string{"**.inference.ml.azure.com"}, "**.inference"},
 		{Registry, "Container registry", []string{"*.azurecr.io"}, "*.registry"},
 		{Blob, "Blob storage", []string{"*.blob.core.windows.net"}, "*.blob"},

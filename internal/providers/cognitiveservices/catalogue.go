@@ -6,47 +6,33 @@ import (
 	"strings"
 
 	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/rid"
 )
 
-// FormatOpenAI is the format of models that speak OpenAI's API.
-const FormatOpenAI = "OpenAI"
-
-// Model is one that can be deployed.
-type Model struct {
-	Name    string // "gpt-4o-mini"
-	Version string // "2024-07-18"
-	Format  string // FormatOpenAI
-	Default bool   // the version that a deployment gets which names none
-	Source  string // who serves it: "builtin/tiny-writer", "configuration", …
-
-	Chat, Completions, Embeddings, Responses, Images, Tools bool
-
-	MaxContext, MaxOutput int // tokens; 0: not known
-}
-
-// Catalog is what can be deployed.
+// Catalog is what can be deployed; *inference.Catalog is one.
 type Catalog interface {
-	Models() []Model                          // sorted
-	Find(name, version string) (*Model, bool) // version "" is the default one
+	Models() []inference.Model                          // sorted
+	Find(name, version string) (*inference.Model, bool) // without case; version "" is the default one
 }
 
 // words are the model's capabilities as Azure names them, and who serves it.
-func (m *Model) words() map[string]string {
+func words(m *inference.Model) map[string]string {
+	c := &m.Capabilities
 	out := map[string]string{"servedBy": m.Source}
 	for word, has := range map[string]bool{
-		"chatCompletion": m.Chat, "completion": m.Completions, "embeddings": m.Embeddings, "responses": m.Responses || m.Chat,
-		"imageGenerations": m.Images, "toolCalls": m.Tools,
+		"chatCompletion": c.Chat, "completion": c.Completions, "embeddings": c.Embeddings, "responses": c.Can(inference.Responses),
+		"imageGenerations": c.Images, "toolCalls": c.Tools,
 	} {
 		if has {
 			out[word] = "true"
 		}
 	}
-	if m.MaxContext > 0 {
-		out["maxContextToken"] = strconv.Itoa(m.MaxContext)
+	if c.MaxContext > 0 {
+		out["maxContextToken"] = strconv.Itoa(c.MaxContext)
 	}
-	if m.MaxOutput > 0 {
-		out["maxOutputToken"] = strconv.Itoa(m.MaxOutput)
+	if c.MaxOutput > 0 {
+		out["maxOutputToken"] = strconv.Itoa(c.MaxOutput)
 	}
 	return out
 }

@@ -1,14 +1,15 @@
 package cognitiveservices_test
 
 import (
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"path/filepath"
-
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/armtest"
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/providers/cognitiveservices"
 	"lazurite.dev/internal/seal"
 	"lazurite.dev/internal/store"
@@ -17,13 +18,13 @@ import (
 const apiv = "?api-version=2025-06-01"
 
 // models is a catalogue of what tests deploy.
-type models []cognitiveservices.Model
+type models []inference.Model
 
-func (m models) Models() []cognitiveservices.Model { return m }
+func (m models) Models() []inference.Model { return m }
 
-func (m models) Find(name, version string) (*cognitiveservices.Model, bool) {
+func (m models) Find(name, version string) (*inference.Model, bool) {
 	for _, x := range m {
-		if x.Name == name && (x.Version == version || version == "" && x.Default) {
+		if strings.EqualFold(x.Name, name) && (x.Version == version || version == "" && x.Default) {
 			return &x, true
 		}
 	}
@@ -31,10 +32,11 @@ func (m models) Find(name, version string) (*cognitiveservices.Model, bool) {
 }
 
 func catalogue() models {
+	chat := inference.Capabilities{Chat: true, MaxContext: 4096}
 	return models{
-		{Name: "gpt-35-turbo", Version: "0125", Format: "OpenAI", Default: true, Source: "builtin/tiny-writer", Chat: true},
-		{Name: "gpt-4o-mini", Version: "2024-07-18", Format: "OpenAI", Default: true, Source: "builtin/tiny-writer", Chat: true, MaxContext: 4096},
-		{Name: "text-embedding-3-small", Version: "1", Format: "OpenAI", Default: true, Source: "configuration", Embeddings: true},
+		{Name: "gpt-35-turbo", Version: "0125", Format: "OpenAI", Default: true, Source: inference.SourceBuiltin, Capabilities: chat},
+		{Name: "gpt-4o-mini", Version: "2024-07-18", Format: "OpenAI", Default: true, Source: inference.SourceBuiltin, Capabilities: chat},
+		{Name: "text-embedding-3-small", Version: "1", Format: "OpenAI", Default: true, Source: inference.SourceConfig, Capabilities: inference.Capabilities{Embeddings: true}},
 	}
 }
 
@@ -91,6 +93,6 @@ func TestContract(t *testing.T) {
 	}, armtest.Case{
 		Type: "Microsoft.CognitiveServices/accounts/deployments", Path: "{group}/providers/Microsoft.CognitiveServices/accounts/parent/deployments/d{n}", Body: deployment,
 		Before:   []armtest.Step{{Path: "{group}/providers/Microsoft.CognitiveServices/accounts/parent", Body: body("")}},
-		BadNames: []string{"a", "a~b"},
+		BadNames: []string{"a", "a~b"}, Kept: true,
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
@@ -195,7 +196,7 @@ func (p *provider) completeDeployment(_ context.Context, old, next *arm.Resource
 	}
 	if m := n.Model; m != nil {
 		if m.Format == "" {
-			m.Format = FormatOpenAI
+			m.Format = inference.FormatOpenAI
 		}
 		if m.Version == "" && old != nil && old.Properties.Model != nil && strings.EqualFold(old.Properties.Model.Name, m.Name) {
 			m.Version = old.Properties.Model.Version
@@ -340,7 +341,7 @@ func (p *provider) showDeployment(_ context.Context, r *arm.Resource[DeploymentP
 	r.Properties.RateLimits = RateLimits(*sku.Capacity)
 	r.Properties.Current = sku.Capacity
 	if x, ok := p.Catalog.Find(r.Properties.Model.Name, r.Properties.Model.Version); ok {
-		r.Properties.Capabilities = x.words()
+		r.Properties.Capabilities = words(x)
 	}
 	return nil
 }

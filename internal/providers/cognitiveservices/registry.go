@@ -480,3 +480,22 @@ func (p *provider) erase(ctx context.Context, r *Record) error {
 func gone(err error) bool {
 	return errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict)
 }
+
+// Sweep erases the deleted accounts whose retention has ended, and what an
+// interrupted purge left. c is as for New.
+func Sweep(ctx context.Context, c Config) error {
+	p := newProvider(c)
+	list, err := p.accounts.all(ctx, deletedKind)
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		if !r.due(p.Now()) {
+			continue
+		}
+		if err := p.erase(ctx, r); err != nil && !errors.Is(err, store.ErrConflict) { // else restored or erased by another
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package server
+
+import (
+	"context"
+	"strings"
+
+	"lazurite.dev/internal/inference"
+	"lazurite.dev/internal/inference/tinywriter"
+	"lazurite.dev/internal/providers/cognitiveservices"
+)
+
+// inference opens the catalogue of the models that can be deployed.
+func (s *system) inference(context.Context) error {
+	var err error
+	s.models, err = inference.New(inference.Config{Builtin: tinywriter.Handler(), Log: s.Config.Log})
+	if err != nil {
+		return err
+	}
+	s.worker(s.models.Run)
+	return nil
+}
+
+// cognitiveServices is the management of accounts and deployments, and the
+// registry of both for the data plane.
+func (s *system) cognitiveServices(ctx context.Context) error {
+	var err error
+	if s.accounts, err = cognitiveservices.Open(ctx, s.Store, s.keyring); err != nil {
+		return err
+	}
+	s.ends(s.accounts.Close)
+	cfg := cognitiveservices.Config{Store: s.Store, Sealer: s.keyring, Catalog: s.models, URL: s.Config.cognitiveURL, AzureLike: s.Config.AzureLike}
+	s.cognitive = cognitiveservices.New(cfg)
+	s.worker(func(ctx context.Context) error {
+		s.hourly(ctx, func(ctx context.Context) error { return cognitiveservices.Sweep(ctx, cfg) })
+		return nil
+	})
+	return nil
+}
+
+// cognitiveURL is where an account answers. Under own names there is one name
+// for a subdomain.
+func (c *Config) cognitiveURL(e cognitiveservices.Endpoint, label string) string {
+	switch {
+	case e == cognitiveservices.Regional:
+		return c.URL(Cognitive, label)
+	case e == cognitiveservices.Services && c.Names == NamesAzure:
+		return "https://" + strings.ToLower(label) + ".cognitiveservices.azure.com"
+	default:
+		return c.URL(OpenAI, strings.ToLower(label))
+	}
+}
