@@ -1,7 +1,7 @@
 # Everything that is done here. `make` says what there is.
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES = . examples/keyvault-reader examples/msal-go e2e
+MODULES = . examples/keyvault-reader examples/msal-go examples/store e2e
 # Modules of the distribution. What is ours in them is vetted and tested with the flags that they are built
 # with: another flag is another build of Kubernetes. staticcheck reads what a package imports, so it leaves out the one that imports all of that.
 KUBE_MODULES = $(patsubst %/go.mod,%,$(wildcard kube/*/go.mod))
@@ -37,6 +37,7 @@ e2e: build kube images e2e-deps ## strangers' clients against the built laz
 	cd e2e && $(GO) vet ./... && LAZ_BINARY=$(CURDIR)/bin/laz $(GO) test -count=1 -p 1 -timeout 40m ./...
 	cd e2e/webhook-original && $(GO) vet ./... && $(GO) test ./...
 	cd examples/keyvault-reader && $(GO) vet ./...
+	cd examples/store && $(GO) vet ./... && $(GO) test -race ./...
 
 e2e-deps: ## what the tests need: PostgreSQL, Debian's az and Python SDKs, npm packages
 	@e2e/deps.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the images of the examples into bin/images: a static Go program, and a
+# Builds the images of the examples into bin/images: static Go programs, and a
 # Node.js program with the node of this machine and the libraries it needs.
 #
 #     make images            or: LAZ=path/to/laz examples/images.sh
@@ -12,6 +12,11 @@ mkdir -p "$out" "$work"
 
 (cd examples/msal-go && CGO_ENABLED=0 "$GO" build -trimpath -buildvcs=false -ldflags='-s -w' -o "../../$work/msal-go" .)
 "$LAZ" image build -t lazurite.dev/examples/msal-go:v1 -o "$out/msal-go.tar" "$work/msal-go"
+
+for service in ai-service product-service store-admin; do
+  (cd examples/store && CGO_ENABLED=0 "$GO" build -trimpath -buildvcs=false -ldflags='-s -w' -o "../../$work/$service" "./$service")
+  "$LAZ" image build -t "lazurite.dev/examples/store/$service:v1" -o "$out/$service.tar" "$work/$service"
+done
 
 if ! command -v npm >/dev/null; then
   echo 'missing: npm, of Node.js 20 or newer; no image of examples/msal-node'
