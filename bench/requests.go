@@ -13,12 +13,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,6 +32,18 @@ import (
 // world is what the requests are about.
 type world struct {
 	tenant, subscription, client, vault, issuer string
+}
+
+func (w world) tokenURL() string {
+	return "https://login.microsoftonline.com/" + w.tenant + "/oauth2/v2.0/token"
+}
+
+// form asks for a token of the vault's with an assertion.
+func (w world) form(assertion string) *strings.Reader {
+	return strings.NewReader(url.Values{
+		"client_id": {w.client}, "grant_type": {"client_credentials"}, "scope": {"https://vault.azure.net/.default"},
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion},
+	}.Encode())
 }
 
 // build makes document 003's world and gives the identity its role.
@@ -80,7 +95,8 @@ func (s *suite) requests(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, p.stop()) }()
+	stop := sync.OnceValue(p.stop)
+	defer func() { err = errors.Join(err, stop()) }()
 	w, err := c.build(ctx)
 	if err != nil {
 		return err
@@ -101,7 +117,13 @@ func (s *suite) requests(ctx context.Context) (err error) {
 	if err := s.secrets(ctx, p, bare, w, client, token); err != nil {
 		return err
 	}
-	return s.groupShow(ctx, c)
+	if err := s.groupShow(ctx, c); err != nil {
+		return err
+	}
+	if err := stop(); err != nil {
+		return err
+	}
+	return s.withoutHTTPS(ctx, c, w)
 }
 
 // client reaches the cloud as programs under laz run do: through its proxy, with its roots.
@@ -143,6 +165,19 @@ func (c *cloud) assertion(ctx context.Context, seconds int) (string, error) {
 	var a server.TokenAnswer
 	err = send(ctx, &http.Client{Transport: t}, "http://laz/v1/serviceaccount-token", "", bytes.NewReader(ask), &a)
 	return a.Token, err
+}
+
+// assertions are n that nobody has presented: each has a lifetime of its own,
+// the shortest of that many seconds.
+func (c *cloud) assertions(ctx context.Context, n, shortest int) ([]string, error) {
+	list := make([]string, n)
+	for i := range list {
+		var err error
+		if list[i], err = c.assertion(ctx, shortest+i); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // send does a request and decodes its answer; a body makes it a POST.
@@ -256,24 +291,18 @@ func asked(n int) int { return max(n/rounds, 1) * (rounds + 1) }
 
 // exchanges measures the federated exchange: assertions never seen before, and one again and again.
 func (s *suite) exchanges(ctx context.Context, c *cloud, p *process, bare *bareProcess, w world, client *http.Client) (token string, err error) {
-	form := func(assertion string) *strings.Reader {
-		return strings.NewReader(url.Values{
-			"client_id": {w.client}, "grant_type": {"client_credentials"}, "scope": {"https://vault.azure.net/.default"},
-			"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion},
-		}.Encode())
-	}
 	exchange := func(client *http.Client, assertion string) (string, error) {
 		var a struct {
 			AccessToken string `json:"access_token"`
 		}
-		err := send(ctx, client, "https://login.microsoftonline.com/"+w.tenant+"/oauth2/v2.0/token", "", form(assertion), &a)
+		err := send(ctx, client, w.tokenURL(), "", w.form(assertion), &a)
 		return a.AccessToken, err
 	}
 	// measure gives Go's server's figure and ours.
 	measure := func(n, crowd int, path string, assertion func(i int) string) ([]time.Duration, error) {
 		return costs(n, target{bare.pid, clients(bare.client(true), true, crowd), func(client *http.Client, i int) error {
 			var v struct{ Value string }
-			return send(ctx, client, "https://"+bare.addr+path, "", form(assertion(i)), &v)
+			return send(ctx, client, "https://"+bare.addr+path, "", w.form(assertion(i)), &v)
 		}}, target{p.pid, clients(client, true, crowd), func(client *http.Client, i int) error {
 			_, err := exchange(client, assertion(i))
 			return err
@@ -284,14 +313,10 @@ func (s *suite) exchanges(ctx context.Context, c *cloud, p *process, bare *bareP
 	if err != nil {
 		return "", err
 	}
-	lifetime := 3600 // seconds; makes each assertion another
 	for _, k := range []int{1, crowd} {
-		assertions := make([]string, asked(n))
-		for i := range assertions {
-			lifetime++
-			if assertions[i], err = c.assertion(ctx, lifetime); err != nil {
-				return "", err
-			}
+		assertions, err := c.assertions(ctx, asked(n), 3600+k*asked(n))
+		if err != nil {
+			return "", err
 		}
 		fresh, err := measure(n, k, "/sign", func(i int) string { return assertions[i] })
 		if err != nil {
@@ -311,6 +336,56 @@ func (s *suite) exchanges(ctx context.Context, c *cloud, p *process, bare *bareP
 			"< 200 µs", again[1] < 200*time.Microsecond})
 	}
 	return token, nil
+}
+
+// withoutHTTPS measures the exchange in this process, behind TLS and HTTP:
+// front door, token service, log. The limit takes turns with it.
+func (s *suite) withoutHTTPS(ctx context.Context, c *cloud, w world) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	srv, err := server.New(ctx, server.Config{
+		Home: string(c.home), Listen: "127.0.0.1:0", Local: "127.0.0.1:0", Names: server.NamesAzure, Offline: true,
+		Log: slog.New(slog.NewJSONHandler(io.Discard, nil)),
+	})
+	if err != nil {
+		cancel()
+		return err
+	}
+	ran := make(chan error, 1)
+	go func() { ran <- srv.Run(ctx) }()
+	defer func() { cancel(); err = errors.Join(err, <-ran) }()
+	<-srv.Ready()
+	n := s.n(1000)
+	list, err := c.assertions(ctx, asked(n), 40000)
+	if err != nil {
+		return err
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	door := srv.Handler()
+	exchange := func(assertion string) error {
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, w.tokenURL(), w.form(assertion))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		answer := httptest.NewRecorder()
+		door.ServeHTTP(answer, r)
+		if answer.Code != http.StatusOK {
+			return fmt.Errorf("the exchange in process: %d: %.300s", answer.Code, answer.Body)
+		}
+		return nil
+	}
+	self := func(request func(i int) error) target {
+		return target{os.Getpid(), []*http.Client{http.DefaultClient}, func(_ *http.Client, i int) error { return request(i) }}
+	}
+	got, err := costs(n, self(func(int) error { return verifyAndSign(key) }), self(func(i int) error { return exchange(list[i]) }),
+		self(func(int) error { return exchange(list[0]) }))
+	if err != nil {
+		return err
+	}
+	s.add(figure{"federated exchange without HTTPS, CPU, new assertions", us(got[1]), "one RSA-2048 verify + sign " + us(got[0]), float64(got[1]) / float64(got[0]),
+		"within 10 % of the limit", got[1] <= got[0]*11/10})
+	s.add(figure{"federated exchange without HTTPS, CPU, the same again", us(got[2]), "", 0, "< 200 µs", got[2] < 200*time.Microsecond})
+	return nil
 }
 
 // atOnce names the number of clients where it is more than one.

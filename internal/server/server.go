@@ -257,9 +257,19 @@ func (s *Server) Run(ctx context.Context) error {
 	return errors.Join(err, s.close())
 }
 
+// door is the front door's server, on no listener yet.
+func (s *Server) door() *http.Server {
+	return s.front.NewServer(s.hosts, &web.Surface{Name: "none", Handler: http.HandlerFunc(s.stranger)})
+}
+
+// Handler is what stands behind TLS and HTTP: surfaces by Host, with ids,
+// limits, log event and measurement. A request that did not come through a
+// listener has no arrival, so network rules refuse it.
+func (s *Server) Handler() http.Handler { return s.door().Handler }
+
 // serve starts the HTTP servers on the listeners.
 func (s *Server) serve(g *errgroup.Group) []*http.Server {
-	door := s.front.NewServer(s.hosts, &web.Surface{Name: "none", Handler: http.HandlerFunc(s.stranger)})
+	door := s.door()
 	door.ConnContext = arrival.ConnContext
 	door.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: s.ca.GetCertificate,
