@@ -62,6 +62,12 @@ func (c *call) changeRules(ctx context.Context, m *management, path string, add 
 	if acls["defaultAction"] == nil {
 		acls["defaultAction"], acls["bypass"] = "Allow", "AzureServices"
 	}
+	c.editRules(acls, subnet, add)
+	return putVault(ctx, c, m, path, v.(object))
+}
+
+// editRules adds or removes the rules of --ip-address and of a subnet.
+func (c *call) editRules(acls object, subnet string, add bool) {
 	for _, ip := range c.many("ip-address") {
 		acls["ipRules"] = withoutRule(items(acls["ipRules"]), "value", ip)
 		if add {
@@ -74,7 +80,6 @@ func (c *call) changeRules(ctx context.Context, m *management, path string, add 
 			addRule(acls, "vnet", subnet)
 		}
 	}
-	return putVault(ctx, c, m, path, v.(object))
 }
 
 // withoutRule drops the rule of an address or subnet; an address equals its /32.

@@ -42,7 +42,6 @@ type Properties struct {
 	APIProperties    map[string]any    `json:"apiProperties,omitempty"`
 	Locations        *Regions          `json:"locations,omitempty"`
 	MigrationToken   string            `json:"migrationToken,omitempty"`
-	Projects         *bool             `json:"allowProjectManagement,omitempty"`
 	DefaultProject   string            `json:"defaultProject,omitempty"`
 	Associated       []string          `json:"associatedProjects,omitempty"`
 	Injections       json.RawMessage   `json:"networkInjections,omitempty"`
@@ -247,7 +246,6 @@ func (n *Properties) checkUnsupported() error {
 		{len(n.APIProperties) > 0, "apiProperties", "they belong to other kinds of accounts"},
 		{n.Locations != nil && len(n.Locations.Regions) > 0, "locations", "an account is in one region"},
 		{n.MigrationToken != "", "migrationToken", "no account is migrated"},
-		{isSet(n.Projects), "allowProjectManagement", "there are no projects in this cloud"},
 		{n.DefaultProject != "" || len(n.Associated) > 0, "defaultProject", "there are no projects in this cloud"},
 		{given(n.Injections), "networkInjections", "no agent runs in a network of yours"},
 		{given(n.Monitor), "raiMonitorConfig", "no prompts are kept for review"},
