@@ -48,6 +48,10 @@ type Plane struct {
 	Audiences  []string // resources whose tokens are taken
 	Operations []Operation
 
+	// BodyTime bounds how long a request's body may take to come, where the
+	// surface has no limit of time since its answers may take long; 0 is none.
+	BodyTime time.Duration
+
 	// Resolve finds the resource that a request is for, by its host name, or by
 	// a secret of the resource where a host name stands for many; its refusal is
 	// the answer.
@@ -90,6 +94,8 @@ type Operation struct {
 	// Permission is the word of another policy model (Key Vault's access
 	// policies: "secrets/get"); Target.Authorize judges it.
 	Permission string
+
+	Data any // the plane's own
 }
 
 // Target is the resource that a host name stands for.
@@ -131,10 +137,12 @@ type Call struct {
 	Params     map[string]string // of the operation's path
 	APIVersion string
 	Operation  *Operation
+	State      any // the plane's own, between its steps
 
 	w    http.ResponseWriter
 	body int64
 	raw  []byte // of the request's body; nil until it was read
+	time time.Duration
 }
 
 // Reply is for handlers whose answer is not 200 with a JSON body.
@@ -163,6 +171,11 @@ func (c *Call) Decode(v any) error {
 func (c *Call) Body() ([]byte, error) {
 	if c.raw != nil {
 		return c.raw, nil
+	}
+	if c.time > 0 {
+		rc := http.NewResponseController(c.w) // one that knows no deadlines is a test's
+		_ = rc.SetReadDeadline(time.Now().Add(c.time))
+		defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	}
 	var err error
 	c.raw, err = web.ReadBody(c.Request, c.body)
@@ -277,7 +290,7 @@ func (h *Handler) serve(c *Call) (any, error) {
 	if err := h.authorise(c, op); err != nil {
 		return nil, err
 	}
-	c.body = op.Body
+	c.body, c.time = op.Body, h.plane.BodyTime
 	if c.body == 0 {
 		c.body = 1 << 20
 	}

@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -141,27 +142,43 @@ func (e *Engine) Suggest(action string, data bool, limit int) []Definition {
 	action = strings.ToLower(action)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	type ranked struct {
-		def   *Definition
-		width int
-	}
-	var fit []ranked
+	var fit []*role
 	for _, r := range e.roles {
 		if r.def != nil && r.allows(action, data) {
-			fit = append(fit, ranked{r.def, width(r.def)})
+			fit = append(fit, r)
 		}
 	}
-	slices.SortFunc(fit, func(a, b ranked) int {
-		if a.width != b.width {
-			return a.width - b.width
-		}
-		return strings.Compare(a.def.Name, b.def.Name)
+	slices.SortFunc(fit, func(a, b *role) int {
+		return cmp.Or(cmp.Compare(width(a.def), width(b.def)), strings.Compare(a.def.Name, b.def.Name))
 	})
 	var out []Definition
-	for _, f := range fit[:min(limit, len(fit))] {
-		out = append(out, *f.def)
+	for len(out) < limit && len(fit) > 0 {
+		// Whatever the guess, a role that holds all of another comes after it.
+		i := max(0, slices.IndexFunc(fit, func(r *role) bool {
+			return !slices.ContainsFunc(fit, func(o *role) bool { return r.holds(o.def) && !o.holds(r.def) })
+		}))
+		out, fit = append(out, *fit[i].def), slices.Delete(fit, i, i+1)
 	}
 	return out
+}
+
+// holds reports whether everything that d grants is granted by r.
+func (r *role) holds(d *Definition) bool {
+	grants := func(action string, data bool) bool {
+		return slices.ContainsFunc(r.perms, func(p compiledPermission) bool {
+			if data {
+				return p.data.match(strings.ToLower(action))
+			}
+			return p.actions.match(strings.ToLower(action))
+		})
+	}
+	for _, p := range d.Permissions {
+		if slices.ContainsFunc(p.Actions, func(a string) bool { return !grants(a, false) }) ||
+			slices.ContainsFunc(p.DataActions, func(a string) bool { return !grants(a, true) }) {
+			return false
+		}
+	}
+	return true
 }
 
 // width guesses how much a role grants: a wildcard counts more the less text

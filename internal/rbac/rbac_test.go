@@ -233,6 +233,10 @@ func TestExplain_NamesTheNearMiss(t *testing.T) {
 	if got := e.Suggest(getSecret, true, 2); len(got) != 2 || got[0].Name != "Key Vault Secrets User" {
 		t.Errorf("suggested %v", got)
 	}
+	const chat = "Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action"
+	if got := e.Suggest(chat, true, 1); len(got) != 1 || got[0].Name != "Cognitive Services OpenAI User" {
+		t.Errorf("suggested %v: one role holds all of another", got)
+	}
 }
 
 // TestDecide_AgreesWithTheRules compares with the rules written out naively.

@@ -7,6 +7,9 @@ import (
 	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/inference/tinywriter"
 	"lazurite.dev/internal/providers/cognitiveservices"
+	"lazurite.dev/internal/providers/cognitiveservices/openai"
+	"lazurite.dev/internal/token"
+	"lazurite.dev/internal/web"
 )
 
 // inference opens the catalogue of the models that can be deployed.
@@ -34,6 +37,34 @@ func (s *system) cognitiveServices(ctx context.Context) error {
 		s.hourly(ctx, func(ctx context.Context) error { return cognitiveservices.Sweep(ctx, cfg) })
 		return nil
 	})
+	return s.openAI()
+}
+
+// openAI is the data plane of accounts.
+func (s *system) openAI() error {
+	var suffixes, regional []string
+	for _, f := range families() {
+		for _, name := range append(f.azure, f.own+"."+s.Config.Domain) {
+			switch suffix := strings.TrimPrefix(name, "*"); f.surface {
+			case OpenAI:
+				suffixes = append(suffixes, suffix)
+			case Cognitive:
+				regional = append(regional, suffix)
+			}
+		}
+	}
+	plane, err := openai.New(openai.Config{
+		Gate: s.gate(), Accounts: s.accounts, Models: s.models, Suffixes: suffixes, Regional: regional,
+		Audiences: []string{token.CognitiveServices, token.AI}, Replicas: s.Config.Replicas, Metrics: s.Metrics,
+	})
+	if err != nil {
+		return err
+	}
+	s.cognitive.DataActions = plane.Actions()
+	for _, name := range []string{OpenAI, Cognitive} {
+		s.planes[name] = plane
+		s.out.Surfaces[name] = web.Surface{Handler: plane, IDs: web.KeyVault, MaxBody: openai.MaxBody, Timeout: -1, Error: openai.WriteError}
+	}
 	return nil
 }
 

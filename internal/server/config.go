@@ -108,6 +108,10 @@ type Config struct {
 	// the one and minutes for the other. Default: two minutes.
 	Propagation time.Duration `yaml:"propagation"`
 
+	// Replicas is how many servers share the database: each keeps its part of the
+	// limits that a model's deployment has. Default: one.
+	Replicas int `yaml:"replicas"`
+
 	// LogLevel is "debug", "info", "warn" or "error". Default: "info".
 	LogLevel string `yaml:"logLevel"`
 
@@ -250,6 +254,9 @@ func (c *Config) Validate() error {
 		if f.Cert == "" || f.Key == "" {
 			wrong("certificates[%d]: cert and key are both needed", i)
 		}
+	}
+	if c.Replicas < 0 {
+		wrong("replicas: %d is negative", c.Replicas)
 	}
 	if c.Propagation < 0 || c.Propagation > 0 && !c.AzureLike {
 		wrong("propagation: %s is for azureLike, and not negative", c.Propagation)

@@ -1,0 +1,359 @@
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/gate"
+	"lazurite.dev/internal/inference"
+	"lazurite.dev/internal/providers/cognitiveservices"
+	"lazurite.dev/internal/trace"
+	"lazurite.dev/internal/web"
+)
+
+// ask is one request to a model.
+type ask struct {
+	p       *plane
+	c       *gate.Call
+	row     *operation
+	began   time.Time
+	body    []byte
+	fields  inference.Fields
+	dep     *cognitiveservices.Deployment
+	prompt  int // estimated tokens
+	ticket  *ticket
+	tell    bool // the refusal is worth keeping
+	hide    bool // the client did not ask for usage
+	base64  bool // it wants embeddings so
+	answer  *inference.Answer
+	first   time.Duration // until the answer began
+	capture []byte        // of the answer, where the owner wants it logged
+}
+
+// limit reads the request, finds its deployment and takes its share of the
+// deployment's capacity.
+func (p *plane) limit(c *gate.Call) error {
+	row := rowOf(c)
+	if row.op == "" {
+		return nil
+	}
+	a := &ask{p: p, c: c, row: row, began: time.Now()}
+	c.State = a
+	err := a.read()
+	if err != nil {
+		return err
+	}
+	output := a.fields.MaxTokens
+	if output == 0 && row.op != inference.Embeddings {
+		output = defaultOutput
+	}
+	a.prompt = estimate(a.body, 0, 1)
+	n := a.prompt + min(output, mostTokens)*min(a.fields.N, 128)
+	var r *refused
+	if a.ticket, r = p.quotas.admit(a.dep.ID.Key(), who(c), p.allowance(a.dep), n); r == nil {
+		return nil
+	}
+	a.tell = r.first
+	e := limited(c, row, r)
+	id := c.Target.ID
+	account, deployment, _ := p.meter.names(id.Name(), a.dep.Name, "")
+	p.meter.limited.WithLabelValues(account, deployment, e.Inner).Inc()
+	a.event(http.StatusTooManyRequests, usage{}, false)
+	trace.Add(c.Context, trace.Hop{
+		Step: "capacity", Subject: a.dep.ID.String(), Received: strconv.Itoa(n) + " tokens (estimated)", Expected: strconv.Itoa(a.dep.Capacity) + ",000 tokens a minute",
+		Found: "the deployment's capacity was used up, or the caller's part of it while others wait",
+		Fix: "az cognitiveservices account deployment create --name " + id.Name() + " --resource-group " + id.ResourceGroup() + " --deployment-name " + a.dep.Name +
+			" --model-name " + a.dep.Model + " --model-version " + a.dep.Version + " --model-format OpenAI --sku-name " + a.dep.SKU + " --sku-capacity " + strconv.Itoa(2*max(1, a.dep.Capacity)),
+	})
+	return e
+}
+
+// allowance is what a deployment may do in a minute, or this server's part of it.
+func (p *plane) allowance(d *cognitiveservices.Deployment) allowance {
+	a := allowance{tokens: float64(max(1, d.Capacity)) * 1000, requests: float64(max(1, d.Capacity)) * 6}
+	for _, l := range d.RateLimits {
+		if l.Period <= 0 || l.Count <= 0 {
+			continue
+		}
+		n := float64(l.Count) * 60 / float64(l.Period)
+		switch l.Key {
+		case "token":
+			a.tokens = n
+		case "request":
+			a.requests = n
+		}
+	}
+	replicas := float64(max(1, p.Replicas))
+	return allowance{tokens: max(1, a.tokens/replicas), requests: max(1, a.requests/replicas)}
+}
+
+// read reads the request and finds the deployment and what it can do.
+func (a *ask) read() error {
+	var err error
+	if a.body, err = a.c.Body(); err != nil {
+		return err
+	}
+	if a.fields, err = inference.Peek(a.body); err != nil {
+		return err
+	}
+	name := a.c.Params["deployment"]
+	if a.row.byModel {
+		if name = a.fields.Model; name == "" {
+			return apierr.New(apierr.BadRequest, "BadRequest", "you must provide a model parameter").WithTarget("model")
+		}
+	}
+	if a.dep, err = a.p.deployment(a.c.Context, a.c, name); err != nil {
+		return err
+	}
+	web.EventFrom(a.c.Context).Set("deployment", a.dep.Name)
+	m, ok := a.p.Models.Find(a.dep.Model, a.dep.Version)
+	if !ok {
+		return a.noModel()
+	}
+	if !m.Capabilities.Can(a.row.op) {
+		return a.cannot(m)
+	}
+	return a.stateless()
+}
+
+// noModel answers where the catalogue has lost the deployment's model.
+func (a *ask) noModel() error {
+	trace.Add(a.c.Context, trace.Hop{
+		Step: "model", Subject: a.dep.ID.String(), Received: a.dep.Model + " " + a.dep.Version,
+		Found: "no backend serves the deployment's model: the setting `models:` lacks it, or its server is not there", Fix: "laz models list",
+	})
+	return apierr.New(apierr.Unavailable, "ModelNotAvailable", "The model '%s', version '%s', of the deployment '%s' is not served at the moment. `laz models list` shows what is; the setting is `models:`.", a.dep.Model, a.dep.Version, a.dep.Name)
+}
+
+func (a *ask) cannot(m *inference.Model) error {
+	hop := trace.Hop{Step: "model", Subject: a.dep.ID.String(), Received: a.row.word, Found: "the model " + m.Name + " does not do this"}
+	e := unsupported(a.row.word, a.dep.Model)
+	if m.Builtin() {
+		hop.Found = "the deployment is served by the built-in model, which only drafts product descriptions; the setting `models:` names backends that do more"
+		hop.Fix = "laz models list"
+		e.Message += " The deployment is served by the built-in model; the setting `models:` names a backend for another."
+	}
+	trace.Add(a.c.Context, hop)
+	return e
+}
+
+// stateless refuses what needs responses to be stored.
+func (a *ask) stateless() error {
+	if a.row.op != inference.Responses {
+		return nil
+	}
+	var asks struct {
+		Previous     *string         `json:"previous_response_id"`
+		Background   *bool           `json:"background"`
+		Conversation json.RawMessage `json:"conversation"`
+	}
+	if err := json.Unmarshal(a.body, &asks); err != nil {
+		return apierr.New(apierr.BadRequest, "BadRequest", "The request body is not valid: previous_response_id must be a string, background a boolean.")
+	}
+	refuse := func(field, text string) error {
+		return apierr.New(apierr.BadRequest, "invalid_request_error", "%s", text).WithTarget(field)
+	}
+	switch {
+	case asks.Previous != nil && *asks.Previous != "":
+		return refuse("previous_response_id", "Previous response with id '"+clip(*asks.Previous)+"' not found. Responses are not stored here: send the conversation with each request.")
+	case asks.Background != nil && *asks.Background:
+		return refuse("background", "Background responses are not supported: responses are not stored here.")
+	case len(asks.Conversation) > 0 && string(asks.Conversation) != "null":
+		return refuse("conversation", "Conversations are not supported: responses are not stored here.")
+	}
+	return nil
+}
+
+// ask passes a request on to the deployment's model.
+func (p *plane) ask(c *gate.Call) (any, error) {
+	a := c.State.(*ask)
+	body, err := a.prepare()
+	if err != nil {
+		a.give(err)
+		return nil, err
+	}
+	a.answer, err = p.Models.Do(c.Context, a.dep.Model, a.dep.Version, &inference.Call{
+		Operation: a.row.op, Body: body, Stream: a.fields.Stream, Header: passed(c.Request.Header), Key: who(c),
+	})
+	if err != nil {
+		return nil, a.give(err)
+	}
+	if a.answer.Status >= http.StatusBadRequest {
+		return a.failure()
+	}
+	if a.fields.Stream && isStream(a.answer) {
+		return gate.Answer(a.stream), nil
+	}
+	return a.whole()
+}
+
+func isStream(a *inference.Answer) bool {
+	return strings.HasPrefix(strings.ToLower(a.Header.Get("Content-Type")), "text/event-stream")
+}
+
+// passed is what of the client's header a backend gets.
+func passed(h http.Header) http.Header {
+	out := http.Header{}
+	for _, name := range []string{"Traceparent", "Tracestate", "X-Ms-Client-Request-Id"} {
+		if v := h.Values(name); len(v) > 0 {
+			out[name] = slices.Clone(v)
+		}
+	}
+	return out
+}
+
+// prepare is the body as the backend gets it: streams have to say their usage,
+// responses are not to be stored.
+func (a *ask) prepare() ([]byte, error) {
+	switch a.row.op {
+	case inference.Chat, inference.Completions:
+		if !a.fields.Stream || a.fields.IncludeUsage != nil && *a.fields.IncludeUsage {
+			return a.body, nil
+		}
+		a.hide = true
+		options := a.fields.StreamOption
+		if options == nil {
+			options = json.RawMessage(`{}`)
+		}
+		options, err := inference.Set(options, "include_usage", json.RawMessage("true"))
+		if err != nil {
+			return nil, err
+		}
+		return inference.Set(a.body, "stream_options", options)
+	case inference.Responses:
+		return inference.Set(a.body, "store", json.RawMessage("false"))
+	case inference.Embeddings:
+		a.base64 = bytes.Contains(a.body, []byte(`"base64"`)) && wantsBase64(a.body)
+	}
+	return a.body, nil
+}
+
+// give ends a request that got no answer, and gives the error that is told.
+func (a *ask) give(err error) error {
+	status := apierr.From(err).Kind.Status()
+	if a.c.Context.Err() != nil {
+		status, err = statusGone, errGone()
+	} else if e, ok := errors.AsType[*apierr.Error](err); !ok || e.Kind == apierr.NotFound {
+		if ok { // the catalogue has changed since
+			err = a.noModel()
+		} else {
+			err = apierr.New(apierr.Unavailable, "ServiceUnavailable", "The backend of the model '%s' could not be reached.", a.dep.Model).WithCause(err)
+		}
+		status = http.StatusServiceUnavailable
+	}
+	if apierr.Is(err, apierr.Unavailable) {
+		trace.Add(a.c.Context, trace.Hop{Step: "backend", Subject: a.dep.Model, Found: apierr.From(err).Message, Fix: "laz models test " + plainName(a.dep.Model)})
+	}
+	a.finish(status, usage{}, false)
+	return err
+}
+
+// statusGone is what logs call a client that went away, as nginx does.
+const statusGone = 499
+
+func errGone() error {
+	return apierr.New(apierr.BadRequest, "ClientClosedRequest", "The client went away before the answer began.")
+}
+
+// mostError bounds the text of a backend's failure.
+const mostError = 1 << 20
+
+// failure passes a backend's refusal on where it is the client's business.
+func (a *ask) failure() (any, error) {
+	text, err := io.ReadAll(io.LimitReader(a.answer.Body, mostError))
+	_ = a.answer.Body.Close()
+	status := a.answer.Status
+	var e *apierr.Error
+	switch {
+	case status == http.StatusTooManyRequests:
+		e = apierr.New(apierr.TooManyRequests, "TooManyRequests", "The backend of the model '%s' has too much to do. Please retry.", a.dep.Model)
+		e.RetryAfter = retryAfter(a.answer.Header)
+	case status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusNotFound || status == http.StatusMethodNotAllowed:
+		e = apierr.New(apierr.Unavailable, "ServiceUnavailable", "The backend of the model '%s' refused this gateway's request with the status %d.", a.dep.Model, status)
+	case status >= http.StatusInternalServerError && status != http.StatusInternalServerError:
+		e = apierr.New(apierr.Unavailable, "ServiceUnavailable", "The backend of the model '%s' is unavailable: it answered the status %d.", a.dep.Model, status)
+	case status == http.StatusInternalServerError:
+		e = apierr.New(apierr.Internal, "InternalServerError", "The server had an error while processing your request. Sorry about that!")
+	case err == nil && json.Valid(text):
+		a.finish(status, usage{}, false)
+		return &gate.Reply{Status: status, Header: a.headers(), Body: json.RawMessage(text)}, nil
+	default:
+		e = apierr.New(apierr.BadRequest, "BadRequest", "The backend of the model '%s' refused the request with the status %d.", a.dep.Model, status)
+	}
+	if e.Kind != apierr.BadRequest {
+		trace.Add(a.c.Context, trace.Hop{
+			Step: "backend", Subject: a.answer.Backend, Received: "status " + strconv.Itoa(status) + ": " + clip(string(text)),
+			Found: "the backend did not answer as it should", Fix: "laz models test " + plainName(a.dep.Model),
+		})
+	}
+	a.finish(e.Kind.Status(), usage{}, false)
+	return nil, e
+}
+
+// retryAfter is what a backend says of when to come again, a second where it
+// says nothing.
+func retryAfter(h http.Header) time.Duration {
+	if n, err := strconv.Atoi(h.Get("Retry-After")); err == nil && n > 0 && n < 3600 {
+		return time.Duration(n) * time.Second
+	}
+	return time.Second
+}
+
+// headers are those of an answer besides what all have.
+func (a *ask) headers() http.Header {
+	h := http.Header{
+		"Cache-Control":                  {"no-cache, must-revalidate"},
+		"Access-Control-Allow-Origin":    {"*"},
+		"X-Accel-Buffering":              {"no"},
+		"X-Ratelimit-Remaining-Tokens":   {strconv.Itoa(a.ticket.leftTokens)},
+		"X-Ratelimit-Remaining-Requests": {strconv.Itoa(a.ticket.leftRequests)},
+	}
+	if ct := a.answer.Header.Get("Content-Type"); ct != "" {
+		h.Set("Content-Type", ct)
+	}
+	return h
+}
+
+// finish counts and logs a request, once.
+func (a *ask) finish(status int, u usage, estimated bool) {
+	a.ticket.settle(u.Prompt + u.Completion)
+	a.event(status, u, estimated)
+}
+
+func (a *ask) event(status int, u usage, estimated bool) {
+	ev := web.EventFrom(a.c.Context)
+	if a.answer != nil {
+		ev.Set("backend", a.answer.Backend)
+		ev.Set("attempts", a.answer.Attempts)
+		ev.Set("first_byte_ms", float64(a.first.Microseconds())/1000)
+		ev.Set("prompt_tokens", u.Prompt)
+		ev.Set("completion_tokens", u.Completion)
+		if estimated {
+			ev.Set("tokens_estimated", true)
+		}
+	}
+	if a.dep.ContentLogging {
+		ev.Set("prompt", captured(a.body))
+		ev.Set("answer", captured(a.capture))
+	}
+	a.p.meter.count(measured{
+		account: a.c.Target.ID.Name(), deployment: a.dep.Name, principal: who(a.c), operation: string(a.row.op),
+		status: status, first: a.first, prompt: u.Prompt, completion: u.Completion,
+	})
+}
+
+// mostCaptured bounds what of a prompt or an answer is logged where the owner
+// wants it.
+const mostCaptured = 64 << 10
+
+func captured(b []byte) string {
+	return strings.ToValidUTF8(string(b[:min(len(b), mostCaptured)]), "�")
+}

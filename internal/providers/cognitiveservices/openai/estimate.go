@@ -1,0 +1,34 @@
+package openai
+
+import "bytes"
+
+// What an estimate counts where nothing is said. Source: Azure OpenAI quotas,
+// "Understanding rate limits": the text of the prompt, max_tokens and best_of.
+const (
+	bytesPerToken = 4
+	defaultOutput = 16  // the API's default of max_tokens
+	imageTokens   = 765 // of a picture of 1024 by 1024 in high detail
+)
+
+// estimate is how many tokens a request may need: its text, of which a token is
+// four bytes, pictures in it counted by number, and what it lets be written.
+func estimate(body []byte, output, n int) int {
+	text, images := len(body), 0
+	for rest := body; ; {
+		i := bytes.Index(rest, []byte(`"data:`))
+		if i < 0 {
+			break
+		}
+		rest = rest[i+1:]
+		end := bytes.IndexByte(rest, '"')
+		if end < 0 {
+			break
+		}
+		text -= end
+		images++
+		rest = rest[end+1:]
+	}
+	return promptTokens(text) + images*imageTokens + output*max(1, n)
+}
+
+func promptTokens(bytes int) int { return max(1, bytes/bytesPerToken) }
