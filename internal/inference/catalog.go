@@ -1,63 +1,102 @@
 package inference
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"lazurite.dev/internal/apierr"
 )
 
-// Config is what a catalogue is made of. The zero Config is the built-in model
-// under the usual names.
-type Config struct {
-	// Builtin is the built-in model: OpenAI's API under /v1. Where it is nil, calls
-	// to it are refused.
-	Builtin http.Handler
-
-	// Log is where the catalogue logs; nil discards.
-	Log *slog.Logger
-}
-
 // Catalog is the models that can be deployed and the servers behind them.
 type Catalog struct {
 	log    *slog.Logger
-	models atomic.Pointer[[]*entry] // sorted by name, then version
+	ollama *ollama                  // nil: none is looked for
+	models atomic.Pointer[[]*entry] // sorted by name; a name's default version first
+
+	mu sync.Mutex // guards changes of models
 }
 
 // entry is a model with what answers for it.
 type entry struct {
 	Model
-	backend http.RoundTripper
-	base    string
-	own     string // the backend's own name of the model
+	pool *pool // shared by the versions of a model
 }
 
 // New makes a catalogue; it opens no connection.
 func New(c Config) (*Catalog, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
 	cat := &Catalog{log: c.Log}
 	if cat.log == nil {
 		cat.log = slog.New(slog.DiscardHandler)
 	}
-	var all []*entry
-	for _, m := range usualModels() {
-		all = append(all, &entry{Model: m, backend: inProcess{c.Builtin}, base: "http://builtin/v1/", own: TinyWriter})
+	all, err := cat.configured(c)
+	if err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(all, func(a, b *entry) int { return strings.Compare(a.Name, b.Name) })
-	cat.models.Store(&all)
-	return cat, nil
+	switch {
+	case c.NoBuiltin:
+	case len(c.Models) == 0:
+		err = cat.builtin(c, &all, usualModels())
+	case !slices.ContainsFunc(all, func(e *entry) bool { return strings.EqualFold(e.Name, TinyWriter) }):
+		err = cat.builtin(c, &all, []Model{builtinModel(TinyWriter, "1", true)})
+	}
+	if err != nil {
+		return nil, err
+	}
+	cat.set(all)
+	if c.Ollama != OllamaOff {
+		cat.ollama, err = newOllama(cat, c.Ollama)
+	}
+	return cat, err
 }
 
-// Run watches the backends' health until ctx ends.
-func (c *Catalog) Run(ctx context.Context) error {
-	<-ctx.Done()
+// set makes all the catalogue's models.
+func (c *Catalog) set(all []*entry) {
+	slices.SortStableFunc(all, func(a, b *entry) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
+	c.models.Store(&all)
+}
+
+// configured are the models of the configuration.
+func (c *Catalog) configured(cfg Config) (all []*entry, err error) {
+	for _, m := range cfg.Models {
+		m = m.withDefaults()
+		p := &pool{model: m.Name, log: c.log}
+		for i, bc := range m.Backends {
+			b, err := newBackend(bc, cfg.Builtin)
+			if err != nil {
+				return nil, fmt.Errorf("model %s: %w", m.Name, err)
+			}
+			b.index = i
+			p.backends = append(p.backends, b)
+		}
+		can := *m.Capabilities
+		can.Responses = can.Chat || m.responses()
+		for i, v := range m.Version {
+			all = append(all, &entry{Model{Name: m.Name, Version: v, Format: m.Format, Default: i == 0, Source: SourceConfig, Capabilities: can}, p})
+		}
+	}
+	return all, nil
+}
+
+// builtin adds models that the built-in one answers for: one pool for all of them.
+func (c *Catalog) builtin(cfg Config, all *[]*entry, models []Model) error {
+	b, err := newBackend(BackendConfig{Builtin: true}.withDefaults(TinyWriter), cfg.Builtin)
+	if err != nil {
+		return err
+	}
+	p := &pool{model: TinyWriter, log: c.log, backends: []*backend{b}}
+	for _, m := range models {
+		*all = append(*all, &entry{m, p})
+	}
 	return nil
 }
 
@@ -90,106 +129,184 @@ func (c *Catalog) find(name, version string) *entry {
 	return nil
 }
 
-// Do asks a backend of the model. The answer has whatever status the backend
-// gave. Errors are *apierr.Error: NotFound where the catalogue lacks the model,
-// BadRequest where the model can't do the operation, Unavailable where no
-// backend answered; or ctx's.
+// Do asks a backend of the model, and another one as long as none has begun to
+// answer: where a backend can't be reached, is late, is broken (5xx), wants
+// fewer calls (429) or refuses Lazurite's key (401). The answer has whatever
+// status the last one gave.
+//
+// Errors are *apierr.Error: NotFound where the catalogue lacks the model,
+// BadRequest where the model can't do the operation or the body is not valid,
+// TooManyRequests where all backends are full or want fewer calls, Unavailable
+// where none answered; or ctx's.
 func (c *Catalog) Do(ctx context.Context, model, version string, call *Call) (*Answer, error) {
 	e := c.find(model, version)
 	if e == nil {
-		return nil, apierr.New(apierr.NotFound, "ModelNotFound", "The model %s, version %s, is not in this catalogue any more. `laz models list` shows what is; the setting is `models:`.", model, version)
+		return nil, apierr.New(apierr.NotFound, "ModelNotFound", "The model %s, version %s, is not in the catalogue any more. `laz models list` shows what is; the setting is `models:`.", model, version)
 	}
 	if !e.Capabilities.Can(call.Operation) {
-		return nil, apierr.New(apierr.BadRequest, "OperationNotSupported", "The %s operation does not work with the model %s, which %s serves. "+
-			"The setting `models:` names a model that does it.", call.Operation, e.Name, e.Source)
+		return nil, e.cannot(call.Operation)
 	}
-	own, err := json.Marshal(e.own)
-	if err != nil {
-		return nil, fmt.Errorf("naming the model: %w", err)
-	}
-	body, err := Set(call.Body, "model", own)
-	if err != nil {
-		return nil, err
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, e.base+string(call.Operation), bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("asking a backend: %w", err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := e.backend.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	return &Answer{Status: resp.StatusCode, Header: resp.Header, Body: resp.Body, Backend: e.Source, Attempts: 1}, nil
+	return (&asking{entry: e, call: call}).run(ctx)
 }
 
-// inProcess answers requests by a handler of this process, as a server would.
-type inProcess struct{ handler http.Handler }
-
-// RoundTrip gives the handler's answer as it is written.
-func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
-	if p.handler == nil {
-		return nil, apierr.New(apierr.Unavailable, "ServiceUnavailable", "This program has no built-in model. The setting `models:` names a backend.")
+// cannot names the setting that would let e do op.
+func (e *entry) cannot(op Operation) error {
+	say := func(format string, args ...any) error {
+		return apierr.New(apierr.BadRequest, "OperationNotSupported", "The %s operation does not work with the model %s: "+format, append([]any{op, e.Name}, args...)...)
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	in, out := io.Pipe()
-	w := &pipeWriter{header: http.Header{}, out: out, started: make(chan struct{})}
-	stop := context.AfterFunc(ctx, func() { _ = out.CloseWithError(context.Cause(ctx)) })
-	go func() {
-		defer stop()
-		defer func() {
-			if v := recover(); v != nil {
-				_ = out.CloseWithError(fmt.Errorf("the built-in model: %v", v))
-				w.WriteHeader(http.StatusInternalServerError)
-				return
+	setting := map[Operation]string{Chat: "chat", Completions: "completions", Embeddings: "embeddings", Images: "images", Responses: "chat"}[op]
+	switch {
+	case e.Builtin():
+		return say("the built-in model answers for it, and that only drafts product descriptions in a chat. The setting `models:` of the configuration names servers that do more; see docs/models.md.")
+	case setting == "":
+		return say("no backend does it.")
+	case e.Source == SourceOllama:
+		return say("Ollama says that it has no such capability.")
+	default:
+		return say("the configuration does not say that its backends do it. The setting is `models:`, capabilities.%s.", setting)
+	}
+}
+
+// asking is one call on its way through a model's backends.
+type asking struct {
+	*entry
+	call *Call
+
+	asked      tried
+	tried      []Attempt  // those that could not answer
+	suspects   []*backend // those that answered 500
+	last       *Answer    // of a backend that could not, for want of a better one
+	translated []byte     // the body as chat, where the call is not and a backend needs it
+}
+
+// run asks backend after backend.
+func (a *asking) run(ctx context.Context) (*Answer, error) {
+	for {
+		b, err := a.pool.acquire(ctx, a.call.Key, a.asked, a.last == nil)
+		if err != nil {
+			return a.giveUp(ctx, err)
+		}
+		a.asked = a.asked.with(b)
+		op, body, err := a.prepare(b)
+		if err != nil {
+			a.pool.judge(b, verdict{})
+			a.pool.release(b)
+			return nil, errors.Join(err, a.drop())
+		}
+		r := b.ask(ctx, op, a.call, body, func(err error) {
+			if err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) && !errors.Is(err, errSlow) {
+				a.pool.judge(b, verdict{err: err})
 			}
-			w.WriteHeader(http.StatusOK)
-			_ = out.Close()
-		}()
-		p.handler.ServeHTTP(w, r.WithContext(ctx))
-	}()
-	select {
-	case <-w.started:
-	case <-ctx.Done():
-		cancel()
+			a.pool.release(b)
+		})
+		if ctx.Err() != nil {
+			r.verdict = verdict{}
+		}
+		a.pool.judge(b, r.verdict)
+		if r.answer == nil {
+			a.pool.release(b)
+		}
+		if err := ctx.Err(); err != nil {
+			if r.answer != nil {
+				_ = r.answer.Body.Close()
+			}
+			_ = a.drop()
+			return nil, context.Cause(ctx)
+		}
+		if !r.next {
+			return a.done(r.answer, op)
+		}
+		a.failed(b, r)
+	}
+}
+
+// failed keeps what b answered, if anybody may see it, and who is next.
+func (a *asking) failed(b *backend, r reply) {
+	problem := "it wants fewer calls"
+	switch {
+	case r.verdict.err != nil:
+		problem = brief(r.verdict.err)
+	case r.verdict.limited == 0:
+		problem = "it answered HTTP 500"
+		a.suspects = append(a.suspects, b)
+	}
+	a.tried = append(a.tried, Attempt{b.name, problem})
+	if r.answer == nil {
+		return
+	}
+	if r.answer.Status < 429 { // not for the caller's eyes: its own key is not meant
+		_ = r.answer.Body.Close()
+		return
+	}
+	_ = a.drop()
+	a.last = r.answer
+}
+
+func (a *asking) drop() error {
+	if a.last == nil {
+		return nil
+	}
+	err := a.last.Body.Close()
+	a.last = nil
+	return err
+}
+
+// done hands over the answer of a backend that could.
+func (a *asking) done(answer *Answer, op Operation) (*Answer, error) {
+	_ = a.drop()
+	for _, b := range a.suspects {
+		a.pool.judge(b, verdict{err: err500})
+	}
+	answer.Attempts, answer.Tried = len(a.tried)+1, a.tried
+	if op == a.call.Operation {
+		return answer, nil
+	}
+	if err := translateAnswer(answer, a.call); err != nil {
+		_ = answer.Body.Close()
+		return nil, err
+	}
+	return answer, nil
+}
+
+// giveUp is what the caller gets when nobody is left: the last answer, or what
+// went wrong.
+func (a *asking) giveUp(ctx context.Context, err error) (*Answer, error) {
+	if ctx.Err() != nil {
+		_ = a.drop()
 		return nil, context.Cause(ctx)
 	}
-	return &http.Response{StatusCode: w.status, Header: w.sent, Body: &pipeBody{in, cancel}, Request: r, ContentLength: -1, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}, nil
-}
-
-// pipeWriter is used by the handler's goroutine alone; status and sent are
-// others' once started is closed.
-type pipeWriter struct {
-	header, sent http.Header
-	status       int
-	out          *io.PipeWriter
-	started      chan struct{}
-}
-
-func (w *pipeWriter) Header() http.Header { return w.header }
-
-func (w *pipeWriter) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status, w.sent = status, w.header.Clone()
-		close(w.started)
+	if a.last != nil {
+		a.last.Attempts, a.last.Tried = len(a.tried), a.tried
+		return a.last, nil
 	}
+	if len(a.tried) == 0 {
+		return nil, err
+	}
+	var what []string
+	for _, t := range a.tried {
+		what = append(what, t.Backend+": "+t.Problem)
+	}
+	e := apierr.New(apierr.Unavailable, "ServiceUnavailable", "No backend of the model %s could answer: %s. `laz models list` shows their state.", a.Name, strings.Join(what, "; "))
+	return nil, e.WithCause(err)
 }
 
-func (w *pipeWriter) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return w.out.Write(p)
-}
-
-// Flush has nothing to do: nothing is held back.
-func (w *pipeWriter) Flush() { w.WriteHeader(http.StatusOK) }
-
-type pipeBody struct {
-	*io.PipeReader
-	cancel context.CancelFunc
-}
-
-// Close ends the handler's request too.
-func (b *pipeBody) Close() error {
-	b.cancel()
-	return b.PipeReader.Close()
+// prepare is what b is asked for and with which body.
+func (a *asking) prepare(b *backend) (Operation, []byte, error) {
+	op, body := a.call.Operation, a.call.Body
+	if op == Responses && !b.native {
+		op = Chat
+		if a.translated == nil {
+			var err error
+			if a.translated, err = responsesToChat(body); err != nil {
+				return op, nil, err
+			}
+		}
+		body = a.translated
+	}
+	own, err := json.Marshal(b.own)
+	if err != nil {
+		return op, nil, fmt.Errorf("naming the model: %w", err)
+	}
+	body, err = Set(body, "model", own)
+	return op, body, err
 }

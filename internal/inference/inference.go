@@ -59,8 +59,8 @@ type Capabilities struct {
 	Chat        bool `yaml:"chat" json:"chat"`
 	Completions bool `yaml:"completions" json:"completions"`
 	Embeddings  bool `yaml:"embeddings" json:"embeddings"`
-	Responses   bool `yaml:"responses" json:"responses"` // a model with Chat has it too, translated
-	Images      bool `yaml:"images" json:"images"`       // images/generations
+	Responses   bool `yaml:"-" json:"responses"`   // a backend has it itself, or Chat is translated
+	Images      bool `yaml:"images" json:"images"` // images/generations
 	Tools       bool `yaml:"tools" json:"tools"`
 	MaxContext  int  `yaml:"maxContext" json:"maxContext,omitempty"` // tokens; 0: not known
 	MaxOutput   int  `yaml:"maxOutput" json:"maxOutput,omitempty"`   // tokens; 0: not known
@@ -90,7 +90,7 @@ type Call struct {
 	Operation Operation
 	Body      []byte      // a JSON object that Peek accepted; its "model" is replaced by the backend's own name
 	Stream    bool        // as Peek's Fields say
-	Header    http.Header // sent on, but for credentials, hop-by-hop fields and what describes the body
+	Header    http.Header // of the client; backends get its tracing and request ids alone
 	Key       string      // who calls: callers take turns where a backend is full
 }
 
@@ -101,5 +101,12 @@ type Answer struct {
 	Body       io.ReadCloser // unread; to be closed, which ends the call to the backend too
 	Backend    string        // the backend's name, for log, metrics and explain
 	Attempts   int           // how many backends were asked, this one included
+	Tried      []Attempt     // those of them that could not answer, the last one too where none could
 	Translated bool          // the backend was asked for another operation (responses as chat)
+}
+
+// Attempt is a backend that could not answer.
+type Attempt struct {
+	Backend string
+	Problem string // in words; never a secret or an address
 }

@@ -1,0 +1,301 @@
+package inference
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+)
+
+// backend is one server of one model's pool.
+type backend struct {
+	name        string
+	index       int // in its pool
+	weight      int // 0: a reserve
+	concurrency int // 0: any number
+	own         string
+	native      bool // it has /responses itself
+	builtin     bool
+
+	transport http.RoundTripper
+	base      url.URL // with the prefix
+	azure     bool    // the API of APIAzure
+	version   string  // api-version; empty: none
+	key       *keyFile
+	headers   map[string]string
+	timeouts  Timeouts
+	health    time.Duration
+
+	state state // guarded by the pool's mu
+}
+
+// newBackend makes one of a configuration with its defaults.
+func newBackend(c BackendConfig, builtin http.Handler) (*backend, error) {
+	b := &backend{
+		name: c.Name, weight: *c.Weight, concurrency: c.Concurrency, own: c.Model, native: c.Responses, builtin: c.Builtin,
+		azure: c.API == APIAzure, version: c.APIVersion, headers: c.Headers, timeouts: c.Timeouts, health: *c.HealthInterval,
+	}
+	if c.Builtin {
+		b.base = url.URL{Scheme: "http", Host: "builtin", Path: "/v1"}
+		b.transport, b.health = inProcess{builtin}, 0
+		return b, nil
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, fmt.Errorf("backend %s: %w", c.Name, err)
+	}
+	b.base = url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimSuffix(c.Prefix, "/")}
+	if c.KeyFile != "" {
+		b.key = &keyFile{path: c.KeyFile}
+		if _, err := b.key.get(); err != nil {
+			return nil, fmt.Errorf("backend %s: keyFile: %w", c.Name, err)
+		}
+	}
+	t := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: c.Timeouts.Connect, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout: c.Timeouts.Connect, ForceAttemptHTTP2: true, DisableCompression: true,
+		MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if c.CAFile != "" {
+		if t.TLSClientConfig.RootCAs, err = roots(c.CAFile); err != nil {
+			return nil, fmt.Errorf("backend %s: caFile: %w", c.Name, err)
+		}
+	}
+	b.transport = t
+	return b, nil
+}
+
+// at is the URL of an operation, or of the list of models. Source: Azure OpenAI
+// REST API reference; OpenAI API reference.
+func (b *backend) at(op Operation) *url.URL {
+	u := b.base
+	if b.version != "" {
+		if op != Responses && op != listModels {
+			u.Path += "/deployments/" + b.own
+		}
+		u.RawQuery = "api-version=" + url.QueryEscape(b.version)
+	}
+	u.Path += "/" + string(op)
+	return &u
+}
+
+// listModels is not an operation of a model: GET alone.
+const listModels Operation = "models"
+
+// request is what is sent to b, without a body.
+func (b *backend) request(ctx context.Context, method string, op Operation, from http.Header) (*http.Request, error) {
+	r := (&http.Request{Method: method, URL: b.at(op), Host: b.base.Host, Header: make(http.Header, 12), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	for _, name := range sentOn() {
+		if v := from[name]; len(v) > 0 {
+			r.Header[name] = v
+		}
+	}
+	r.Header["User-Agent"] = []string{"lazurite"}
+	if _, said := r.Header["Idempotency-Key"]; !said {
+		r.Header["Idempotency-Key"] = nil // sent to nobody: net/http may try again on a new connection
+	}
+	for name, v := range b.headers {
+		r.Header.Set(name, v)
+	}
+	if b.key == nil {
+		return r, nil
+	}
+	key, err := b.key.get()
+	if err != nil {
+		return nil, err
+	}
+	if b.azure {
+		r.Header["Api-Key"] = []string{key}
+	} else {
+		r.Header["Authorization"] = []string{"Bearer " + key}
+	}
+	return r, nil
+}
+
+// sentOn are the fields of a client's header that backends get.
+func sentOn() []string {
+	return []string{"Traceparent", "Tracestate", "X-Request-Id", "X-Ms-Client-Request-Id", "Openai-Beta", "Idempotency-Key"}
+}
+
+// heldBack are the fields of a backend's header that clients don't get: of the
+// connection (RFC 9110 section 7.6.1), and of the operator's account.
+func heldBack() []string {
+	return []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Set-Cookie", "Www-Authenticate", "Openai-Organization", "Openai-Project", "Alt-Svc", "Server"}
+}
+
+// reply is what one call to a backend came to: an answer, with a verdict that may
+// still be that the next backend is to be asked, or none.
+type reply struct {
+	answer  *Answer
+	verdict verdict
+	next    bool // ask another one, if there is any
+}
+
+// ask sends body to b. ended is called when b has done its part of an answer
+// that is returned, with what went wrong meanwhile.
+func (b *backend) ask(ctx context.Context, op Operation, call *Call, body []byte, ended func(error)) reply {
+	began := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	failed := func(err error, silent bool) reply {
+		cancel(errClosed)
+		return reply{verdict: verdict{err: err, silent: silent}, next: true}
+	}
+	r, err := b.request(ctx, http.MethodPost, op, call.Header)
+	if err != nil {
+		return failed(err, false)
+	}
+	r.Header["Content-Type"] = []string{"application/json"}
+	if call.Stream {
+		r.Header["Accept"] = []string{"text/event-stream"}
+	} else {
+		r.Header["Accept"] = []string{"application/json"}
+	}
+	r.ContentLength = int64(len(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	r.Body, _ = r.GetBody()
+	timer := time.AfterFunc(b.timeouts.FirstByte, func() { cancel(errFirstByte) })
+	resp, err := b.transport.RoundTrip(r)
+	timer.Stop()
+	if err != nil {
+		if why := context.Cause(ctx); why != nil {
+			return failed(why, false)
+		}
+		return failed(err, true)
+	}
+	rest := b.timeouts.FirstByte - time.Since(began)
+	in := newBody(resp.Body, cancel, func() error { return context.Cause(ctx) }, b.timeouts.Idle, ended)
+	if call.Stream && resp.StatusCode == http.StatusOK {
+		if err := in.first(rest); err != nil {
+			return failed(err, false)
+		}
+	}
+	for _, name := range heldBack() {
+		delete(resp.Header, name)
+	}
+	out := reply{answer: &Answer{Status: resp.StatusCode, Header: resp.Header, Body: in, Backend: b.name}}
+	out.verdict, out.next = judgeStatus(resp)
+	out.verdict.took = time.Since(began)
+	return out
+}
+
+// judgeStatus says what a status means for its backend, and whether another one
+// is to be asked. What is wrong with a request is wrong everywhere: no other.
+func judgeStatus(resp *http.Response) (v verdict, next bool) {
+	switch s := resp.StatusCode; {
+	case s == http.StatusTooManyRequests:
+		return verdict{limited: retryAfter(resp.Header)}, true
+	case s == http.StatusUnauthorized:
+		return verdict{err: errKey}, true
+	case s == http.StatusInternalServerError: // it may be the request's own fault: see Do
+		return verdict{}, true
+	case s > 500:
+		return verdict{err: fmt.Errorf("it answered HTTP %d", s)}, true
+	case s >= 300 && s < 400:
+		return verdict{err: fmt.Errorf("it answered HTTP %d, which sends elsewhere: the url or prefix is wrong", s)}, true
+	default:
+		return verdict{good: true}, false
+	}
+}
+
+var (
+	errKey = errors.New("it refused the key that Lazurite has for it, or wants one (keyFile)")
+	err500 = errors.New("it answered HTTP 500 to what another backend could answer")
+)
+
+// retryAfter is how long a server asks to be left alone (RFC 9110 section
+// 10.2.3; retry-after-ms is Azure's and OpenAI's).
+func retryAfter(h http.Header) time.Duration {
+	if ms, err := strconv.ParseFloat(h.Get("Retry-After-Ms"), 64); err == nil && ms > 0 && ms < 1e9 {
+		return time.Duration(ms * float64(time.Millisecond))
+	}
+	v := h.Get("Retry-After")
+	if s, err := strconv.Atoi(v); err == nil && s > 0 && s < 1e6 {
+		return time.Duration(s) * time.Second
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		if d := time.Until(t); d > 0 {
+			return d
+		}
+	}
+	return time.Second
+}
+
+// brief says in words for a caller what went wrong with a backend; addresses
+// and the like are for the log.
+func brief(err error) string {
+	var dns *net.DNSError
+	var cert *tls.CertificateVerificationError
+	var unknown x509.UnknownAuthorityError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "it refuses connections"
+	case errors.As(err, &dns):
+		return "its name is not known"
+	case errors.As(err, &cert), errors.As(err, &unknown):
+		return "its certificate is not trusted (caFile)"
+	case errors.Is(err, errFirstByte), errors.Is(err, errIdle), errors.Is(err, errKey), errors.Is(err, err500):
+		return err.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "it closed the connection before it answered"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "no connection in time"
+	case strings.HasPrefix(err.Error(), "it "):
+		return err.Error()
+	default:
+		if e, ok := errors.AsType[*apierr.Error](err); ok {
+			return e.Message
+		}
+		return "the connection failed"
+	}
+}
+
+// keyFile is a file with a key, read again when it has changed.
+type keyFile struct {
+	path string
+
+	mu      sync.Mutex // guards what follows
+	key     string
+	looked  time.Time
+	changed time.Time // the file's
+}
+
+// keyAge is how old a key may be before its file is looked at again.
+const keyAge = 5 * time.Second
+
+func (k *keyFile) get() (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.key != "" && time.Since(k.looked) < keyAge {
+		return k.key, nil
+	}
+	fi, err := os.Stat(k.path)
+	if err != nil {
+		return "", fmt.Errorf("it has no key: %w", err)
+	}
+	if k.key == "" || !fi.ModTime().Equal(k.changed) {
+		key, err := readKey(k.path)
+		if err != nil {
+			return "", fmt.Errorf("it has no key: %w", err)
+		}
+		k.key, k.changed = key, fi.ModTime()
+	}
+	k.looked = time.Now()
+	return k.key, nil
+}
