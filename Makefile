@@ -8,7 +8,7 @@ KUBE_MODULES = $(patsubst %/go.mod,%,$(wildcard kube/*/go.mod))
 KUBE_GO = CGO_ENABLED=0 GOFLAGS=-trimpath $(GO)
 FUZZTIME ?= 1m
 
-.PHONY: help build kube images demo test unit e2e e2e-deps walk-keyvault check bench fuzz clean
+.PHONY: help build kube images demo demo-openai test unit e2e e2e-deps walk-keyvault walk-openai check bench fuzz clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
@@ -25,6 +25,10 @@ images: build ## the examples as container images, in bin/images
 demo: build kube images ## the first path, end to end, in a cloud of its own
 	@cd examples/keyvault-reader && $(GO) build -trimpath -o ../../bin/keyvault-reader .
 	@examples/demo/demo.sh
+
+demo-openai: build kube images ## a store whose model writes, called with no key; the role taken away, and explained
+	@$(GO) build -C examples/store -trimpath -o ../../bin/ ./ai-service ./product-service ./store-admin
+	@examples/demo/openai.sh
 
 test: kube e2e-deps unit e2e ## everything that must pass
 
@@ -44,6 +48,9 @@ e2e-deps: ## what the tests need: PostgreSQL, Debian's az and Python SDKs, npm p
 
 walk-keyvault: build kube images ## the walkthrough with real pods (root); WALKTHROUGHS=DIR takes it from there
 	@e2e/walkthroughs/walk.sh keyvault
+
+walk-openai: build kube images ## the same for the store and its model
+	@e2e/walkthroughs/walk.sh openai
 
 check: ## formatting, vet, staticcheck, build of every module
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }

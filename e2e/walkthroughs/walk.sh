@@ -35,7 +35,10 @@ walk() {
 }
 
 : "${MSAL_IMAGE:=lazurite.dev/examples/msal-go:v1}"
-export MSAL_IMAGE
+: "${AI_SERVICE_IMAGE:=lazurite.dev/examples/store/ai-service:v1}"
+: "${PRODUCT_SERVICE_IMAGE:=lazurite.dev/examples/store/product-service:v1}"
+: "${STORE_ADMIN_IMAGE:=lazurite.dev/examples/store/store-admin:v1}"
+export MSAL_IMAGE AI_SERVICE_IMAGE PRODUCT_SERVICE_IMAGE STORE_ADMIN_IMAGE
 up
 for archive in "$root"/bin/images/*.tar; do
   "$LAZ" image load "$archive" >/dev/null

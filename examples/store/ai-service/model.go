@@ -19,7 +19,7 @@ const (
 	apiVersion  = "2024-12-01-preview" // where AZURE_OPENAI_API_VERSION is not set
 	openAIModel = "gpt-4o-mini"        // what is asked of OpenAI itself
 	answerLimit = time.Minute          // with the client's repetitions
-	maxTokens   = 300                  // of a description
+	maxTokens   = 200                  // of a description
 	systemText  = "You write product descriptions for an online store. Answer with the description alone: two or three friendly sentences that name the product and work in its tags."
 )
 
