@@ -105,8 +105,8 @@ func (p *pool) take(who string, n float64) {
 		s.units = min(s.units-n, p.most())
 		return
 	}
-	if len(p.shares) > 0 && n > p.free && len(p.shares) < mostShares {
-		s := p.hold(who) // a newcomer owes by itself
+	if n > p.free && p.free >= 0 && len(p.shares) < mostShares {
+		s := p.hold(who) // who owes, owes by itself
 		s.units, p.free = p.free-n, 0
 		return
 	}
