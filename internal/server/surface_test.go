@@ -49,7 +49,7 @@ func TestSurface_IsDocumented(t *testing.T) {
 }
 
 // notBuilt are the endpoints that say so.
-var notBuilt = regexp.MustCompile(`/deployments/|/exportTemplate$|/(validateM|m)oveResources$`)
+var notBuilt = regexp.MustCompile(`Microsoft.Resources/deployments/|/exportTemplate$|/(validateM|m)oveResources$`)
 
 // versionLists gives each list of api-versions a name.
 type versionLists struct{ all []string }

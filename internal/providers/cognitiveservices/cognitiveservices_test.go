@@ -1,6 +1,7 @@
 package cognitiveservices_test
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -47,6 +48,30 @@ type world struct {
 
 	mu    sync.Mutex // guards what follows
 	ahead time.Duration
+	hold  bool // sealing waits
+}
+
+func (w *world) set(ahead time.Duration, hold bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ahead, w.hold = ahead, hold
+}
+
+// sealer is a keyring on which a test can hold a creation up.
+type sealer struct {
+	*seal.Keyring
+	w *world
+}
+
+func (s sealer) Seal(ctx context.Context, scope string, plaintext, aad []byte) ([]byte, error) {
+	s.w.mu.Lock()
+	hold := s.w.hold
+	s.w.mu.Unlock()
+	if hold {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.Keyring.Seal(ctx, scope, plaintext, aad)
 }
 
 func start(t testing.TB) *world {
@@ -58,7 +83,7 @@ func start(t testing.TB) *world {
 			t.Fatal(err)
 		}
 		w.cfg = cognitiveservices.Config{
-			Store: s, Sealer: seal.NewKeyring(s, root), Catalog: catalogue(),
+			Store: s, Sealer: sealer{seal.NewKeyring(s, root), w}, Catalog: catalogue(),
 			URL: func(e cognitiveservices.Endpoint, label string) string {
 				return "https://" + label + map[cognitiveservices.Endpoint]string{
 					cognitiveservices.OpenAI: ".openai.azure.com", cognitiveservices.Services: ".cognitiveservices.azure.com", cognitiveservices.Regional: ".api.cognitive.microsoft.com",
@@ -85,6 +110,8 @@ func accountPath(group, name string) string {
 }
 
 const deployment = `{"sku":{"name":"Standard","capacity":1},"properties":{"model":{"format":"OpenAI","name":"gpt-4o-mini","version":"2024-07-18"}}}`
+
+func deploymentPath(account, name string) string { return account + "/deployments/" + name }
 
 func TestContract(t *testing.T) {
 	armtest.Run(t, func(t *testing.T) *armtest.Plane { return start(t).Plane }, armtest.Case{

@@ -315,7 +315,7 @@ func (p *provider) validateSKU(ctx context.Context, old, next *arm.Resource[Depl
 	}
 	m := next.Properties.Model
 	if !slices.Contains(deploymentSKUs(), sku.Name) {
-		return invalid("sku.name", "The specified SKU '%s' for model '%s %s' is not supported: no throughput is reserved and nothing is run in batches here. There are %s.", sku.Name, m.Name, m.Version, strings.Join(deploymentSKUs(), ", "))
+		return invalid("sku.name", "The specified SKU '%s' of account deployment is not supported by the model '%s' version: '%s': no throughput is reserved and nothing is run in batches here. There are %s.", sku.Name, m.Name, m.Version, strings.Join(deploymentSKUs(), ", "))
 	}
 	if *sku.Capacity < 1 || *sku.Capacity > quota {
 		return invalid("sku.capacity", "The capacity %d is not between 1 and %d (thousands of tokens a minute).", *sku.Capacity, quota)

@@ -142,10 +142,10 @@ func normalize(r *arm.Resource[Properties]) error {
 		return err
 	case sku.Name == "":
 		return bad("sku", "The account's 'sku' is missing: {\"name\":\"S0\"}.")
-	case !strings.EqualFold(sku.Name, "S0"):
-		return apierr.New(apierr.BadRequest, "InvalidSkuId", "The sku '%s' of an account of the kind '%s' is invalid: the only one is 'S0'.", sku.Name, kinds()[i]).WithTarget("sku.name")
+	case !strings.EqualFold(sku.Name, accountSKU):
+		return apierr.New(apierr.BadRequest, "InvalidSkuId", "The sku '%s' of an account of the kind '%s' is invalid: the only one is '%s'.", sku.Name, kinds()[i], accountSKU).WithTarget("sku.name")
 	}
-	r.Extra["sku"] = skuJSON(SKU{Name: "S0"})
+	r.Extra["sku"] = skuJSON(SKU{Name: accountSKU})
 	return nil
 }
 

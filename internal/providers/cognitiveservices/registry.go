@@ -350,7 +350,7 @@ func (p *provider) claim(ctx context.Context, next *arm.Resource[Properties]) er
 			continue
 		}
 		kind, _ := textOf(next.Extra["kind"], "kind")
-		r.ID, r.Location, r.Kind, r.SKU, r.Tags = next.ID.String(), next.Location, kind, "S0", next.Tags
+		r.ID, r.Location, r.Kind, r.SKU, r.Tags = next.ID.String(), next.Location, kind, accountSKU, next.Tags
 		r.Properties, r.Deleted = next.Properties, nil
 		if err := p.accounts.save(ctx, r); !errors.Is(err, store.ErrConflict) {
 			return err
