@@ -42,6 +42,7 @@ func Commands() map[string]Command {
 		"env":     {"Print the environment that programs need.", envUsage, run(environment)},
 		"run":     {"Run a program in that environment.", runUsage, run(runProgram)},
 		"image":   {"Make container images and bring them to clusters.", imageUsage, run(imageCommand)},
+		"models":  {"Show and test the models and their servers.", modelsUsage, run(models)},
 		"doctor":  {"Look for what is wrong.", doctorUsage, run(doctor)},
 		"rotate":  {"Change the keys of this cloud.", rotateUsage, run(rotate)},
 		"kubectl": {"Run the kubectl of Lazurite's Kubernetes.", kubectlUsage, run(kubectl)},

@@ -101,6 +101,9 @@ func statusPage(env Env, a statusAnswer) error {
 	if t := countsText(a.Counts); t != "" {
 		row("holds", t)
 	}
+	if t := modelsText(a.Models); t != "" {
+		row("models", t)
+	}
 	row("state", tilde(a.Home))
 	row("log", tilde(server.Home(a.Home).Log()))
 	b.WriteString("\n")

@@ -24,10 +24,12 @@ import (
 
 const upUsage = `Start Lazurite on this machine.
 
-    laz up [-d] [--offline] [--azure-like [--propagation TIME]] [--port N] [--names azure|own] [--domain D]
+    laz up [-d] [--config FILE] [--offline] [--azure-like [--propagation TIME]] [--port N] [--names azure|own] [--domain D]
            [--clusters auto|issuer|embedded] [--mirror REGISTRY=URL]
 
     -d            in the background; returns when it is ready
+    --config FILE the same YAML as laz serve's (docs/serve.md, docs/models.md); what
+                  the other options say counts more than the file
     --offline     programs under laz's environment reach Lazurite and nothing else, nor does
                   Lazurite: of other issuers' keys none are fetched
     --azure-like  with Azure's delays, throttles and limits
@@ -48,8 +50,9 @@ const upUsage = `Start Lazurite on this machine.
 Kubernetes is taken from the folder $LAZ_KUBE, else from kube beside laz, else from
 what make kube built (sudo LAZ_KUBE=DIR laz up). State is in $LAZ_HOME, else $XDG_STATE_HOME/lazurite, else ~/.local/state/lazurite.
 
-Example:
+Examples:
     laz up -d && eval "$(laz env)" && az group list
+    laz up -d --config models.yaml && laz models list
 `
 
 const defaultPort = 4747
@@ -69,7 +72,9 @@ type report struct {
 
 type upOptions struct {
 	background bool
-	port       int // -1: not said
+	file       string // absolute; empty: none
+	port       int    // -1: not said
+	fixed      bool   // the addresses are those that were asked for, or none
 	cfg        server.Config
 }
 
@@ -88,7 +93,7 @@ func up(ctx context.Context, args []string, env Env) error {
 		return alreadyRunning(&server.RunningError{Home: h, PID: pid})
 	}
 	if o.background {
-		return upBackground(ctx, args, h, env)
+		return upBackground(ctx, args, o, env)
 	}
 	if env.agent == nil {
 		if env.agent, err = inherited(env); err != nil {
@@ -149,16 +154,64 @@ func upAsRoot(ctx context.Context, args []string, env Env, u invoker) (*waiting,
 }
 
 func upFlags(args []string, env Env) (upOptions, error) {
-	o := upOptions{}
+	o := upOptions{port: -1}
+	rest, err := parse(o.flags(), args, upUsage, env)
+	if err == nil {
+		err = noMore(rest)
+	}
+	if err != nil {
+		return o, err
+	}
+	if o.file != "" {
+		if o, err = fromFile(o.file, args, env); err != nil {
+			return o, err
+		}
+	}
+	if o.port < -1 || o.port > 65535 {
+		return o, usage("--port: %d is not a port", o.port)
+	}
+	h, err := home(env)
+	if err != nil {
+		return o, err
+	}
+	if o.cfg.Home != "" && o.cfg.Home != string(h) {
+		return o, usage("home: %s says %s, and laz's state is in %s: set LAZ_HOME, so that all of laz finds it", o.file, o.cfg.Home, h)
+	}
+	o.cfg.Home = string(h)
+	if o.cfg.RootsFile == "" {
+		o.cfg.RootsFile = roots(h, env)
+	}
+	o.addresses()
+	if err := o.cfg.Default(); err != nil {
+		return o, err
+	}
+	if err := o.cfg.Validate(); err != nil {
+		if o.file != "" {
+			return o, usage("%s:\n%v", o.file, err)
+		}
+		return o, usage("%v", err)
+	}
+	return o, nil
+}
+
+// flags are o's, with what o holds as their defaults.
+func (o *upOptions) flags() *flag.FlagSet {
+	or := func(v, otherwise string) string {
+		if v == "" {
+			return otherwise
+		}
+		return v
+	}
 	fs := flag.NewFlagSet("up", flag.ContinueOnError)
 	fs.BoolVar(&o.background, "d", false, "")
-	fs.BoolVar(&o.cfg.Offline, "offline", false, "")
-	fs.BoolVar(&o.cfg.AzureLike, "azure-like", false, "")
-	fs.DurationVar(&o.cfg.Propagation, "propagation", 0, "")
-	fs.IntVar(&o.port, "port", -1, "")
-	fs.StringVar(&o.cfg.Names, "names", server.NamesAzure, "")
-	fs.StringVar(&o.cfg.Domain, "domain", server.DefaultDomain, "")
-	fs.StringVar(&o.cfg.Clusters, "clusters", server.ClustersAuto, "")
+	fs.StringVar(&o.file, "config", o.file, "")
+	fs.BoolVar(&o.cfg.Offline, "offline", o.cfg.Offline, "")
+	fs.BoolVar(&o.cfg.AzureLike, "azure-like", o.cfg.AzureLike, "")
+	fs.DurationVar(&o.cfg.Propagation, "propagation", o.cfg.Propagation, "")
+	fs.IntVar(&o.port, "port", o.port, "")
+	fs.StringVar(&o.cfg.Names, "names", or(o.cfg.Names, server.NamesAzure), "")
+	fs.StringVar(&o.cfg.Domain, "domain", or(o.cfg.Domain, server.DefaultDomain), "")
+	fs.StringVar(&o.cfg.Clusters, "clusters", or(o.cfg.Clusters, server.ClustersAuto), "")
 	fs.Func("mirror", "", func(v string) error {
 		registry, url, ok := strings.Cut(v, "=")
 		if !ok {
@@ -170,32 +223,43 @@ func upFlags(args []string, env Env) (upOptions, error) {
 		o.cfg.Mirrors[registry] = url
 		return nil
 	})
-	fs.StringVar(&o.cfg.LogLevel, "log-level", "info", "")
-	rest, err := parse(fs, args, upUsage, env)
-	if err == nil {
-		err = noMore(rest)
-	}
+	fs.StringVar(&o.cfg.LogLevel, "log-level", or(o.cfg.LogLevel, "info"), "")
+	return fs
+}
+
+// fromFile are the options of args over the configuration in a file.
+func fromFile(path string, args []string, env Env) (upOptions, error) {
+	o := upOptions{port: -1}
+	raw, err := os.ReadFile(path)
 	if err != nil {
+		return o, usage("--config: %v", err)
+	}
+	if o.cfg, err = server.Decode(raw); err != nil {
+		return o, usage("--config: %s: %v", path, err)
+	}
+	if _, err := parse(o.flags(), args, upUsage, env); err != nil {
 		return o, err
 	}
-	if o.port < -1 || o.port > 65535 {
-		return o, usage("--port: %d is not a port", o.port)
+	o.file, err = filepath.Abs(path)
+	return o, err
+}
+
+// addresses sets where the server listens: one address on loopback, unless the
+// file says otherwise.
+func (o *upOptions) addresses() {
+	c := &o.cfg
+	one := net.JoinHostPort("127.0.0.1", strconv.Itoa(max(o.port, 0)))
+	o.fixed = o.port >= 0 || c.Listen != "" || c.Local != ""
+	switch {
+	case o.port >= 0 || !o.fixed:
+		c.Listen, c.Local = one, one
+	case c.Listen == "":
+		c.Listen = c.Local
+	case c.Local == "" && server.Loopback(c.Listen):
+		c.Local = c.Listen
+	case c.Local == "":
+		c.Local = net.JoinHostPort("127.0.0.1", strconv.Itoa(defaultPort))
 	}
-	h, err := home(env)
-	if err != nil {
-		return o, err
-	}
-	o.cfg.Home = string(h)
-	o.cfg.RootsFile = roots(h, env)
-	o.cfg.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(max(o.port, 0)))
-	o.cfg.Local = o.cfg.Listen
-	if err := o.cfg.Default(); err != nil {
-		return o, err
-	}
-	if err := o.cfg.Validate(); err != nil {
-		return o, usage("%v", err)
-	}
-	return o, nil
 }
 
 // roots is the file of roots that the user's own environment names, not what
@@ -280,7 +344,7 @@ func nodeAgent(h server.Home) (node.Agent, error) {
 // newServer tries the port of last time, or the default one, before a free one;
 // a port that was asked for is the only one.
 func newServer(ctx context.Context, o upOptions, h server.Home) (*server.Server, error) {
-	if o.port >= 0 {
+	if o.fixed {
 		return server.New(ctx, o.cfg)
 	}
 	cfg := o.cfg
@@ -340,7 +404,8 @@ func link(h server.Home) error {
 
 // upBackground starts this program again, without a terminal, and waits for
 // its report.
-func upBackground(ctx context.Context, args []string, h server.Home, env Env) error {
+func upBackground(ctx context.Context, args []string, o upOptions, env Env) error {
+	h := server.Home(o.cfg.Home)
 	if err := h.Make(); err != nil {
 		return err
 	}
@@ -362,7 +427,11 @@ func upBackground(ctx context.Context, args []string, h server.Home, env Env) er
 		return err
 	}
 	defer r.Close()
-	cmd := exec.Command(self, append([]string{"up"}, without(args)...)...) // it outlives us
+	args = append([]string{"up"}, without(args)...)
+	if o.file != "" {
+		args = append(args, "--config", o.file) // it has another working folder
+	}
+	cmd := exec.Command(self, args...) // it outlives us
 	cmd.Env = append(env.Environ(), readyFD+"=3")
 	cmd.Dir = string(h)
 	cmd.Stdout, cmd.Stderr = out, out // what a crash prints

@@ -170,6 +170,9 @@ func (b *backend) test(ctx context.Context, op Operation, body string) TestResul
 	t.Status, t.Millis = r.answer.Status, millis(time.Since(began))
 	if t.Status != http.StatusOK {
 		t.Error = fmt.Sprintf("HTTP %d: %s", t.Status, clip(strings.Join(strings.Fields(string(raw)), " ")))
+		if err := r.verdict.err; err != nil && t.Status < 429 {
+			t.Error = err.Error()
+		}
 		return t
 	}
 	t.Text, err = said(op, raw)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/web"
 )
 
@@ -30,6 +31,8 @@ type Status struct {
 	Surfaces  []SurfaceStatus `json:"surfaces"`
 	Agent     AgentState      `json:"nodeAgent"`
 	Clusters  []ClusterState  `json:"clusters"`
+
+	Models []inference.ModelStatus `json:"models"`
 }
 
 // StoreStatus is the database.
@@ -59,6 +62,8 @@ func (s *Server) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.HandleFunc("GET /v1/doctor", s.doctor)
+	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) { web.WriteJSON(w, http.StatusOK, s.models()) })
+	mux.HandleFunc("POST /v1/models/test", answer(s.testModel))
 	mux.HandleFunc("POST /v1/serviceaccount-token", answer(s.system.ServiceAccountToken))
 	mux.HandleFunc("POST /v1/run-secret", answer(s.system.RunSecret))
 	mux.HandleFunc("POST /v1/run-end", answer(s.system.EndRun))
@@ -106,7 +111,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		Endpoint: s.endpoint(), Uptime: time.Since(s.started).Round(time.Millisecond).Seconds(), Home: s.cfg.Home,
 		Names: s.cfg.Names, Domain: s.cfg.Domain, Offline: s.cfg.Offline, AzureLike: s.cfg.AzureLike,
 		Store: s.storeStatus(), Memory: MemoryStatus{Resident: resident(), Heap: int64(mem.HeapAlloc)},
-		Counts: map[string]int{},
+		Counts: map[string]int{}, Models: s.models(),
 	}
 	for _, f := range families() {
 		_, serving := s.system.Surfaces[f.surface]
@@ -125,6 +130,26 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	web.WriteJSON(w, http.StatusOK, st)
+}
+
+// ModelTest asks for one small call to each backend of a model.
+type ModelTest struct {
+	Name    string `json:"name"`
+	Version string `json:"version,omitempty"` // empty: the default one
+}
+
+func (s *Server) models() []inference.ModelStatus {
+	if s.system.Models == nil {
+		return nil
+	}
+	return s.system.Models.Status()
+}
+
+func (s *Server) testModel(ctx context.Context, q ModelTest) ([]inference.TestResult, error) {
+	if s.system.Models == nil {
+		return nil, apierr.New(apierr.NotImplemented, "NotAvailable", "This server has no models.")
+	}
+	return s.system.Models.Test(ctx, q.Name, q.Version)
 }
 
 func (s *Server) storeStatus() StoreStatus {

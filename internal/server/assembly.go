@@ -9,6 +9,7 @@ import (
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/ca"
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/providers/explain"
 	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/web"
@@ -60,6 +61,9 @@ type Assembly struct {
 
 	// Counts says how many there are of what, for `laz status`.
 	Counts func(context.Context) (map[string]int, error)
+
+	// Models are the models that can be deployed.
+	Models *inference.Catalog
 
 	// Clusters are the managed clusters.
 	Clusters func(context.Context) ([]*arm.Envelope, error)

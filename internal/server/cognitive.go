@@ -14,12 +14,14 @@ import (
 
 // inference opens the catalogue of the models that can be deployed.
 func (s *system) inference(context.Context) error {
+	cfg := s.Config.inference()
+	cfg.Builtin = tinywriter.Handler()
 	var err error
-	s.models, err = inference.New(inference.Config{Builtin: tinywriter.Handler(), Log: s.Config.Log})
-	if err != nil {
+	if s.models, err = inference.New(cfg); err != nil {
 		return err
 	}
 	s.worker(s.models.Run)
+	s.out.Models = s.models
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/node"
 )
 
@@ -97,7 +98,21 @@ type Config struct {
 	// Issuers says which issuers of federated tokens may be asked for their keys.
 	Issuers IssuerConfig `yaml:"issuers"`
 
-	// Offline makes the proxy refuse every name that is not Lazurite's.
+	// Models are the models that can be deployed and the servers that answer for
+	// them; see docs/models.md. Default: none, and the built-in model answers under
+	// the usual names.
+	Models []inference.ModelConfig `yaml:"models"`
+
+	// BuiltinModel offers the built-in model: besides Models as tiny-writer.
+	// Default: true.
+	BuiltinModel *bool `yaml:"builtinModel"`
+
+	// Ollama is where an Ollama is looked for, whose models join the others: a URL,
+	// or "off". Default: http://127.0.0.1:11434.
+	Ollama string `yaml:"ollama"`
+
+	// Offline makes the proxy refuse every name that is not Lazurite's, and refuses
+	// models with backends on other machines.
 	Offline bool `yaml:"offline"`
 
 	// AzureLike adds Azure's documented delays, throttles and limits.
@@ -157,6 +172,18 @@ func Load(path string) (Config, error) {
 
 // Parse is Load for a file's content.
 func Parse(raw []byte) (Config, error) {
+	c, err := Decode(raw)
+	if err != nil {
+		return c, err
+	}
+	if err := c.Default(); err != nil {
+		return c, err
+	}
+	return c, c.Validate()
+}
+
+// Decode reads a file's content, without defaults or a look at the values.
+func Decode(raw []byte) (Config, error) {
 	var c Config
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
@@ -166,10 +193,12 @@ func Parse(raw []byte) (Config, error) {
 	if err := dec.Decode(&struct{}{}); !errors.Is(err, io.EOF) {
 		return c, errors.New("more than one YAML document")
 	}
-	if err := c.Default(); err != nil {
-		return c, err
-	}
-	return c, c.Validate()
+	return c, nil
+}
+
+// inference is what the catalogue of models is made of.
+func (c *Config) inference() inference.Config {
+	return inference.Config{Models: c.Models, NoBuiltin: c.BuiltinModel != nil && !*c.BuiltinModel, Ollama: c.Ollama, Offline: c.Offline, Log: c.Log}
 }
 
 // Default fills what is unset.
@@ -232,7 +261,7 @@ func (c *Config) Validate() error {
 	if c.Local != "" {
 		if err := checkAddress(c.Local); err != nil {
 			wrong("local: %w", err)
-		} else if !isLoopback(c.Local) {
+		} else if !Loopback(c.Local) {
 			wrong("local: %q is not a loopback address: whoever reaches it uses this machine's network", c.Local)
 		}
 	}
@@ -267,6 +296,10 @@ func (c *Config) Validate() error {
 	if err := node.CheckMirrors(c.Mirrors); err != nil {
 		wrong("mirrors: %w", err)
 	}
+	models := c.inference()
+	if err := models.Validate(); err != nil {
+		errs = append(errs, err)
+	}
 	if _, err := c.level(); err != nil {
 		wrong("logLevel: %w", err)
 	}
@@ -299,7 +332,8 @@ func checkAddress(addr string) error {
 	return nil
 }
 
-func isLoopback(addr string) bool {
+// Loopback reports whether the host of HOST:PORT is an address of this machine alone.
+func Loopback(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr)
 	a, err := netip.ParseAddr(host)
 	return err == nil && a.IsLoopback()

@@ -4,9 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
+	"lazurite.dev/internal/ca"
 	"lazurite.dev/internal/server"
 )
 
@@ -41,6 +43,39 @@ func TestParse_SaysEverythingThatIsWrong(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestParse_ModelsOfTheDocument: each example of docs/models.md is a configuration.
+func TestParse_ModelsOfTheDocument(t *testing.T) {
+	t.Setenv("LAZ_HOME", t.TempDir())
+	doc, err := os.ReadFile("../../docs/models.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte("sk-example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	authority, err := ca.Open(ca.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem := filepath.Join(dir, "authority.pem")
+	if err := os.WriteFile(pem, authority.PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
+	if len(examples) < 6 {
+		t.Fatalf("%d examples", len(examples))
+	}
+	for _, e := range examples {
+		text := regexp.MustCompile(`/etc/lazurite/[a-z-]+key`).ReplaceAllString(e[1], key)
+		text = regexp.MustCompile(`/etc/lazurite/[a-z-]+\.pem`).ReplaceAllString(text, pem)
+		if c, err := server.Parse([]byte(text)); err != nil || len(c.Models) == 0 {
+			t.Errorf("%v in\n%s", err, e[1])
+		}
 	}
 }
 
@@ -110,11 +145,16 @@ func TestParse_TheExample(t *testing.T) {
 	}
 }
 
-// TestConfig_EveryKeyIsInTheReference keeps docs/serve.md complete.
+// TestConfig_EveryKeyIsInTheReference keeps docs/serve.md complete, with
+// docs/models.md.
 func TestConfig_EveryKeyIsInTheReference(t *testing.T) {
-	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "serve.md"))
-	if err != nil {
-		t.Fatal(err)
+	var doc []byte
+	for _, name := range []string{"serve.md", "models.md"} {
+		raw, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc = append(doc, raw...)
 	}
 	var all func(reflect.Type)
 	all = func(c reflect.Type) {
@@ -122,7 +162,7 @@ func TestConfig_EveryKeyIsInTheReference(t *testing.T) {
 			f := c.Field(i)
 			key := f.Tag.Get("yaml")
 			if key != "-" && !strings.Contains(string(doc), "`"+key+"`") {
-				t.Errorf("docs/serve.md does not speak of %s", key)
+				t.Errorf("neither docs/serve.md nor docs/models.md speaks of %s", key)
 			}
 			if typ := f.Type; key != "-" && (typ.Kind() == reflect.Struct || typ.Kind() == reflect.Slice) {
 				if typ.Kind() == reflect.Slice {
