@@ -64,4 +64,8 @@ func TestOpenAI_ARoleOpensTheModelAndItsAbsenceIsExplained(t *testing.T) {
 	if status, answer = c.Send(t, c.OwnerToken(t, "https://ml.azure.com"), "POST", url, body); status != http.StatusUnauthorized || !strings.Contains(fmt.Sprint(answer["message"]), "audience is incorrect") {
 		t.Errorf("a token for another resource: %d %v", status, answer)
 	}
+	status, answer = c.Send(t, tok, "POST", "https://words.openai.azure.com/openai/v1/responses", `{"model":"chat","input":"Describe a product: rope with tags: strong, blue"}`)
+	if status != http.StatusOK || answer["object"] != "response" {
+		t.Errorf("responses: %d %v", status, answer)
+	}
 }

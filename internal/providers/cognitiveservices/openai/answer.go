@@ -107,7 +107,9 @@ func (a *ask) events(ev *events, r *relay, p []byte) error {
 // pump reads the backend's answer to its end; fn gets each piece, and nil at
 // the end.
 func (a *ask) pump(fn func([]byte) error) error {
-	buf := make([]byte, pieceSize)
+	held := a.p.pieces.Get().(*[]byte)
+	defer a.p.pieces.Put(held)
+	buf := *held
 	for {
 		n, err := a.answer.Body.Read(buf)
 		if n > 0 {

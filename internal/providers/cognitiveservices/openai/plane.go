@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +83,7 @@ type plane struct {
 	quotas  quotas
 	meter   *meter
 	regions map[string]string // display names
+	pieces  sync.Pool         // of *[]byte, to read into
 }
 
 // New makes the handler of the data plane. It fails when Metrics has its
@@ -97,6 +99,10 @@ func New(c Config) (*gate.Handler, error) {
 		c.Stall = stall
 	}
 	p := &plane{Config: c, quotas: quotas{now: c.Now}, regions: map[string]string{}}
+	p.pieces.New = func() any {
+		b := make([]byte, pieceSize)
+		return &b
+	}
 	for _, l := range arm.Locations() {
 		p.regions[l.Name] = l.Display
 	}
@@ -219,8 +225,9 @@ func (p *plane) key(c *gate.Call) (string, error) {
 		trace.Add(c.Context, hop)
 		return "", wrongKey()
 	}
-	hop.OK, hop.Found = true, "one of the account's keys; no role is needed"
-	trace.Add(c.Context, hop)
+	trace.From(c.Context).AddLate(func() trace.Hop {
+		return trace.Hop{Step: "key", Subject: a.ID.String(), OK: true, Found: "one of the account's keys; no role is needed"}
+	})
 	return keyName, nil
 }
 

@@ -172,6 +172,10 @@ func (e *events) object(data []byte) ([]byte, error) {
 		e.contents++
 		return data, nil
 	}
+	if e.hide && onlyNull(data) {
+		e.contents++
+		return withoutUsage(data)
+	}
 	var chunk struct {
 		Usage   *usage            `json:"usage"`
 		Choices []json.RawMessage `json:"choices"`
@@ -189,6 +193,20 @@ func (e *events) object(data []byte) ([]byte, error) {
 	}
 	if !e.hide {
 		return data, nil
+	}
+	return withoutUsage(data)
+}
+
+// onlyNull reports whether what a chunk says of usage is surely that there is
+// none yet, as OpenAI's servers say in each.
+func onlyNull(data []byte) bool {
+	return bytes.Count(data, []byte(`"usage"`)) == bytes.Count(data, []byte(`"usage":null`))
+}
+
+// withoutUsage is an object without its member "usage".
+func withoutUsage(data []byte) ([]byte, error) {
+	if rest, ok := bytes.CutSuffix(data, []byte(`,"usage":null}`)); ok && len(rest) > 1 {
+		return append(append(make([]byte, 0, len(rest)+1), rest...), '}'), nil
 	}
 	kept, err := inference.Set(data, "usage", nil)
 	if err != nil {
