@@ -1,6 +1,7 @@
 package inference
 
 import (
+	"context"
 	"io"
 	"net/http"
 )
@@ -50,3 +51,6 @@ func Translate(body []byte, chat io.Reader) ([]byte, error) {
 
 // ResponsesToChat is responsesToChat.
 func ResponsesToChat(body []byte) ([]byte, error) { return responsesToChat(body) }
+
+// LookForOllama is one look.
+func (c *Catalog) LookForOllama(ctx context.Context) { c.ollama.look(ctx) }

@@ -33,3 +33,6 @@ func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 func certificatePEM(s *httptest.Server) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
 }
+
+// pass lets the clock of a synctest's bubble go on.
+func pass(d time.Duration) { <-time.After(d) }
