@@ -14,6 +14,7 @@ have postgresql sh -c 'command -v initdb || ls /usr/lib/postgresql/*/bin/initdb'
 have azure-cli test -x /usr/bin/az
 have python3-azure /usr/bin/python3 -c 'import azure.identity, azure.keyvault.secrets, azure.keyvault.keys, azure.keyvault.certificates'
 have curl command -v curl
+have chromium command -v chromium
 have iproute2 env PATH="$PATH:/usr/sbin:/sbin" ip -V
 
 root=()

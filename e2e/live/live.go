@@ -213,6 +213,11 @@ func (c *Cloud) TSV(args ...string) (string, error) {
 // returns the exit status. Tests that run under laz run find what setup put
 // into Vars.
 func Main(m *testing.M, c *Cloud, setup func(*Cloud) error) int {
+	return MainWith(m, c, IssuersOnly, setup)
+}
+
+// MainWith is Main with other options.
+func MainWith(m *testing.M, c *Cloud, o Options, setup func(*Cloud) error) int {
 	if Inside() {
 		if err := json.Unmarshal([]byte(os.Getenv("LAZ_E2E_VARS")), &c.Vars); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e:", err)
@@ -222,7 +227,7 @@ func Main(m *testing.M, c *Cloud, setup func(*Cloud) error) int {
 		c.env = os.Environ()
 		return m.Run()
 	}
-	started, err := Start(IssuersOnly)
+	started, err := Start(o)
 	if started != nil {
 		defer func() {
 			if err := started.Stop(); err != nil {

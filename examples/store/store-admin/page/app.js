@@ -147,7 +147,9 @@ function say(kind, title = "", text = "") {
   $("said").hidden = !kind;
   $("said").className = kind === "bad" ? "notice bad" : "notice";
   $("said-title").textContent = title;
-  $("said-text").textContent = text;
+  const [, reason, hint] = text.match(/^(.*) \(([^()]*)\)$/s) ?? [null, text, ""]; // what to do is in brackets at the end
+  $("said-text").textContent = reason;
+  $("said-hint").textContent = hint;
   $("undo").hidden = kind !== "good" || !before;
   $("live").textContent = kind ? `${title}. ${text}` : "";
 }
