@@ -64,6 +64,20 @@ func TestOpenAI_ARoleOpensTheModelAndItsAbsenceIsExplained(t *testing.T) {
 	if status, answer = c.Send(t, c.OwnerToken(t, "https://ml.azure.com"), "POST", url, body); status != http.StatusUnauthorized || !strings.Contains(fmt.Sprint(answer["message"]), "audience is incorrect") {
 		t.Errorf("a token for another resource: %d %v", status, answer)
 	}
+	r, err := http.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+tok)
+	resp, err := c.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	_, how := c.ARM(t, "GET", "/subscriptions/"+c.Subscription+"/providers/Lazurite.Explain/refusals/"+resp.Header.Get("apim-request-id")+"?api-version=2026-01-01", "")
+	if s := fmt.Sprint(how); how["answered"] != true || how["outcome"] != "200 OK" || !strings.Contains(s, "by the backend builtin/tiny-writer (attempt 1)") || strings.Contains(s, "rope") {
+		t.Errorf("how it was answered: %v", how)
+	}
 	status, answer = c.Send(t, tok, "POST", "https://words.openai.azure.com/openai/v1/responses", `{"model":"chat","input":"Describe a product: rope with tags: strong, blue"}`)
 	if status != http.StatusOK || answer["object"] != "response" {
 		t.Errorf("responses: %d %v", status, answer)

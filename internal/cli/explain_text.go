@@ -51,6 +51,8 @@ func (e *explanation) decision(v any) {
 	}
 	allowed, ahead := at(v, "allowed").(bool)
 	switch {
+	case at(v, "answered") == true:
+		e.headline(true, "answered", v)
 	case !ahead:
 		e.headline(false, "refused", v)
 	case allowed:

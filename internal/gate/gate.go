@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,6 +78,8 @@ type Plane struct {
 	RefuseRole    func(c *Call, action string, scope rid.ID, d rbac.Decision) *apierr.Error
 	// OpenFirewall is the command that lets a client's address in.
 	OpenFirewall func(id rid.ID, client netip.Addr) string
+	// Answers keeps what was answered, for explanations. Nil: nothing is kept.
+	Answers *trace.Recent
 	// Keep says which answers are recorded besides those that the caller is not
 	// known or may not. Nil: none.
 	Keep func(c *Call, e *apierr.Error) bool
@@ -237,6 +240,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		h.refuse(c, hops, err)
 		return
+	}
+	if h.plane.Answers != nil {
+		defer func() { h.plane.Answers.Keep(h.trace(c, outcome(c, out)), hops) }()
 	}
 	switch v := out.(type) {
 	case nil:
@@ -467,18 +473,8 @@ func (h *Handler) refuse(c *Call, hops *trace.Log, err error) {
 	e := apierr.From(err)
 	web.EventFrom(c.Context).Fail(err)
 	if h.kept(c, e) {
-		t := trace.Trace{
-			ID: web.RequestID(c.Context), Correlation: web.CorrelationID(c.Context), Time: time.Now().UTC(),
-			Surface: h.plane.Name, What: c.Request.Method + " " + c.Request.URL.Path, Outcome: e.Error(), Hops: hops.Hops(),
-		}
-		if c.Caller != nil {
-			t.By(c.Caller.Display(), c.Caller.ObjectID)
-		} else if c.Key != "" {
-			t.Who = "whoever has " + c.Key
-		}
-		if c.Target != nil {
-			t.What += " on " + c.Target.ID.String()
-		}
+		t := h.trace(c, e.Error())
+		t.Hops = hops.Hops()
 		h.cfg.Recorder.Record(t)
 	}
 	if e.Kind == apierr.Unauthorized && c.Target != nil && h.plane.Challenge != nil {
@@ -488,6 +484,34 @@ func (h *Handler) refuse(c *Call, hops *trace.Log, err error) {
 		web.SetRetryAfter(c.w.Header(), e.RetryAfter)
 	}
 	h.plane.WriteError(c.w, c, e)
+}
+
+// trace is what is kept of a request, but for its hops.
+func (h *Handler) trace(c *Call, outcome string) trace.Trace {
+	t := trace.Trace{
+		ID: web.RequestID(c.Context), Correlation: web.CorrelationID(c.Context), Time: time.Now().UTC(),
+		Surface: h.plane.Name, What: c.Request.Method + " " + c.Request.URL.Path, Outcome: outcome,
+	}
+	if c.Caller != nil {
+		t.By(c.Caller.Display(), c.Caller.ObjectID)
+	} else if c.Key != "" {
+		t.Who = "whoever has the " + c.Key
+	}
+	if c.Target != nil {
+		t.What += " on " + c.Target.ID.String()
+	}
+	return t
+}
+
+// outcome is the status of an answer that is no refusal, in words.
+func outcome(c *Call, out any) string {
+	if r, ok := out.(*Reply); ok {
+		return strconv.Itoa(r.Status) + " " + http.StatusText(r.Status)
+	}
+	if s, ok := c.State.(interface{ Outcome() string }); ok {
+		return s.Outcome()
+	}
+	return "200 OK"
 }
 
 // kept says whether a refusal is recorded.

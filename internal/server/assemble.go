@@ -32,6 +32,7 @@ import (
 	"lazurite.dev/internal/seal"
 	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/token"
+	"lazurite.dev/internal/trace"
 	"lazurite.dev/internal/trace/refusals"
 	"lazurite.dev/internal/web"
 )
@@ -56,6 +57,7 @@ type system struct {
 	vaults   arm.Provider
 	models   *inference.Catalog
 	accounts *cognitiveservices.Accounts
+	answers  *trace.Recent // requests to models
 
 	cognitive arm.Provider
 	planes    map[string]http.Handler // data planes by surface
@@ -241,7 +243,7 @@ func (s *system) management(context.Context) error {
 
 func (s *system) explain() arm.Provider {
 	return explain.New(explain.Config{
-		Resources: arm.Resources{Store: s.Store}, Refusals: s.refusals, NotFound: refusals.ErrNotFound, Policy: s.policy,
+		Resources: arm.Resources{Store: s.Store}, Refusals: s.refusals, Answers: s.answers, NotFound: refusals.ErrNotFound, Policy: s.policy,
 		Plane: s.plane, Open: s.openCluster, Apps: s.dir, Tenant: s.in.Tenant,
 		Matches: func(expression string, claims map[string]any) (bool, error) {
 			x, err := directory.ParseExpression(expression)

@@ -9,6 +9,7 @@ import (
 	"lazurite.dev/internal/providers/cognitiveservices"
 	"lazurite.dev/internal/providers/cognitiveservices/openai"
 	"lazurite.dev/internal/token"
+	"lazurite.dev/internal/trace"
 	"lazurite.dev/internal/web"
 )
 
@@ -55,8 +56,10 @@ func (s *system) openAI() error {
 			}
 		}
 	}
+	s.answers = trace.NewRecent(1000)
 	plane, err := openai.New(openai.Config{
-		Gate: s.gate(), Accounts: s.accounts, Models: s.models, Suffixes: suffixes, Regional: regional,
+		Answers: s.answers,
+		Gate:    s.gate(), Accounts: s.accounts, Models: s.models, Suffixes: suffixes, Regional: regional,
 		Audiences: []string{token.CognitiveServices, token.AI}, Replicas: s.Config.Replicas, Metrics: s.Metrics,
 	})
 	if err != nil {

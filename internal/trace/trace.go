@@ -42,6 +42,9 @@ type Trace struct {
 	What        string    `json:"what"`                // action and target
 	Outcome     string    `json:"outcome"`             // the code that the caller saw
 	Hops        []Hop     `json:"hops"`
+
+	// Answered says that the request was no refusal.
+	Answered bool `json:"answered,omitempty"`
 }
 
 // By says who was refused: a name for people, and the object id.

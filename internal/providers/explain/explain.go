@@ -30,6 +30,11 @@ type Refusals interface {
 	List(ctx context.Context, want func(trace.Trace) bool, limit int) ([]trace.Trace, error)
 }
 
+// Answers are requests that were answered of late; nil: none are kept.
+type Answers interface {
+	Find(id string, want func(trace.Trace) bool) (trace.Trace, bool)
+}
+
 // Policy decides, and leaves in the trace of ctx what it found.
 type Policy interface {
 	Check(ctx context.Context, oid, action string, data bool, scope rid.ID) (rbac.Decision, error)
@@ -44,6 +49,7 @@ type Plane interface {
 type Config struct {
 	Resources arm.Resources
 	Refusals  Refusals
+	Answers   Answers
 	NotFound  error // what Find and Last give when there is nothing
 	Policy    Policy
 	Plane     func(host string) Plane // nil when no data plane owns the host
@@ -116,6 +122,11 @@ func (p *provider) show(ctx context.Context, r *arm.Request) (*arm.Response, err
 		t, err = p.cfg.Refusals.Last(ctx, may)
 	} else {
 		t, err = p.cfg.Refusals.Find(ctx, id, may)
+	}
+	if errors.Is(err, p.cfg.NotFound) && p.cfg.Answers != nil {
+		if a, ok := p.cfg.Answers.Find(id, may); ok {
+			return &arm.Response{Body: a}, nil
+		}
 	}
 	if errors.Is(err, p.cfg.NotFound) {
 		return nil, apierr.New(apierr.NotFound, "RefusalNotFound",

@@ -38,12 +38,7 @@ func (a *ask) stream(w http.ResponseWriter) error {
 	if !ev.found && ev.contents > 0 {
 		u = usage{Prompt: a.prompt, Completion: ev.contents}
 	}
-	reason := a.reason(err, wrote)
-	if reason != "" {
-		a.p.meter.broken.WithLabelValues(reason).Inc()
-		web.EventFrom(a.c.Context).Set("broken", reason)
-	}
-	if reason == reasonClient {
+	if a.breaks(err, wrote) == reasonClient {
 		status = statusGone
 	}
 	a.finish(status, u, !ev.found)
@@ -76,6 +71,15 @@ func (a *ask) reason(err, wrote error) string {
 		return reasonCut
 	}
 	return ""
+}
+
+// breaks counts an answer that did not come to its end, and says why.
+func (a *ask) breaks(err, wrote error) string {
+	if a.broken = a.reason(err, wrote); a.broken != "" {
+		a.p.meter.broken.WithLabelValues(a.broken).Inc()
+		web.EventFrom(a.c.Context).Set("broken", a.broken)
+	}
+	return a.broken
 }
 
 var errFailed = errors.New("the backend said in the stream that it failed")
@@ -208,12 +212,8 @@ func (a *ask) rest(w http.ResponseWriter, head []byte) error {
 		u.Prompt = a.prompt
 	}
 	status := a.answer.Status
-	if reason := a.reason(err, wrote); reason != "" {
-		a.p.meter.broken.WithLabelValues(reason).Inc()
-		web.EventFrom(a.c.Context).Set("broken", reason)
-		if reason == reasonClient {
-			status = statusGone
-		}
+	if a.breaks(err, wrote) == reasonClient {
+		status = statusGone
 	}
 	a.finish(status, u, !found)
 	return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -35,6 +36,8 @@ type ask struct {
 	base64  bool // it wants embeddings so
 	answer  *inference.Answer
 	first   time.Duration // until the answer began
+	status  int           // that was answered, statusGone of a client that went away
+	broken  string        // why the answer did not come to its end
 	capture []byte        // of the answer, where the owner wants it logged
 }
 
@@ -328,9 +331,39 @@ func (a *ask) finish(status int, u usage, estimated bool) {
 	a.event(status, u, estimated)
 }
 
+// Outcome is how it ended, for explanations.
+func (a *ask) Outcome() string {
+	switch {
+	case a.status == statusGone:
+		return "499 " + reasonClient
+	case a.broken != "":
+		return strconv.Itoa(a.status) + ", broken: " + a.broken
+	}
+	return strconv.Itoa(a.status) + " " + http.StatusText(a.status)
+}
+
+// hop says which backend answered, and what it cost. The function lives longer
+// than the request: it holds nothing large.
+func (a *ask) hop(u usage, estimated bool) func() trace.Hop {
+	dep, backend, attempts, first, ok := a.dep, a.answer.Backend, a.answer.Attempts, a.first, a.broken == "" && a.status < http.StatusBadRequest
+	return func() trace.Hop {
+		tokens := "tokens"
+		if estimated {
+			tokens = "tokens (estimated)"
+		}
+		return trace.Hop{
+			Step: "model", Subject: dep.ID.String(), OK: ok,
+			Found: fmt.Sprintf("%s %s by the backend %s (attempt %d), first byte after %s, %d + %d %s",
+				dep.Model, dep.Version, backend, attempts, first.Round(100*time.Microsecond), u.Prompt, u.Completion, tokens),
+		}
+	}
+}
+
 func (a *ask) event(status int, u usage, estimated bool) {
+	a.status = status
 	ev := web.EventFrom(a.c.Context)
 	if a.answer != nil {
+		trace.From(a.c.Context).AddLate(a.hop(u, estimated))
 		ev.Set("backend", a.answer.Backend)
 		ev.Set("attempts", a.answer.Attempts)
 		ev.Set("first_byte_ms", float64(a.first.Microseconds())/1000)

@@ -61,6 +61,9 @@ type Config struct {
 	// Replicas is how many servers divide a deployment's limits; 0 is one.
 	Replicas int
 
+	// Answers keeps what was answered, for explanations; nil: nothing is kept.
+	Answers *trace.Recent
+
 	Metrics prometheus.Registerer // nil: none
 	Log     *slog.Logger          // nil discards
 	Now     func() time.Time      // for limits; nil means time.Now
@@ -117,7 +120,7 @@ func New(c Config) (*gate.Handler, error) {
 		OpenFirewall: func(id rid.ID, client netip.Addr) string {
 			return "az cognitiveservices account network-rule add --name " + id.Name() + " --resource-group " + id.ResourceGroup() + " --ip-address " + client.String()
 		},
-		Keep: keep,
+		Keep: keep, Answers: c.Answers,
 	}), nil
 }
 
