@@ -158,3 +158,45 @@ func TestWithoutARole(t *testing.T) {
 	fails(t, 1, "No subscriptions found", "login", "--service-principal", "--username", sp.AppID, "--password", sp.Password, "--tenant", sp.Tenant)
 	fails(t, 1, "AADSTS7000215", "login", "--service-principal", "--username", sp.AppID, "--password", "wrong", "--tenant", sp.Tenant)
 }
+
+func TestCognitiveServices(t *testing.T) {
+	name := "cli-ai-" + strings.TrimPrefix(cloud.Vars["VAULT"], "e2e-")
+	account := func(verb string, rest ...string) []string {
+		return append(append([]string{"cognitiveservices", "account"}, strings.Fields(verb)...), append([]string{"--name", name, "--resource-group", live.Group}, rest...)...)
+	}
+	deployment := func(verb string, rest ...string) []string {
+		return account("deployment "+verb, append([]string{"--deployment-name", "description"}, rest...)...)
+	}
+	want(t, "https://"+name+".openai.azure.com/", account("create", "--location", "eastus", "--kind", "OpenAI", "--sku", "s0", "--custom-domain", name, "--yes",
+		"--query", "properties.endpoint")...)
+	want(t, "OpenAI\tS0", account("show", "--query", "[kind, sku.name] | [@]")...)
+	want(t, name, "cognitiveservices", "account", "list", "--resource-group", live.Group, "--query", "[].name")
+	want(t, name, "resource", "list", "--resource-group", live.Group, "--resource-type", "Microsoft.CognitiveServices/accounts", "--query", "[0].name")
+	want(t, "b", account("update", "--tags", "a=b", "--query", "tags.a")...)
+	key, err := az(t, append(account("keys list", "--query", "key1"), "--output", "tsv")...)
+	if err != nil || len(key) != 32 {
+		t.Errorf("key of %d characters, %v", len(key), err)
+	}
+	want(t, key, account("keys regenerate", "--key-name", "key2", "--query", "key1")...)
+	// Its older form of a deployment.
+	want(t, "description", deployment("create", "--model-name", "gpt-4o-mini", "--model-version", "2024-07-18", "--model-format", "OpenAI",
+		"--scale-settings-scale-type", "Standard", "--scale-settings-capacity", "3", "--query", "name")...)
+	want(t, "3", deployment("show", "--query", "properties.scaleSettings.capacity")...)
+	want(t, "description", account("deployment list", "--query", "[0].name")...)
+	fails(t, 1, "DeploymentModelNotSupported", account("deployment create", "--deployment-name", "none", "--model-name", "no-such", "--model-version", "1",
+		"--model-format", "OpenAI", "--scale-settings-scale-type", "Standard")...)
+	want(t, "gpt-4o-mini", account("list-models", "--query", "[?name=='gpt-4o-mini'].name")...)
+	want(t, "AIServices\nOpenAI", "cognitiveservices", "account", "list-kinds")
+	want(t, "Deny", account("network-rule list", "--query", "defaultAction")...)
+	want(t, "192.0.2.0/24", account("network-rule add", "--ip-address", "192.0.2.0/24", "--query", "properties.networkAcls.ipRules[].value")...)
+	want(t, "", account("network-rule remove", "--ip-address", "192.0.2.0/24", "--query", "properties.networkAcls.ipRules[].value")...)
+	want(t, "SystemAssigned", account("identity assign", "--query", "type")...)
+	want(t, "", deployment("delete")...)
+	want(t, "", account("delete")...)
+	fails(t, 3, "ResourceNotFound", account("show")...)
+	want(t, name, "cognitiveservices", "account", "list-deleted", "--query", "[?name=='"+name+"'].name")
+	want(t, name, account("recover", "--location", "eastus", "--query", "name")...)
+	want(t, "", account("delete")...)
+	want(t, "", account("purge", "--location", "eastus")...)
+	fails(t, 3, "ResourceNotFound", account("show-deleted", "--location", "eastus")...)
+}
