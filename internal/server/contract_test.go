@@ -2,16 +2,20 @@ package server_test
 
 import (
 	"context"
+	"path/filepath"
 	"testing"
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/armtest"
 	"lazurite.dev/internal/directory"
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/providers/authorization"
+	"lazurite.dev/internal/providers/cognitiveservices"
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/managedidentity"
 	"lazurite.dev/internal/providers/resources"
 	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/seal"
 	"lazurite.dev/internal/store"
 )
 
@@ -20,6 +24,7 @@ func everything(t *testing.T) *armtest.Plane {
 	t.Helper()
 	var dir *directory.Directory
 	var policy *authorization.Authorizer
+	rootKey := filepath.Join(t.TempDir(), "root.key")
 	p := armtest.New(t, func(s store.Store) []arm.Provider {
 		if dir == nil {
 			var err error
@@ -41,6 +46,19 @@ func everything(t *testing.T) *armtest.Plane {
 				Destroy: none, Rewrap: none, Rotate: none,
 			}),
 		}
+		root, err := seal.OpenFileRoot(rootKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		models, err := inference.New(inference.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, cognitiveservices.New(cognitiveservices.Config{
+			Store: s, Sealer: seal.NewKeyring(s, root), Catalog: models, URL: func(_ cognitiveservices.Endpoint, label string) string {
+				return "https://" + label + ".openai.azure.com"
+			},
+		}))
 		return append(list, resources.New(resources.Config{Store: s, TenantID: armtest.Tenant, Providers: list}))
 	}, func(c *arm.Config) { c.Principals, c.Authorizer = dir, policy })
 	people(t, dir, policy)
@@ -70,14 +88,26 @@ func people(t *testing.T, dir *directory.Directory, policy *authorization.Author
 // expect of any resource.
 func TestContract(t *testing.T) {
 	const (
+		ai   = "{group}/providers/Microsoft.CognitiveServices/accounts/"
 		auth = "{group}/providers/Microsoft.Authorization/"
 		ids  = "{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/"
+
+		openAI = `{"location":"eastus","kind":"OpenAI","sku":{"name":"S0"},"properties":{}}`
 	)
 	armtest.Run(t, everything,
 		armtest.Case{
 			Type: "Microsoft.KeyVault/vaults", Path: "{group}/providers/Microsoft.KeyVault/vaults/vault{n}x",
 			Body:     `{"location":"westus2","properties":{"tenantId":"` + armtest.Tenant + `","sku":{"family":"A","name":"standard"},"enableRbacAuthorization":true}}`,
 			BadNames: []string{"a", "1abc", "a--b", "abc-", "a_bc", "abcdefghijklmnopqrstuvwxy"},
+		},
+		armtest.Case{
+			Type: "Microsoft.CognitiveServices/accounts", Path: ai + "account{n}", Body: openAI, BadNames: []string{"a", "-a"},
+		},
+		armtest.Case{
+			Type: "Microsoft.CognitiveServices/accounts/deployments", Path: ai + "parent/deployments/deployment{n}",
+			Body:     `{"sku":{"name":"Standard","capacity":1},"properties":{"model":{"format":"OpenAI","name":"gpt-4o-mini","version":"2024-07-18"}}}`,
+			Before:   []armtest.Step{{Path: ai + "parent", Body: openAI}},
+			BadNames: []string{"-a"}, Kept: true,
 		},
 		armtest.Case{
 			Type: "Microsoft.Authorization/roleAssignments", Path: auth + "roleAssignments/{guid}",

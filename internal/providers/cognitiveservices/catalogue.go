@@ -285,3 +285,40 @@ func (p *provider) quotaLeft(ctx context.Context, id rid.ID, sku SKU, model stri
 	}
 	return nil
 }
+
+// Azure's limits. Source: "Azure OpenAI in Azure AI Foundry Models quotas and
+// limits".
+const (
+	maxAccounts    = 30 // of a subscription in a region
+	maxDeployments = 32 // of an account
+)
+
+// roomFor refuses an account too many in a region.
+func (p *provider) roomFor(ctx context.Context, next *arm.Resource[Properties]) error {
+	list, err := p.accounts.all(ctx, accountKind)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for _, r := range list {
+		if r.Location == next.Location && strings.EqualFold(r.id().Subscription(), next.ID.Subscription()) && !r.id().Equal(next.ID) {
+			n++
+		}
+	}
+	if n >= maxAccounts {
+		return apierr.New(apierr.BadRequest, "SubscriptionIsOverQuotaForSku", "This region has quota of %d accounts for your subscription. Try selecting different region or SKU.", maxAccounts)
+	}
+	return nil
+}
+
+// roomUnder refuses a deployment too many in an account.
+func (p *provider) roomUnder(ctx context.Context, id rid.ID) error {
+	list, err := p.accounts.Deployments(ctx, id.Parent())
+	if err != nil {
+		return err
+	}
+	if len(list) >= maxDeployments {
+		return apierr.New(apierr.BadRequest, "DeploymentLimitReached", "The account '%s' has %d deployments, and can have no more.", id.Parent().Name(), maxDeployments)
+	}
+	return nil
+}

@@ -74,7 +74,9 @@ func (s sealer) Seal(ctx context.Context, scope string, plaintext, aad []byte) (
 	return s.Keyring.Seal(ctx, scope, plaintext, aad)
 }
 
-func start(t testing.TB) *world {
+func start(t testing.TB) *world { return startLike(t, false) }
+
+func startLike(t testing.TB, azureLike bool) *world {
 	w := &world{}
 	dir := t.TempDir()
 	w.Plane = armtest.New(t, func(s store.Store) []arm.Provider {
@@ -83,7 +85,7 @@ func start(t testing.TB) *world {
 			t.Fatal(err)
 		}
 		w.cfg = cognitiveservices.Config{
-			Store: s, Sealer: sealer{seal.NewKeyring(s, root), w}, Catalog: catalogue(),
+			Store: s, AzureLike: azureLike, Sealer: sealer{seal.NewKeyring(s, root), w}, Catalog: catalogue(),
 			URL: func(e cognitiveservices.Endpoint, label string) string {
 				return "https://" + label + map[cognitiveservices.Endpoint]string{
 					cognitiveservices.OpenAI: ".openai.azure.com", cognitiveservices.Services: ".cognitiveservices.azure.com", cognitiveservices.Regional: ".api.cognitive.microsoft.com",

@@ -133,6 +133,20 @@ func TestDeployment_Quota(t *testing.T) {
 	w.Want(400, "GET", inSub+"/modelCapacities"+apiv, "")
 }
 
+func TestAzureLike_LimitsNumbers(t *testing.T) {
+	w := startLike(t, true)
+	acc := w.account(t, "many")
+	for i := range 32 {
+		w.Want(201, "PUT", deploymentPath(acc, fmt.Sprint("d", i+10))+apiv, deployment)
+	}
+	w.WantError(400, "DeploymentLimitReached", "PUT", deploymentPath(acc, "more")+apiv, deployment)
+	w.Want(200, "PUT", deploymentPath(acc, "d10")+apiv, deployment)
+	for i := range 29 {
+		w.Want(201, "PUT", accountPath("g", fmt.Sprint("n", i))+apiv, body(""))
+	}
+	w.WantError(400, "SubscriptionIsOverQuotaForSku", "PUT", accountPath("g", "n30")+apiv, body(""))
+}
+
 func TestListings(t *testing.T) {
 	w := start(t)
 	acc := w.account(t, "listings")

@@ -276,6 +276,11 @@ func (p *provider) validateDeployment(ctx context.Context, old, next *arm.Resour
 	if err := p.validateModel(old, m); err != nil {
 		return err
 	}
+	if old == nil && p.AzureLike {
+		if err := p.roomUnder(ctx, next.ID); err != nil {
+			return err
+		}
+	}
 	return p.validateSKU(ctx, old, next)
 }
 

@@ -207,6 +207,11 @@ func (p *provider) validate(ctx context.Context, old, next *arm.Resource[Propert
 	if err := p.free(ctx, next); err != nil {
 		return err
 	}
+	if old == nil && p.AzureLike {
+		if err := p.roomFor(ctx, next); err != nil {
+			return err
+		}
+	}
 	return p.nameFree(ctx, next)
 }
 
