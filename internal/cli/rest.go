@@ -101,7 +101,10 @@ func (c *call) restTarget() (string, string, error) {
 		}
 		u += sep + q.Encode()
 	}
-	return u, firstNonEmpty(c.text("resource"), c.resourceFor(cl, u)), nil
+	if resource := c.text("resource"); resource != "" {
+		return u, resource, nil
+	}
+	return u, c.resourceFor(cl, u), nil
 }
 
 // resourceFor finds the resource of the token by the address; "" sends none.
