@@ -14,9 +14,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -29,8 +32,10 @@ const bareName = "bare.lazurite.test"
 
 // serveBare is the limit of what is measured over HTTPS: Go's own server with a
 // handler that answers a fixed text, under /sign after one RSA-2048 signature
-// and one verification. To a POST it answers as much as a token. It prints its address and certificate.
-func serveBare(ctx context.Context) error {
+// and one verification. To a POST it answers as much as a token. With the URL of
+// a server it is Go's reverse proxy in front of that instead. It prints its
+// address and certificate.
+func serveBare(ctx context.Context, to string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -74,6 +79,18 @@ func serveBare(ctx context.Context) error {
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
 		ReadHeaderTimeout: 10 * time.Second,
 	}
+	if to != "" {
+		u, err := url.Parse(to)
+		if err != nil {
+			return err
+		}
+		proxy := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) },
+			Transport: &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}, ErrorLog: log.New(io.Discard, "", 0)}
+		srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_ = http.NewResponseController(w).EnableFullDuplex() // or an early answer ends the request, and with it itself
+			proxy.ServeHTTP(w, r)
+		})
+	}
 	fmt.Println(ln.Addr())
 	if err := pem.Encode(os.Stdout, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
 		return err
@@ -101,12 +118,12 @@ func (b *bareProcess) trust() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: bareName}
 }
 
-func startBare(ctx context.Context) (*bareProcess, error) {
+func startBare(ctx context.Context, words ...string) (*bareProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "-bare")
+	cmd := exec.CommandContext(ctx, self, append([]string{"-bare"}, words...)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -44,15 +44,20 @@ type suite struct {
 func main() {
 	laz := flag.String("laz", "bin/laz", "the laz binary to measure")
 	bare := flag.Bool("bare", false, "be the limit: an idle HTTPS server that does nothing else")
+	to := flag.String("to", "", "with -bare, be a reverse proxy in front of this `URL`")
+	fake := flag.Bool("fake", false, "be a model's server with a fixed answer")
 	quick := flag.Bool("quick", false, "less of everything, to see that it runs")
-	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, policy, million, clusters (default all)")
+	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, openai, policy, million, clusters (default all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
-	if *bare {
-		err = serveBare(ctx)
-	} else {
+	switch {
+	case *bare:
+		err = serveBare(ctx, *to)
+	case *fake:
+		err = serveFake(ctx)
+	default:
 		err = run(ctx, *laz, *quick, *only)
 	}
 	if err != nil {
@@ -79,7 +84,7 @@ func run(ctx context.Context, laz string, quick bool, only string) (err error) {
 		run        func(context.Context) error
 	}{
 		{"start", "start and memory", s.start}, {"requests", "requests", s.requests},
-		{"policy", "policy", s.policy}, {"million", "a million resources", s.million}, {"clusters", "clusters", s.clusters},
+		{"openai", "the gateway to models", s.openai}, {"policy", "policy", s.policy}, {"million", "a million resources", s.million}, {"clusters", "clusters", s.clusters},
 	} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
 			continue
