@@ -162,7 +162,7 @@ func headerLines(h http.Header) string {
 	for _, k := range keys {
 		v := strings.Join(h[k], ", ")
 		switch strings.ToLower(k) {
-		case "authorization", "proxy-authorization", "cookie", "set-cookie", "api-key", "x-identity-header", "secret":
+		case "authorization", "proxy-authorization", "cookie", "set-cookie", "api-key", "ocp-apim-subscription-key", "x-identity-header", "secret":
 			v = "*****"
 		}
 		fmt.Fprintf(&b, "\nDEBUG:     %s: %s", k, v)

@@ -2,7 +2,9 @@ package cognitiveservices
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -111,26 +113,29 @@ const (
 )
 
 // complete gives next its defaults, keeps what a PUT does not speak of, and
-// takes a deleted account's properties over where it is restored.
+// takes over what a deleted account had where it is restored.
 func (p *provider) complete(ctx context.Context, old, next *arm.Resource[Properties]) error {
 	n := &next.Properties
-	if old == nil && n.Restore != nil && *n.Restore {
-		return p.restore(ctx, next)
-	}
-	if old == nil {
+	switch restore := n.Restore != nil && *n.Restore; {
+	case old == nil && restore:
+		if err := p.restore(ctx, next); err != nil {
+			return err
+		}
+	case old == nil:
 		next.Private[uidKey] = uuid.NewString()
 		n.InternalID = strings.ReplaceAll(next.Private[uidKey], "-", "")
 		n.DateCreated = p.Now().UTC().Format(time.RFC3339Nano)
-	} else {
+	default:
 		for _, k := range []string{"kind", "sku"} {
 			if next.Extra[k] == nil {
 				next.Extra[k] = old.Extra[k]
 			}
 		}
+		if n.Subdomain == "" {
+			n.Subdomain = old.Properties.Subdomain
+		}
 	}
-	if old != nil && n.Subdomain == "" {
-		n.Subdomain = old.Properties.Subdomain
-	}
+	n.Restore = nil
 	if n.PublicAccess == "" {
 		n.PublicAccess = "Enabled"
 	}
@@ -145,27 +150,47 @@ func (p *provider) complete(ctx context.Context, old, next *arm.Resource[Propert
 	return nil
 }
 
-// restore fills next from the deleted account of its id.
+// restore gives next what the deleted account of its id had and the request
+// does not speak of.
 func (p *provider) restore(ctx context.Context, next *arm.Resource[Properties]) error {
 	rec, err := p.accounts.fresh(ctx, next.ID)
 	if err != nil {
 		return err
 	}
-	if rec == nil || rec.Deleted == nil || rec.Purging || !p.Now().Before(rec.Deleted.PurgeAt) {
+	if rec == nil || rec.Deleted == nil || rec.due(p.Now()) {
 		return apierr.New(apierr.Conflict, "CanNotRestoreANonExistingResource", "Can not restore the account '%s': no account of this name was deleted in the resource group '%s' in the last %d hours.", next.ID.Name(), next.ID.ResourceGroup(), int(retention.Hours()))
 	}
 	if rec.Location != next.Location {
 		return bad("location", "The deleted account '%s' is in the location '%s' and can only be restored there.", next.ID.Name(), rec.Location)
 	}
-	identity := next.Extra["identity"]
-	next.Properties, next.Tags = rec.Properties, rec.Tags
-	next.Properties.Restore = nil
-	next.Extra["kind"], next.Extra["sku"] = text(rec.Kind), skuJSON(SKU{Name: rec.SKU})
-	if identity != nil {
-		next.Extra["identity"] = identity
+	if kind, err := textOf(next.Extra["kind"], "kind"); err != nil {
+		return err
+	} else if kind != "" && !strings.EqualFold(kind, rec.Kind) {
+		return bad("kind", "The deleted account is of the kind '%s' and can only be restored as one.", rec.Kind)
+	}
+	if s := next.Properties.Subdomain; s != "" && rec.Properties.Subdomain != "" && !strings.EqualFold(s, rec.Properties.Subdomain) {
+		return bad("properties.customSubDomainName", "The subdomain of the deleted account is '%s': it cannot be changed once it is set.", rec.Properties.Subdomain)
+	}
+	sent, err := json.Marshal(next.Properties)
+	if err != nil {
+		return fmt.Errorf("encode properties of %s: %w", next.ID, err)
+	}
+	props := rec.Properties
+	props.Network = nil // of which no part is to stay where the request has another
+	if err := json.Unmarshal(sent, &props); err != nil {
+		return fmt.Errorf("decode properties of %s: %w", next.ID, err)
+	}
+	if next.Properties.Network == nil {
+		props.Network = rec.Properties.Network
+	}
+	if next.Properties = props; next.Tags == nil {
+		next.Tags = rec.Tags
+	}
+	next.Extra["kind"] = text(rec.Kind)
+	if next.Extra["sku"] == nil {
+		next.Extra["sku"] = skuJSON(SKU{Name: rec.SKU})
 	}
 	next.Private[uidKey], next.Private[restoreKey] = rec.UID, rec.UID
-	p.addresses(next)
 	return nil
 }
 
@@ -177,7 +202,6 @@ func (p *provider) put(ctx context.Context, _, next *arm.Resource[Properties]) e
 	if err := p.claim(ctx, next); err != nil {
 		return err
 	}
-	next.Properties.Restore = nil
 	delete(next.Private, restoreKey)
 	return nil
 }

@@ -69,6 +69,25 @@ func TestDeleted_RestoreAndPurge(t *testing.T) {
 	}
 }
 
+func TestDeleted_RestoreHonoursWhatIsSent(t *testing.T) {
+	w := start(t)
+	path := w.account(t, "back")
+	w.Want(200, "PATCH", path+apiv, `{"tags":{"a":"b"},"properties":{"disableLocalAuth":true,"networkAcls":{"defaultAction":"Deny","ipRules":[{"value":"192.0.2.1"}]}}}`)
+	w.Settle(w.Do("DELETE", path+apiv, ""))
+	for _, b := range []string{
+		`{"location":"eastus","kind":"AIServices","properties":{"restore":true}}`,
+		`{"location":"eastus","properties":{"restore":true,"customSubDomainName":"other"}}`,
+		`{"location":"eastus","properties":{"restore":true,"encryption":{"keySource":"Microsoft.KeyVault"}}}`,
+	} {
+		w.WantError(400, "BadRequest", "PUT", path+apiv, b)
+	}
+	a := w.Want(201, "PUT", path+apiv, `{"location":"eastus","kind":"OpenAI","sku":{"name":"S0"},"properties":{"restore":true,"customSubDomainName":"back","publicNetworkAccess":"Disabled","networkAcls":{"defaultAction":"Deny"}}}`)
+	rules, _ := a.At("properties", "networkAcls", "ipRules").([]any)
+	if a.At("properties", "disableLocalAuth") != true || a.Text("properties", "publicNetworkAccess") != "Disabled" || len(rules) != 0 || a.Text("tags", "a") != "b" {
+		t.Errorf("restored %s", a.Raw)
+	}
+}
+
 func TestDeleted_GoesAfterTwoDays(t *testing.T) {
 	w := start(t)
 	path := w.account(t, "brief")
