@@ -56,9 +56,13 @@ func (s *system) openAI() error {
 			}
 		}
 	}
+	filter, err := s.Config.ContentFilter.open()
+	if err != nil {
+		return err
+	}
 	s.answers = trace.NewRecent(1000)
 	plane, err := openai.New(openai.Config{
-		Answers: s.answers,
+		Answers: s.answers, Filter: filter, Log: s.Config.Log,
 		Gate:    s.gate(), Accounts: s.accounts, Models: s.models, Suffixes: suffixes, Regional: regional,
 		Audiences: []string{token.CognitiveServices, token.AI}, Replicas: s.Config.Replicas, Metrics: s.Metrics,
 	})

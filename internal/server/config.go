@@ -111,6 +111,10 @@ type Config struct {
 	// or "off". Default: http://127.0.0.1:11434.
 	Ollama string `yaml:"ollama"`
 
+	// ContentFilter is a server that judges prompts and answers. Default: none, and
+	// nothing is filtered.
+	ContentFilter *FilterConfig `yaml:"contentFilter"`
+
 	// Offline makes the proxy refuse every name that is not Lazurite's, and refuses
 	// models with backends on other machines.
 	Offline bool `yaml:"offline"`
@@ -283,6 +287,9 @@ func (c *Config) Validate() error {
 		if f.Cert == "" || f.Key == "" {
 			wrong("certificates[%d]: cert and key are both needed", i)
 		}
+	}
+	if err := c.ContentFilter.check(c.Offline); err != nil {
+		wrong("contentFilter: %w", err)
 	}
 	if c.Replicas < 0 {
 		wrong("replicas: %d is negative", c.Replicas)

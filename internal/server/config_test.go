@@ -176,3 +176,21 @@ func TestConfig_EveryKeyIsInTheReference(t *testing.T) {
 	}
 	all(reflect.TypeFor[server.Config]())
 }
+
+func TestParse_ContentFilter(t *testing.T) {
+	for text, want := range map[string]string{
+		"contentFilter: {url: \"http://127.0.0.1:9000/v1/moderations\", keyFile: /k, model: m, strict: true}\noffline: true": "",
+		"contentFilter: {url: \"https://moderation.example/v1/moderations\"}":                                                "",
+		"contentFilter: {}": "not an http or https URL",
+		"contentFilter: {url: \"https://user:pass@moderation.example/\"}":      "without a password",
+		"contentFilter: {url: \"https://moderation.example/\"}\noffline: true": "not on this machine",
+		"contentFilter: {url: \"http://localhost/\", keyFile: key}":            "not an absolute path",
+		"contentFilter: {url: \"http://localhost/\", key: secret}":             "key",
+		"replicas: -1": "replicas",
+	} {
+		_, err := server.Parse([]byte(text))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

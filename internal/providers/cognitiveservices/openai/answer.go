@@ -21,6 +21,10 @@ import (
 // stream passes a stream of events on as they come.
 func (a *ask) stream(w http.ResponseWriter) error {
 	ev := &events{responses: a.row.op == inference.Responses, hide: a.hide}
+	var c *censor
+	if a.p.Filter != nil {
+		c = &censor{a: a}
+	}
 	for k, v := range a.headers() {
 		w.Header()[k] = v
 	}
@@ -28,7 +32,7 @@ func (a *ask) stream(w http.ResponseWriter) error {
 	ended := make(chan error, 1)
 	go func() {
 		defer r.end()
-		ended <- a.tellBroken(r, a.pump(func(p []byte) error { return a.events(ev, r, p) }))
+		ended <- a.tellBroken(r, a.pump(func(p []byte) error { return a.events(ev, c, r, p) }))
 	}()
 	wrote := r.writeTo(w)
 	r.leave()
@@ -55,6 +59,7 @@ const (
 	reasonMalformed = "malformed"
 	reasonCut       = "cut by the backend"
 	reasonBackend   = "failed in the backend"
+	reasonFilter    = "no content filter"
 )
 
 func (a *ask) reason(err, wrote error) string {
@@ -67,6 +72,10 @@ func (a *ask) reason(err, wrote error) string {
 		return reasonMalformed
 	case errors.Is(err, errFailed):
 		return reasonBackend
+	case stopped(err):
+		return ""
+	case apierr.Is(err, apierr.Unavailable):
+		return reasonFilter
 	case err != nil:
 		return reasonCut
 	}
@@ -85,7 +94,7 @@ func (a *ask) breaks(err, wrote error) string {
 var errFailed = errors.New("the backend said in the stream that it failed")
 
 // events passes a piece of a stream into the buffer; nil is the end.
-func (a *ask) events(ev *events, r *relay, p []byte) error {
+func (a *ask) events(ev *events, c *censor, r *relay, p []byte) error {
 	var put error
 	pass := func(b []byte) {
 		a.keep(b)
@@ -93,15 +102,24 @@ func (a *ask) events(ev *events, r *relay, p []byte) error {
 			put = r.put(b)
 		}
 	}
+	through := pass
+	if c != nil {
+		c.pass, through = pass, c.event
+	}
 	var err error
 	if p == nil {
-		err = ev.end(pass)
+		err = ev.end(through)
 	} else {
-		err = ev.feed(p, pass)
+		err = ev.feed(p, through)
+	}
+	if c != nil && (p == nil || err != nil) {
+		_ = c.finish() // it keeps its error
 	}
 	switch {
 	case put != nil:
 		return put
+	case c != nil && c.err != nil:
+		return c.err
 	case err == nil && p == nil && ev.failed:
 		return errFailed
 	}
@@ -137,6 +155,8 @@ func (a *ask) pump(fn func([]byte) error) error {
 func (a *ask) tellBroken(r *relay, err error) error {
 	text := ""
 	switch {
+	case apierr.Is(err, apierr.Unavailable):
+		text = apierr.From(err).Message
 	case errors.Is(err, errMalformed), errors.Is(err, errTooLong):
 		text = "The model's backend sent a malformed stream."
 	case errors.Is(err, errCut):
@@ -162,7 +182,10 @@ const headSize = 64 << 10
 // whole passes an answer that is no stream.
 func (a *ask) whole() (any, error) {
 	if a.base64 {
-		return a.embeddings()
+		return a.converted(mostEmbeddings, toBase64)
+	}
+	if a.p.Filter != nil && a.row.op != inference.Embeddings && a.row.op != inference.Images {
+		return a.converted(mostFiltered, a.checkWhole)
 	}
 	var head bytes.Buffer
 	_, err := head.ReadFrom(io.LimitReader(a.answer.Body, headSize))
@@ -229,19 +252,18 @@ func wantsBase64(body []byte) bool {
 	return json.Unmarshal(body, &b) == nil && b.Format == "base64"
 }
 
-// embeddings passes embeddings, as base64 of 32-bit floats where the backend
-// knows only lists of numbers.
-func (a *ask) embeddings() (any, error) {
-	raw, err := io.ReadAll(io.LimitReader(a.answer.Body, mostEmbeddings+1))
+// converted passes an answer of at most that many bytes as fn makes it.
+func (a *ask) converted(most int, fn func([]byte) ([]byte, error)) (any, error) {
+	raw, err := io.ReadAll(io.LimitReader(a.answer.Body, int64(most)+1))
 	_ = a.answer.Body.Close()
 	a.first = time.Since(a.began)
-	if err == nil && len(raw) > mostEmbeddings {
-		err = apierr.New(apierr.Unavailable, "ServiceUnavailable", "The backend's answer is longer than %d bytes.", mostEmbeddings)
+	if err == nil && len(raw) > most {
+		err = apierr.New(apierr.Unavailable, "ServiceUnavailable", "The backend's answer is longer than the %d bytes that can be converted.", most)
+	}
+	if err == nil {
+		raw, err = fn(raw)
 	}
 	if err != nil {
-		return nil, a.give(err)
-	}
-	if raw, err = toBase64(raw); err != nil {
 		return nil, a.give(err)
 	}
 	return gate.Answer(func(w http.ResponseWriter) error {
@@ -263,8 +285,8 @@ func (a *ask) embeddings() (any, error) {
 	}), nil
 }
 
-// toBase64 replaces lists of numbers in the data of embeddings. All else stays
-// as it was written.
+// toBase64 replaces lists of numbers in the data of embeddings by base64 of
+// 32-bit floats. All else stays as it was written.
 func toBase64(raw []byte) ([]byte, error) {
 	var list struct {
 		Data []json.RawMessage `json:"data"`

@@ -38,6 +38,7 @@ type ask struct {
 	first   time.Duration // until the answer began
 	status  int           // that was answered, statusGone of a client that went away
 	broken  string        // why the answer did not come to its end
+	shown   []byte        // prompt_filter_results; nil where no filter ran
 	capture []byte        // of the answer, where the owner wants it logged
 }
 
@@ -183,6 +184,15 @@ func (p *plane) ask(c *gate.Call) (any, error) {
 		a.give(err)
 		return nil, err
 	}
+	if p.Filter != nil {
+		reply, err := a.checkPrompt()
+		if err != nil {
+			return nil, a.give(err)
+		}
+		if reply != nil {
+			return reply, nil
+		}
+	}
 	a.answer, err = p.Models.Do(c.Context, a.dep.Model, a.dep.Version, &inference.Call{
 		Operation: a.row.op, Body: body, Stream: a.fields.Stream, Header: passed(c.Request.Header), Key: who(c),
 	})
@@ -293,7 +303,7 @@ func (a *ask) failure() (any, error) {
 	}
 	if e.Kind != apierr.BadRequest {
 		trace.Add(a.c.Context, trace.Hop{
-			Step: "backend", Subject: a.answer.Backend, Received: "status " + strconv.Itoa(status) + ": " + clip(string(text)),
+			Step: "backend", Subject: a.answer.Backend, Received: "status " + strconv.Itoa(status), // its text may name the operator's keys
 			Found: "the backend did not answer as it should", Fix: "laz models test " + plainName(a.dep.Model),
 		})
 	}
@@ -363,7 +373,9 @@ func (a *ask) event(status int, u usage, estimated bool) {
 	a.status = status
 	ev := web.EventFrom(a.c.Context)
 	if a.answer != nil {
-		trace.From(a.c.Context).AddLate(a.hop(u, estimated))
+		if status < http.StatusInternalServerError && status != http.StatusTooManyRequests { // those have a hop of their own
+			trace.From(a.c.Context).AddLate(a.hop(u, estimated))
+		}
 		ev.Set("backend", a.answer.Backend)
 		ev.Set("attempts", a.answer.Attempts)
 		ev.Set("first_byte_ms", float64(a.first.Microseconds())/1000)

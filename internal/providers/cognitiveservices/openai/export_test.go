@@ -2,9 +2,9 @@ package openai
 
 import "time"
 
-// Filter passes a stream in pieces, as the plane does, and gives what a client
+// FilterStream passes a stream in pieces, as the plane does, and gives what a client
 // gets and the tokens that were counted.
-func Filter(responses, hide bool, pieces ...[]byte) (out []byte, prompt, completion int, err error) {
+func FilterStream(responses, hide bool, pieces ...[]byte) (out []byte, prompt, completion int, err error) {
 	e := &events{responses: responses, hide: hide}
 	pass := func(b []byte) { out = append(out, b...) }
 	for _, p := range pieces {

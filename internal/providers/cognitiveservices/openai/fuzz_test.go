@@ -15,25 +15,25 @@ func TestFilter_TakesUsageOutAsBytes(t *testing.T) {
 	const kept = `data: {"id":"c","choices":[{"delta":{"content":"\"usage\":null"}}]}` + "\n\n"
 	in := nulled + stop + used + done
 	for cut := range len(in) {
-		out, prompt, completion, err := openai.Filter(false, true, []byte(in[:cut]), []byte(in[cut:]))
+		out, prompt, completion, err := openai.FilterStream(false, true, []byte(in[:cut]), []byte(in[cut:]))
 		if string(out) != kept+stop+done || prompt != 5 || completion != 2 || err != nil {
 			t.Fatalf("cut at %d: %q %d %d %v", cut, out, prompt, completion, err)
 		}
 	}
 	crlf := strings.ReplaceAll(in, "\n", "\r\n")
-	if out, _, completion, err := openai.Filter(false, true, []byte(crlf)); string(out) != strings.ReplaceAll(kept+stop+done, "\n", "\r\n") || completion != 2 || err != nil {
+	if out, _, completion, err := openai.FilterStream(false, true, []byte(crlf)); string(out) != strings.ReplaceAll(kept+stop+done, "\n", "\r\n") || completion != 2 || err != nil {
 		t.Errorf("%q %d %v", out, completion, err)
 	}
 	// Usage beside choices, as some servers send it.
 	both := strings.Replace(stop, "}\n\n", `,"usage":{"prompt_tokens":1,"completion_tokens":9}}`+"\n\n", 1)
-	if out, _, completion, err := openai.Filter(false, true, []byte(both+done)); string(out) != stop+done || completion != 9 || err != nil {
+	if out, _, completion, err := openai.FilterStream(false, true, []byte(both+done)); string(out) != stop+done || completion != 9 || err != nil {
 		t.Errorf("%q %d %v", out, completion, err)
 	}
 	lines := "data: {\"choices\":[],\ndata: \"usage\":{\"prompt_tokens\":1}}\n\ndata: {\"usage\":null,\ndata: \"a\":1}\n\n" + done
-	if out, prompt, _, err := openai.Filter(false, true, []byte(lines)); string(out) != "data: {\"a\":1}\n\n"+done || prompt != 1 || err != nil {
+	if out, prompt, _, err := openai.FilterStream(false, true, []byte(lines)); string(out) != "data: {\"a\":1}\n\n"+done || prompt != 1 || err != nil {
 		t.Errorf("%q %d %v", out, prompt, err)
 	}
-	if _, _, completion, err := openai.Filter(false, true, []byte(strings.Replace(used, ":2,", ":-2,", 1)+done)); completion != 0 || err != nil {
+	if _, _, completion, err := openai.FilterStream(false, true, []byte(strings.Replace(used, ":2,", ":-2,", 1)+done)); completion != 0 || err != nil {
 		t.Errorf("%d tokens: %v", completion, err)
 	}
 }
@@ -44,7 +44,7 @@ func TestFilter_BoundsAnEvent(t *testing.T) {
 	for range 9 {
 		pieces = append(pieces, piece)
 	}
-	if _, _, _, err := openai.Filter(false, true, pieces...); err == nil || errors.Is(err, openai.ErrCut) {
+	if _, _, _, err := openai.FilterStream(false, true, pieces...); err == nil || errors.Is(err, openai.ErrCut) {
 		t.Errorf("%v", err)
 	}
 }
@@ -57,14 +57,14 @@ func FuzzFilter(f *testing.F) {
 		f.Add([]byte(s), uint16(1), false, true)
 	}
 	f.Fuzz(func(t *testing.T, in []byte, cut uint16, hide, responses bool) {
-		whole, p1, c1, err1 := openai.Filter(responses, hide, bytes.Clone(in))
+		whole, p1, c1, err1 := openai.FilterStream(responses, hide, bytes.Clone(in))
 		var pieces [][]byte
 		for rest := in; len(rest) > 0; {
 			n := min(len(rest), 1+int(cut)%64)
 			pieces = append(pieces, bytes.Clone(rest[:n]))
 			rest = rest[n:]
 		}
-		parts, p2, c2, err2 := openai.Filter(responses, hide, pieces...)
+		parts, p2, c2, err2 := openai.FilterStream(responses, hide, pieces...)
 		if !bytes.Equal(whole, parts) || p1 != p2 || c1 != c2 || (err1 == nil) != (err2 == nil) {
 			t.Fatalf("whole %q %d %d %v\nparts %q %d %d %v", whole, p1, c1, err1, parts, p2, c2, err2)
 		}

@@ -58,6 +58,10 @@ type Config struct {
 	// Audiences are the resources whose tokens count.
 	Audiences []string
 
+	// Filter judges prompts and answers; nil: nothing is filtered, and no answer
+	// says that it was.
+	Filter *Filter
+
 	// Replicas is how many servers divide a deployment's limits; 0 is one.
 	Replicas int
 
@@ -87,6 +91,7 @@ type plane struct {
 	meter   *meter
 	regions map[string]string // display names
 	pieces  sync.Pool         // of *[]byte, to read into
+	client  *http.Client      // for the filter
 }
 
 // New makes the handler of the data plane. It fails when Metrics has its
@@ -101,7 +106,7 @@ func New(c Config) (*gate.Handler, error) {
 	if c.Stall == 0 {
 		c.Stall = stall
 	}
-	p := &plane{Config: c, quotas: quotas{now: c.Now}, regions: map[string]string{}}
+	p := &plane{client: filterClient(), Config: c, quotas: quotas{now: c.Now}, regions: map[string]string{}}
 	p.pieces.New = func() any {
 		b := make([]byte, pieceSize)
 		return &b

@@ -1,0 +1,422 @@
+package openai
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/gate"
+	"lazurite.dev/internal/inference"
+	"lazurite.dev/internal/trace"
+	"lazurite.dev/internal/web"
+)
+
+// Filter is a server that judges texts: OpenAI's moderation API, which several
+// programs speak. Source: OpenAI API reference, "Create moderation".
+type Filter struct {
+	URL    string // whole: "http://127.0.0.1:9000/v1/moderations"
+	Key    string // sent as a Bearer token; "" sends none
+	Model  string // "" is the server's default
+	Strict bool   // nothing passes while it does not answer; else it passes marked as not filtered, as in Azure
+}
+
+const (
+	filterTime   = 10 * time.Second // for one judgement
+	mostVerdicts = 1 << 20          // bytes of one
+	batchText    = 1000             // characters of a stream that are judged together
+	mostText     = 8000             // characters before them that are judged with them
+	mostFiltered = 64 << 20         // bytes of an answer that has to be judged
+)
+
+// result is one category's. Source: Azure OpenAI, "Content filtering".
+type result struct {
+	Filtered bool   `json:"filtered"`
+	Severity string `json:"severity"`
+}
+
+// verdict is the results of one text by category; nil where the filter did not
+// answer.
+type verdict map[string]result
+
+func (v verdict) filtered() bool {
+	for _, r := range v {
+		if r.Filtered {
+			return true
+		}
+	}
+	return false
+}
+
+// field is the name and the value of a verdict in an answer.
+func (v verdict) field() (string, json.RawMessage) {
+	if v == nil {
+		return "content_filter_result", json.RawMessage(`{"error":{"code":"content_filter_error","message":"The contents are not filtered"}}`)
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return "content_filter_results", json.RawMessage(`{}`)
+	}
+	return "content_filter_results", raw
+}
+
+// category is Azure's word for one of the moderation API's, which are finer.
+func category(name string) string {
+	word, _, _ := strings.Cut(name, "/")
+	switch word {
+	case "hate", "harassment":
+		return "hate"
+	case "self-harm", "self_harm":
+		return "self_harm"
+	case "sexual", "violence":
+		return word
+	}
+	return ""
+}
+
+// severities are from which score on a text has them; medium and high are
+// filtered, Azure's default.
+func severity(score float64) string {
+	switch {
+	case score >= 0.75:
+		return "high"
+	case score >= 0.5:
+		return "medium"
+	case score >= 0.25:
+		return "low"
+	}
+	return "safe"
+}
+
+// filterClient keeps connections to the filter, asks no proxy for it, and goes
+// nowhere else.
+func filterClient() *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{MaxIdleConnsPerHost: 32, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// judge asks for the verdicts of texts.
+func (f *Filter) judge(ctx context.Context, client *http.Client, texts []string) ([]verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, filterTime)
+	defer cancel()
+	ask := map[string]any{"input": texts}
+	if f.Model != "" {
+		ask["model"] = f.Model
+	}
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, f.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if f.Key != "" {
+		r.Header.Set("Authorization", "Bearer "+f.Key)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("asking the content filter: %w", err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, mostVerdicts))
+	if err != nil {
+		return nil, fmt.Errorf("reading the content filter's answer: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the content filter answered the status %d", resp.StatusCode)
+	}
+	return verdicts(raw, len(texts))
+}
+
+// verdicts reads n of them.
+func verdicts(raw []byte, n int) ([]verdict, error) {
+	var answer struct {
+		Results []struct {
+			Categories map[string]*bool    `json:"categories"`
+			Scores     map[string]*float64 `json:"category_scores"`
+		} `json:"results"`
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return nil, fmt.Errorf("the content filter's answer: %w", err)
+	}
+	if len(answer.Results) != n {
+		return nil, fmt.Errorf("the content filter judged %d texts of %d", len(answer.Results), n)
+	}
+	out := make([]verdict, n)
+	for i, r := range answer.Results {
+		scores := map[string]float64{"hate": 0, "self_harm": 0, "sexual": 0, "violence": 0}
+		for name, s := range r.Scores {
+			if c := category(name); c != "" && s != nil {
+				scores[c] = max(scores[c], *s)
+			}
+		}
+		for name, yes := range r.Categories {
+			if c := category(name); c != "" && yes != nil && *yes {
+				scores[c] = max(scores[c], 0.5)
+			}
+		}
+		out[i] = verdict{}
+		for c, s := range scores {
+			word := severity(s)
+			out[i][c] = result{Filtered: word == "medium" || word == "high", Severity: word}
+		}
+	}
+	return out, nil
+}
+
+// judged is the verdicts of texts, nil ones where the filter does not answer and
+// need not.
+func (a *ask) judged(texts []string) ([]verdict, error) {
+	list, err := a.p.Filter.judge(a.c.Context, a.p.client, texts)
+	if err == nil {
+		return list, nil
+	}
+	a.p.Log.Warn("the content filter", "error", err)
+	if a.p.Filter.Strict {
+		return nil, apierr.New(apierr.Unavailable, "content_filter_error", "The content filter does not answer, and nothing passes without it.").WithCause(err)
+	}
+	return make([]verdict, len(texts)), nil
+}
+
+// checkPrompt judges what is asked. A reply is the refusal.
+func (a *ask) checkPrompt() (*gate.Reply, error) {
+	texts := prompts(a.row.op, a.body)
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	list, err := a.judged(texts)
+	if err != nil {
+		return nil, err
+	}
+	var shown []map[string]any
+	for i, v := range list {
+		if v.filtered() {
+			return a.refusePrompt(v), nil
+		}
+		name, raw := v.field()
+		shown = append(shown, map[string]any{"prompt_index": i, name: raw})
+	}
+	a.shown, err = json.Marshal(shown)
+	return nil, err
+}
+
+// refusePrompt is the answer to a prompt that the filter does not let pass.
+func (a *ask) refusePrompt(v verdict) *gate.Reply {
+	const text = "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify your prompt and retry. To learn more about our content filtering policies please read our documentation: https://go.microsoft.com/fwlink/?linkid=2198766"
+	web.EventFrom(a.c.Context).Fail(apierr.New(apierr.BadRequest, "content_filter", "the prompt was filtered"))
+	trace.Add(a.c.Context, trace.Hop{Step: "content filter", Subject: a.dep.ID.String(), Found: "the prompt was filtered"})
+	a.finish(http.StatusBadRequest, usage{}, false)
+	return &gate.Reply{Status: http.StatusBadRequest, Body: map[string]any{"error": map[string]any{
+		"message": text, "type": nil, "param": "prompt", "code": "content_filter", "status": http.StatusBadRequest,
+		"innererror": map[string]any{"code": "ResponsibleAIPolicyViolation", "content_filter_result": v},
+	}}}
+}
+
+// prompts are the texts that a request has for a model.
+func prompts(op inference.Operation, body []byte) []string {
+	var b struct {
+		Messages []struct {
+			Content json.RawMessage `json:"content"`
+		} `json:"messages"`
+		Prompt       json.RawMessage `json:"prompt"`
+		Input        json.RawMessage `json:"input"`
+		Instructions json.RawMessage `json:"instructions"`
+	}
+	if json.Unmarshal(body, &b) != nil {
+		return nil // the backend will say what is wrong
+	}
+	switch op {
+	case inference.Chat:
+		var texts []string
+		for _, m := range b.Messages {
+			texts = append(texts, textsIn(m.Content, 0)...)
+		}
+		return joined(texts)
+	case inference.Completions:
+		return textsIn(b.Prompt, 0)
+	case inference.Images:
+		return joined(textsIn(b.Prompt, 0))
+	case inference.Responses:
+		return joined(append(textsIn(b.Instructions, 0), textsIn(b.Input, 0)...))
+	}
+	return nil
+}
+
+func joined(texts []string) []string {
+	if len(texts) == 0 {
+		return nil
+	}
+	return []string{strings.Join(texts, "\n")}
+}
+
+// textsIn are the strings of a content: itself, a list's, or the text and
+// content of an object.
+func textsIn(raw json.RawMessage, depth int) []string {
+	var text string
+	if json.Unmarshal(raw, &text) == nil && text != "" {
+		return []string{text}
+	}
+	var list []json.RawMessage
+	if depth < 8 && json.Unmarshal(raw, &list) == nil {
+		var out []string
+		for _, item := range list {
+			out = append(out, textsIn(item, depth+1)...)
+		}
+		return out
+	}
+	var object struct {
+		Text    json.RawMessage `json:"text"`
+		Content json.RawMessage `json:"content"`
+		Output  json.RawMessage `json:"output"`
+	}
+	if depth < 8 && json.Unmarshal(raw, &object) == nil {
+		return append(append(textsIn(object.Text, depth+1), textsIn(object.Content, depth+1)...), textsIn(object.Output, depth+1)...)
+	}
+	return nil
+}
+
+var errFiltered = errors.New("the answer was filtered")
+
+// checkWhole judges an answer that is no stream and gives it with its verdicts.
+func (a *ask) checkWhole(raw []byte) ([]byte, error) {
+	if a.row.op == inference.Responses {
+		return a.checkResponse(raw)
+	}
+	var answer struct {
+		Choices []json.RawMessage `json:"choices"`
+	}
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		return nil, errors.Join(errMalformed, err)
+	}
+	texts := make([]string, len(answer.Choices))
+	for i, c := range answer.Choices {
+		texts[i] = choiceText(c)
+	}
+	list := make([]verdict, 0)
+	var err error
+	if len(texts) > 0 {
+		if list, err = a.judged(texts); err != nil {
+			return nil, err
+		}
+	}
+	for i, v := range list {
+		if answer.Choices[i], err = a.mark(answer.Choices[i], v); err != nil {
+			return nil, err
+		}
+	}
+	choices, err := json.Marshal(answer.Choices)
+	if err != nil {
+		return nil, err
+	}
+	if len(texts) > 0 {
+		if raw, err = inference.Set(raw, "choices", choices); err != nil {
+			return nil, err
+		}
+	}
+	if a.shown == nil {
+		return raw, nil
+	}
+	return inference.Set(raw, "prompt_filter_results", a.shown)
+}
+
+// choiceText is what a choice says: as a message, its refusal and the arguments
+// of its calls, or as plain text.
+func choiceText(raw json.RawMessage) string {
+	var c struct {
+		Text    string `json:"text"`
+		Message part   `json:"message"`
+		Delta   part   `json:"delta"`
+	}
+	if json.Unmarshal(raw, &c) != nil {
+		return ""
+	}
+	return c.Text + c.Message.text() + c.Delta.text()
+}
+
+// part is a message, or a piece of one.
+type part struct {
+	Content   string `json:"content"`
+	Reasoning string `json:"reasoning_content"`
+	Calls     []struct {
+		Function struct {
+			Arguments string `json:"arguments"`
+		} `json:"function"`
+	} `json:"tool_calls"`
+}
+
+func (p part) text() string {
+	out := p.Reasoning + p.Content
+	for _, c := range p.Calls {
+		out += c.Function.Arguments
+	}
+	return out
+}
+
+// mark puts a verdict into a choice; what is filtered loses its text.
+func (a *ask) mark(choice json.RawMessage, v verdict) (json.RawMessage, error) {
+	name, raw := v.field()
+	sets := [][2]string{{name, string(raw)}}
+	if v.filtered() {
+		a.filtered()
+		sets = append(sets, [2]string{"finish_reason", `"content_filter"`})
+		var c map[string]json.RawMessage
+		if err := json.Unmarshal(choice, &c); err != nil {
+			return nil, errors.Join(errMalformed, err)
+		}
+		if _, ok := c["text"]; ok {
+			sets = append(sets, [2]string{"text", `""`})
+		}
+		if _, ok := c["message"]; ok {
+			sets = append(sets, [2]string{"message", `{"role":"assistant"}`})
+		}
+		if _, ok := c["logprobs"]; ok {
+			sets = append(sets, [2]string{"logprobs", "null"})
+		}
+	}
+	var err error
+	for _, s := range sets {
+		if choice, err = inference.Set(choice, s[0], json.RawMessage(s[1])); err != nil {
+			return nil, errors.Join(errMalformed, err)
+		}
+	}
+	return choice, nil
+}
+
+// filtered tells the log that something was.
+func (a *ask) filtered() { web.EventFrom(a.c.Context).Set("filtered", "completion") }
+
+// checkResponse judges the output of a response; what is filtered makes it
+// incomplete.
+func (a *ask) checkResponse(raw []byte) ([]byte, error) {
+	var r struct {
+		Output json.RawMessage `json:"output"`
+	}
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, errors.Join(errMalformed, err)
+	}
+	texts := joined(textsIn(r.Output, 0))
+	if len(texts) == 0 {
+		return raw, nil
+	}
+	list, err := a.judged(texts)
+	if err != nil || !list[0].filtered() {
+		return raw, err
+	}
+	a.filtered()
+	for _, s := range [][2]string{{"output", "[]"}, {"status", `"incomplete"`}, {"incomplete_details", `{"reason":"content_filter"}`}} {
+		if raw, err = inference.Set(raw, s[0], json.RawMessage(s[1])); err != nil {
+			return nil, err
+		}
+	}
+	return raw, nil
+}
