@@ -63,7 +63,7 @@ func (s *system) openAI() error {
 	s.answers = trace.NewRecent(1000)
 	plane, err := openai.New(openai.Config{
 		Answers: s.answers, Filter: filter, Log: s.Config.Log,
-		Gate:    s.gate(), Accounts: s.accounts, Models: s.models, Suffixes: suffixes, Regional: regional,
+		Gate: s.gate(), Accounts: s.accounts, Models: s.models, Suffixes: suffixes, Regional: regional,
 		Audiences: []string{token.CognitiveServices, token.AI}, Replicas: s.Config.Replicas, Metrics: s.Metrics,
 	})
 	if err != nil {
