@@ -130,7 +130,7 @@ func (t tree) attach() error {
 		return unix.Mount("tmpfs", t.Target, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options)
 	}
 	defer func() { _ = unix.Close(t.fd) }()
-	if err := unix.MoveMount(t.fd, "", unix.AT_FDCWD, t.Target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := t.move(t.Target); err != nil {
 		return err
 	}
 	if t.ReadOnly {
@@ -138,11 +138,21 @@ func (t tree) attach() error {
 			return err
 		}
 	}
-	kind := uintptr(unix.MS_PRIVATE)
 	if t.Shared {
-		kind = unix.MS_SHARED
+		return unix.Mount("", t.Target, "", unix.MS_SHARED|unix.MS_REC, "")
 	}
-	return unix.Mount("", t.Target, "", kind|unix.MS_REC, "")
+	return nil
+}
+
+// move puts the tree at target, and cuts the ties that it has with the host's:
+// where the host's mounts are shared, as systemd makes them, the copy is their
+// peer. What is mounted in it would be mounted on the host too, and it could
+// not be a root, pivot_root(2).
+func (t tree) move(target string) error {
+	if err := unix.MoveMount(t.fd, "", unix.AT_FDCWD, target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return err
+	}
+	return unix.Mount("", target, "", unix.MS_PRIVATE|unix.MS_REC, "")
 }
 
 // staging is a folder that every system has; for a moment the new root is there.
@@ -155,7 +165,7 @@ func (t tree) root() error {
 		return errors.New("a new root needs a source")
 	}
 	defer func() { _ = unix.Close(t.fd) }()
-	if err := unix.MoveMount(t.fd, "", unix.AT_FDCWD, staging, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	if err := t.move(staging); err != nil {
 		return err
 	}
 	if err := os.Chdir(staging); err != nil {
@@ -167,10 +177,7 @@ func (t tree) root() error {
 	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("letting go of the old root: %w", err)
 	}
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
-	return unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")
+	return os.Chdir("/")
 }
 
 func makeTarget(path string, folder bool) error {

@@ -46,11 +46,28 @@ func (r Root) Space(s *Starter, name string, spec SpaceSpec) (space *Space, made
 	if err := sp.release(); err != nil { // half of one
 		return nil, false, err
 	}
-	if err := sp.make(spec); err != nil {
+	err = sp.make(spec)
+	for range holdTries {
+		if !errors.Is(err, errNotHeld) {
+			break
+		}
+		err = sp.make(spec)
+	}
+	if err != nil {
 		return nil, false, err
 	}
 	return sp, true, sp.identify()
 }
+
+// errNotHeld is of a mount namespace that the kernel takes for one older than
+// the agent's, which it lets nobody hold there. Linux 6.18 counts namespaces
+// for each processor by itself, so outside the machine's first mount namespace
+// (in a container, or a service with mounts of its own) that is how a new one
+// may look, until one comes from another processor.
+var errNotHeld = errors.New("holding the mnt namespace")
+
+// holdTries is how often a space is made again for errNotHeld.
+const holdTries = 100
 
 func (sp *Space) identify() error {
 	var st unix.Stat_t
@@ -165,7 +182,11 @@ func (sp *Space) bind(pid int, names []string) error {
 			return err
 		}
 		_ = f.Close()
-		if err := unix.Mount(fmt.Sprintf("/proc/%d/ns/%s", pid, name), sp.file(name), "", unix.MS_BIND, ""); err != nil {
+		err = unix.Mount(fmt.Sprintf("/proc/%d/ns/%s", pid, name), sp.file(name), "", unix.MS_BIND, "")
+		if name == "mnt" && errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("%w: %w", errNotHeld, err)
+		}
+		if err != nil {
 			return fmt.Errorf("holding the %s namespace: %w", name, err)
 		}
 	}
