@@ -47,7 +47,7 @@ func main() {
 	to := flag.String("to", "", "with -bare, be a reverse proxy in front of this `URL`")
 	fake := flag.Bool("fake", false, "be a model's server with a fixed answer")
 	quick := flag.Bool("quick", false, "less of everything, to see that it runs")
-	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, openai, policy, million, clusters (default all)")
+	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, openai, policy, million, clusters, writer (default all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -85,6 +85,7 @@ func run(ctx context.Context, laz string, quick bool, only string) (err error) {
 	}{
 		{"start", "start and memory", s.start}, {"requests", "requests", s.requests},
 		{"openai", "the gateway to models", s.openai}, {"policy", "policy", s.policy}, {"million", "a million resources", s.million}, {"clusters", "clusters", s.clusters},
+		{"writer", "the built-in model", s.writer},
 	} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
 			continue

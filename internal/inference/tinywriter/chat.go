@@ -45,7 +45,7 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) {
 		writeError(w, refusal)
 		return
 	}
-	choices, fingerprint, err := s.answer(r.Context(), t)
+	choices, u, fingerprint, err := s.answer(r.Context(), t)
 	switch {
 	case errors.Is(err, errBusy):
 		writeError(w, &apiError{status: http.StatusTooManyRequests, code: "rate_limit_exceeded", message: "Too many requests wait for the built-in model. Try again."})
@@ -57,11 +57,6 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := completion{ID: newID(), Created: time.Now().Unix(), Model: Name, Fingerprint: fingerprint}
-	u := usage{PromptTokens: s.count(t.messages)}
-	for _, ch := range choices {
-		u.CompletionTokens += ch.tokens
-	}
-	u.TotalTokens = u.PromptTokens + u.CompletionTokens
 	if t.stream {
 		stream(r.Context(), w, c, t.usage, choices, u)
 		return

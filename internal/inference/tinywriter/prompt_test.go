@@ -21,6 +21,8 @@ func TestUnderstand(t *testing.T) {
 		{"no tags in the sentence", witty, "Generate a product description for the product 'Salty Sailor rope' with the following tags: ''.", "Salty Sailor rope", nil},
 		{"more after the tags", witty, "Generate a product description for the product 'Salty Sailor rope' with the following tags: 'dog, toy, rope'. Keep it short.", "Salty Sailor rope", ropes},
 		{"labels", "Given the name of a product and its tags, write a description.", "Name: Salty Sailor rope\nTags: dog, toy, rope", "Salty Sailor rope", ropes},
+		{"our store", "You write product descriptions for an online store.", "Write a product description.\nProduct name: Salty Sailor's rope\nTags: dog, toy, rope", "Salty Sailor's rope", ropes},
+		{"our store, no tags", "You write product descriptions for an online store.", "Write a product description.\nProduct name: Salty Sailor's rope", "Salty Sailor's rope", nil},
 		{"the last of examples", "", "describe the following product:\nProduct name: Anchors Away\ntags: dog, teeth\n+++++\nKeep it shipshape.\n\ndescribe the following product:\nProduct name: Salty Sailor rope\ntags: dog,toy,rope\n+++++", "Salty Sailor rope", ropes},
 		{"labels on a line", "", "Product: Salty Sailor rope, tags: dog, toy, rope", "Salty Sailor rope", ropes},
 		{"labels and a list", "", "name: Salty Sailor rope\ntags:\n- dog\n- toy\n- rope\n", "Salty Sailor rope", ropes},

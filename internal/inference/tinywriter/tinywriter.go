@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -30,17 +31,23 @@ const (
 	maxWaiting = 512     // requests that wait for their turn; each holds a product and its parameters, not its body
 )
 
-// server answers the API. Its zero value is not usable; see [Handler].
+// server answers the API.
 type server struct {
 	turns   chan struct{} // holds one for each draft that is being written
 	waiting atomic.Int64
+	open    func() (*Writer, error) // reads the weights, once
 }
 
 // Handler is the model's API. It is safe for concurrent use: as many drafts
 // are written at once as there are processors, more wait for their turn, and
 // where too many wait it answers 429.
-func Handler() http.Handler {
-	s := &server{turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+func Handler() http.Handler { return newServer(sync.OnceValues(Open)).routes() }
+
+func newServer(open func() (*Writer, error)) *server {
+	return &server{turns: make(chan struct{}, runtime.GOMAXPROCS(0)), open: open}
+}
+
+func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/chat/completions", s.chat)
 	mux.HandleFunc("GET /v1/models", s.models)
