@@ -69,6 +69,7 @@ type Config struct {
 	Audiences  []string                                                         // further accepted token audiences
 	Deleted    func(ctx context.Context, id rid.ID) error                       // after a resource and all under it are gone
 	Extra      map[string]func(http.ResponseWriter, *http.Request)              // unauthenticated exact paths, lower case
+	Attached   func(*Handler)                                                   // called by New at its end, for providers that make requests themselves; nil: for none
 	Gate       func(ctx context.Context, e *Envelope, c *token.Claims) error    // refuses by the caller's network; nil: never
 }
 
@@ -107,6 +108,9 @@ func New(cfg Config) (*Handler, error) {
 	cfg.Ops.Handle(runPut, h.resumePut)
 	cfg.Ops.Handle(runDelete, h.resumeDelete)
 	cfg.Ops.Handle(runAction, h.resumeAction)
+	if cfg.Attached != nil {
+		cfg.Attached(h)
+	}
 	return h, nil
 }
 

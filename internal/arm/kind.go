@@ -63,12 +63,28 @@ type Kind[P any] struct {
 	// LongActions are actions that finish as long operations, keyed likewise.
 	LongActions map[string]LongAction[P]
 
+	// Busy is the provisioningState while a PUT is under way; "" is Creating or Updating.
+	Busy string
+
+	// Failed records on an Async resource why its Put came to nothing. The PUT
+	// is then never refused for it: who polls learns it, as Azure does with
+	// deployments.
+	Failed func(ctx context.Context, r *Resource[P], err error) error
+
+	// Unmade are actions that can be asked of what is not there, too: the
+	// Resource then has its ID alone.
+	Unmade map[string]Action[P]
+
 	// Cancels says that a DELETE ends what is being done to the resource, and
 	// need not wait for it: Put and LongActions return soon when ctx ends.
 	Cancels bool
 
 	// List may narrow what GET on the collection gives, by its $filter.
 	List func(ctx context.Context, filter string) (func(*Resource[P]) (bool, error), error)
+
+	// Own says that the collection at a scope lists what stands there, and not
+	// also what stands under scopes in it: a subscription's deployments.
+	Own bool
 
 	// Get gives resources that exist without being stored (built-in role
 	// definitions); nil, nil when there is none. ListAt replaces the listing.
@@ -135,6 +151,9 @@ type Route struct {
 	readOnly  []string
 	writeOnly []string
 	acts      bool // has a Put hook
+	own       bool
+	busy      string
+	failed    func(ctx context.Context, e *Envelope, err error) error
 	prepare   func(ctx context.Context, old, next *Envelope) error
 	put       func(ctx context.Context, old, next *Envelope) error
 	del       func(ctx context.Context, old *Envelope) error
@@ -149,6 +168,8 @@ type Route struct {
 type action struct {
 	name string
 	run  func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error)
+
+	unmade bool // also asked of what is not there
 
 	// Of a long one; run then checks.
 	state string
@@ -241,6 +262,21 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 			}
 			return run(ctx, res, body)
 		}}
+	}
+	for name, run := range k.Unmade {
+		r.actions[strings.ToLower(name)] = action{name: name, unmade: true, run: func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error) {
+			res, _, err := view[P](e)
+			if err != nil {
+				return nil, err
+			}
+			return run(ctx, res, body)
+		}}
+	}
+	r.own = k.Own
+	if r.busy = k.Busy; k.Failed != nil {
+		r.failed = func(ctx context.Context, e *Envelope, why error) error {
+			return both(nil, e, func(_, n *Resource[P]) error { return k.Failed(ctx, n, why) })
+		}
 	}
 	for name, long := range k.LongActions {
 		r.actions[strings.ToLower(name)] = long.action(name)

@@ -70,6 +70,15 @@ func (h *Handler) collection(c *call) error {
 			p.named(expr)
 		}
 	}
+	if rt.own {
+		keep := p.keep
+		p.keep = func(e *Envelope) (bool, error) {
+			if !e.RID().Parent().Equal(c.scope) {
+				return false, nil
+			}
+			return keep(e)
+		}
+	}
 	return h.page(c, p, nil)
 }
 

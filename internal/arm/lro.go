@@ -38,7 +38,7 @@ type putInput struct {
 // startPut records intent and operation and answers 201 or 200 with the
 // headers of a long operation. Source: ARM RPC, "Asynchronous operations".
 func (h *Handler) startPut(c *call, next *Envelope, status int) error {
-	next.setState(map[bool]string{true: "Creating", false: "Updating"}[c.old == nil])
+	next.setState(c.route.busyState(c.old))
 	op := ops.Op{ID: ops.NewID(), Runner: runPut, Target: next.ID, Principal: c.caller.ObjectID}
 	next.Private = setPrivate(next.Private, privateOp, op.ID)
 	var err error
@@ -59,14 +59,15 @@ func (h *Handler) startPut(c *call, next *Envelope, status int) error {
 	if err != nil {
 		return err
 	}
-	if failed(op) {
+	told := c.route.failed != nil // of a failure, by the operation's status
+	if failed(op) && !told {
 		return failure(op)
 	}
 	now, err := h.res.Get(c.ctx, next.RID())
 	if err != nil {
 		return err
 	}
-	if op.Status == ops.InProgress {
+	if op.Status == ops.InProgress || failed(op) {
 		h.asyncHeaders(c, op, false)
 	}
 	return h.render(c, status, now)
@@ -91,7 +92,29 @@ func failure(op ops.Op) error {
 	if op.Code == apierr.From(errors.New("")).Code {
 		kind = apierr.Internal
 	}
-	return apierr.New(kind, op.Code, "%s", op.Message)
+	e := apierr.New(kind, op.Code, "%s", op.Message)
+	e.Details = details(op.Details)
+	return e
+}
+
+func details(faults []ops.Fault) []apierr.Error {
+	var out []apierr.Error
+	for _, f := range faults {
+		out = append(out, apierr.Error{Kind: apierr.Conflict, Code: f.Code, Message: f.Message, Target: f.Target, Details: details(f.Details)})
+	}
+	return out
+}
+
+// busyState is the state while a PUT is under way.
+func (r *Route) busyState(old *Envelope) string {
+	switch {
+	case r.busy != "":
+		return r.busy
+	case old == nil:
+		return "Creating"
+	default:
+		return "Updating"
+	}
 }
 
 // resumePut is the work of a PUT's operation; idempotent.
@@ -120,6 +143,11 @@ func (h *Handler) resumePut(ctx context.Context, op ops.Op) error {
 	delete(e.Private, privateOp)
 	setDone(rt, e)
 	if acted != nil {
+		if rt.failed != nil {
+			if err := rt.failed(ctx, e, acted); err != nil {
+				return errors.Join(acted, err)
+			}
+		}
 		e.setState("Failed")
 	}
 	err = h.res.Put(ctx, e)
@@ -470,7 +498,7 @@ func (h *Handler) operation(ctx context.Context, r *Request, result bool) (*Resp
 	}
 	if result {
 		if failed(op) {
-			return nil, apierr.New(apierr.Conflict, op.Code, "%s", op.Message)
+			return nil, failure(op)
 		}
 		return &Response{Status: http.StatusNoContent}, nil
 	}
@@ -485,7 +513,7 @@ func (h *Handler) operation(ctx context.Context, r *Request, result bool) (*Resp
 		body["percentComplete"] = 100
 	}
 	if failed(op) {
-		body["error"] = map[string]any{"code": op.Code, "message": op.Message}
+		body["error"] = wireError(&apierr.Error{Code: op.Code, Message: op.Message, Details: details(op.Details)})
 	}
 	return &Response{Header: hd, Body: body}, nil
 }

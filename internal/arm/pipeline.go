@@ -42,6 +42,10 @@ type call struct {
 	old     *Envelope
 	parent  *Envelope // stored parent of id, where it is one
 	body    json.RawMessage
+
+	dry    bool      // checks alone: see Ask
+	rights bool      // the caller's rights alone
+	next   *Envelope // what a dry PUT would store
 }
 
 // ServeHTTP runs the pipeline: authenticate, parse, api-version, scope exists,
@@ -94,6 +98,11 @@ func (h *Handler) serve(c *call) error {
 	if err := h.subscriptionRate(c); err != nil {
 		return err
 	}
+	return h.dispatch(c)
+}
+
+// dispatch serves a request of a caller who is known.
+func (h *Handler) dispatch(c *call) error {
 	if encodedSlash(c.r.URL) {
 		return apierr.New(apierr.BadRequest, "InvalidResourceId", "The path '%s' holds an encoded slash.", c.r.URL.Path)
 	}
@@ -149,11 +158,16 @@ func (h *Handler) authenticate(c *call) error {
 	if err != nil {
 		return translateAuth(err)
 	}
+	h.as(c, claims)
+	return nil
+}
+
+// as makes claims the caller.
+func (h *Handler) as(c *call, claims *token.Claims) {
 	c.caller = claims
 	c.ctx = context.WithValue(WithCaller(c.ctx, claims), policyKey, h.cfg.Authorizer)
 	c.ctx = context.WithValue(c.ctx, headerKey, c.w.Header())
 	web.EventFrom(c.ctx).SetPrincipal(claims.ObjectID)
-	return nil
 }
 
 // parse reads the path and finds its type.
@@ -245,11 +259,13 @@ func (h *Handler) item(c *call) error {
 	if err := h.authorise(c); err != nil {
 		return err
 	}
-	if err := h.registered(c); err != nil {
+	if err := h.registered(c); err != nil || c.rights {
 		return err
 	}
-	if err := h.throttle(c); err != nil {
-		return err
+	if !c.dry {
+		if err := h.throttle(c); err != nil {
+			return err
+		}
 	}
 	if writes(c.r.Method) {
 		done, err := h.turns.take(c.ctx, c.id.Key())

@@ -82,7 +82,11 @@ func (h *Handler) perform(c *call) error {
 	if err := readBody(c); err != nil {
 		return err
 	}
+	a := c.route.actions[c.verb]
 	e, err := h.lookup(c)
+	if a.unmade && apierr.Is(err, apierr.NotFound) {
+		e, err = &Envelope{ID: canonicalID(c), Name: c.id.Name(), Type: c.route.Type}, nil
+	}
 	if err != nil {
 		return err
 	}
@@ -90,7 +94,6 @@ func (h *Handler) perform(c *call) error {
 	if len(body) == 0 {
 		body = json.RawMessage("{}")
 	}
-	a := c.route.actions[c.verb]
 	if a.act != nil {
 		return h.startAction(c, a, body)
 	}
@@ -263,6 +266,10 @@ func mergePatch(dst, patch map[string]any) {
 
 // write checks next and brings it about: intent, act, result.
 func (h *Handler) write(c *call, next *Envelope) error {
+	if c.dry {
+		c.next = next
+		return h.check(c, next)
+	}
 	release, err := h.exclusive(c) // before the checks, which may look at siblings
 	if err != nil {
 		return err

@@ -47,11 +47,29 @@ type Op struct {
 	Status    string          `json:"status"`
 	Code      string          `json:"code,omitempty"` // of Failed
 	Message   string          `json:"message,omitempty"`
+	Details   []Fault         `json:"details,omitempty"` // what Failed is made of
 	Started   time.Time       `json:"started"`
 	Ended     time.Time       `json:"ended,omitzero"`
 	Progress  *Progress       `json:"progress,omitempty"`
 	Owner     string          `json:"owner"` // replica
 	Lease     time.Time       `json:"lease"`
+}
+
+// Fault is one of the errors that an operation failed for.
+type Fault struct {
+	Code    string  `json:"code"`
+	Message string  `json:"message"`
+	Target  string  `json:"target,omitempty"`
+	Details []Fault `json:"details,omitempty"`
+}
+
+// Faults are the errors that list holds.
+func Faults(list []apierr.Error) []Fault {
+	var out []Fault
+	for _, e := range list {
+		out = append(out, Fault{e.Code, e.Message, e.Target, Faults(e.Details)})
+	}
+	return out
 }
 
 // Runner does an operation's work. It must be idempotent: after a crash it is
@@ -323,7 +341,7 @@ func (m *Manager) end(op Op, rev int64, err error) {
 	op.Status, op.Ended = Succeeded, time.Now().UTC()
 	if err != nil {
 		e := apierr.From(err)
-		op.Status, op.Code, op.Message = Failed, e.Code, e.Message
+		op.Status, op.Code, op.Message, op.Details = Failed, e.Code, e.Message, Faults(e.Details)
 		m.log.Error("operation failed", "operation", op.ID, "runner", op.Runner, "target", op.Target, "error", err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.ctx), 10*time.Second)

@@ -28,6 +28,7 @@ import (
 	"lazurite.dev/internal/providers/keyvault/vaultdata"
 	"lazurite.dev/internal/providers/managedidentity"
 	"lazurite.dev/internal/providers/resources"
+	"lazurite.dev/internal/providers/resources/deployments"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/seal"
 	"lazurite.dev/internal/store"
@@ -219,14 +220,15 @@ func (s *system) management(context.Context) error {
 	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
 	}), clusters.Provider()}
+	templates := deployments.New(deployments.Config{Store: s.Store, Seal: s.keyring, TenantID: s.in.Tenant, Versions: resources.Versions(), Cloud: resources.PublicCloud().Facts()})
 	providers = append(providers, resources.New(resources.Config{
 		Store: s.Store, TenantID: s.in.Tenant, TenantName: tenantName, Domain: ownerDomain, Providers: providers,
-		Sees: s.policy.Sees,
+		Sees: s.policy.Sees, Routes: templates.Routes(), Endpoints: templates.Endpoints(),
 	}))
 	h, err := arm.New(arm.Config{
 		Store: s.Store, Ops: s.ops, Verifier: s.tokens, Authorizer: s.policy, Recorder: s.recorder(), Log: s.Config.Log,
 		Providers: providers, TenantID: s.in.Tenant, Activity: activity.Record,
-		Principals: s.dir, AzureLike: s.Config.AzureLike,
+		Principals: s.dir, AzureLike: s.Config.AzureLike, Attached: templates.Attach,
 		Registered: func(ctx context.Context, sub, ns string) (bool, error) {
 			return resources.Registered(ctx, s.Store, sub, ns)
 		},

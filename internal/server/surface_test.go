@@ -89,7 +89,7 @@ Every type is listed at its scopes, too.
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", r.Type, strings.Join(r.Verbs(), ", "), versions.name(r.APIVersions))
 		}
 	}
-	b.WriteString("\n## Management: what is no resource\nTemplate deployments, exports and moves are known and answer that they are not built.\n\n| method and path | action asked for | api-versions |\n|---|---|---|\n")
+	b.WriteString("\n## Management: what is no resource\nTemplate deployments to the tenant, exports of groups and moves are known and answer that they are not built.\n\n| method and path | action asked for | api-versions |\n|---|---|---|\n")
 	for _, p := range providers {
 		for _, e := range p.Endpoints {
 			if notBuilt.MatchString(e.Path) {

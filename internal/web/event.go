@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"lazurite.dev/internal/apierr"
 )
 
@@ -36,6 +38,12 @@ func EventFrom(ctx context.Context) *Event {
 		return e
 	}
 	return &Event{}
+}
+
+// Within gives ctx the event of a request that is made inside, on behalf of
+// one whose correlation id it shares. It is not logged.
+func Within(ctx context.Context, correlation string) context.Context {
+	return context.WithValue(ctx, eventKey, &Event{requestID: uuid.NewString(), correlationID: correlation})
 }
 
 // SetPrincipal says who asked: an object id, and what a person knows it by if known.

@@ -90,6 +90,9 @@ func (c Cloud) old() map[string]any {
 	}
 }
 
+// Facts describe the cloud, as clients and environment() in templates see it.
+func (c Cloud) Facts() map[string]any { return c.wire() }
+
 func (c Cloud) wire() map[string]any {
 	return map[string]any{
 		"name": c.Name, "portal": c.Portal, "resourceManager": c.ResourceManager, "gallery": c.ResourceManager,

@@ -21,6 +21,9 @@ import (
 // Namespace is the provider's.
 const Namespace = "Microsoft.Resources"
 
+// Versions are the api-versions of the namespace, newest first.
+func Versions() []string { return versions() }
+
 // versions are the api-versions of the whole namespace, newest first.
 func versions() []string {
 	return []string{
@@ -41,6 +44,9 @@ type Config struct {
 	Domain     string         // the tenant's default domain; "" is "lazurite.onmicrosoft.com"
 	Providers  []arm.Provider // the others, for the lists of providers and types
 
+	Routes    []arm.Route    // further types of the namespace
+	Endpoints []arm.Endpoint // and endpoints
+
 	// Sees reports whether the principal has any right on the subscription or
 	// below it; nil: every caller does.
 	Sees func(ctx context.Context, oid string, subscription rid.ID) (bool, error)
@@ -55,7 +61,7 @@ type service struct {
 // New makes the provider.
 func New(cfg Config) arm.Provider {
 	s := &service{cfg: cfg, res: arm.Resources{Store: cfg.Store}}
-	s.self = arm.Provider{Namespace: Namespace, Routes: []arm.Route{arm.Serve(Namespace, groups())}}
+	s.self = arm.Provider{Namespace: Namespace, Routes: append([]arm.Route{arm.Serve(Namespace, groups())}, cfg.Routes...), Endpoints: cfg.Endpoints}
 	for _, list := range [][]arm.Endpoint{s.subscriptions(), arm.ResourceLists(versions()), s.registration(), s.tags(), s.tagNames(), s.refused()} {
 		s.self.Endpoints = append(s.self.Endpoints, list...)
 	}
@@ -89,15 +95,13 @@ func (s *service) refused() []arm.Endpoint {
 		sub    = "/subscriptions/{subscriptionId}"
 		group  = sub + "/resourceGroups/{resourceGroupName}"
 		deploy = "/providers/Microsoft.Resources/deployments/{deploymentName}"
-		text   = "Template deployments are not built yet. Create the resources one by one, with az or an SDK."
+		text   = "There are template deployments to resource groups and to subscriptions, not to the tenant."
 	)
-	for _, scope := range []string{"", sub, group} {
-		for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodHead} {
-			add(m, scope+deploy, "TemplateDeploymentNotSupported", text)
-		}
-		for _, verb := range []string{"validate", "whatIf", "cancel", "exportTemplate"} {
-			add(http.MethodPost, scope+deploy+"/"+verb, "TemplateDeploymentNotSupported", text)
-		}
+	for _, m := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodHead} {
+		add(m, deploy, "TemplateDeploymentNotSupported", text)
+	}
+	for _, verb := range []string{"validate", "whatIf", "cancel", "exportTemplate"} {
+		add(http.MethodPost, deploy+"/"+verb, "TemplateDeploymentNotSupported", text)
 	}
 	add(http.MethodPost, group+"/exportTemplate", "ExportTemplateNotSupported", "Export of templates is not built yet. `az resource list -g GROUP` shows what is in the group.")
 	const move = "Resources can't be moved to another group: their ids would change under whoever uses them. Create the resource in the other group and delete this one."

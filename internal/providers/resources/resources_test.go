@@ -262,8 +262,8 @@ func TestProviders(t *testing.T) {
 func TestRefused(t *testing.T) {
 	p := start(t)
 	g := p.Group("g")
-	p.WantError(http.StatusNotImplemented, "TemplateDeploymentNotSupported", "PUT", g+"/providers/Microsoft.Resources/deployments/d"+v, `{"properties":{}}`)
-	p.WantError(http.StatusNotImplemented, "TemplateDeploymentNotSupported", "POST", g+"/providers/Microsoft.Resources/deployments/d/validate"+v, `{}`)
+	p.WantError(http.StatusNotImplemented, "TemplateDeploymentNotSupported", "PUT", "/providers/Microsoft.Resources/deployments/d"+v, `{"properties":{}}`)
+	p.WantError(http.StatusNotImplemented, "TemplateDeploymentNotSupported", "POST", "/providers/Microsoft.Resources/deployments/d/validate"+v, `{}`)
 	p.WantError(http.StatusNotImplemented, "MoveResourcesNotSupported", "POST", g+"/moveResources"+v, `{}`)
 	p.WantError(http.StatusBadRequest, "ReservedResourceName", "POST", "/providers/Microsoft.Resources/checkResourceName"+v, `{"name":"MicrosoftX","type":"a/b"}`)
 	p.Want(http.StatusOK, "POST", "/providers/Microsoft.Resources/checkResourceName"+v, `{"name":"fine","type":"a/b"}`)
