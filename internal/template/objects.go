@@ -86,7 +86,7 @@ func tryGet(_ *scope, a []any) (any, error) {
 		}
 		next, err := index(v, k, true)
 		if err != nil || next == nil {
-			return nil, nil //nolint:nilerr // what is not there is null
+			return nil, nil
 		}
 		v = next
 	}

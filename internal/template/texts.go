@@ -1,7 +1,7 @@
 package template
 
 import (
-	"crypto/sha1" //nolint:gosec // RFC 9562's version 5
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/base64"
@@ -232,7 +232,7 @@ func guid(a []any) (any, error) {
 		return nil, err
 	}
 	namespace := []byte{0x11, 0xfb, 0x06, 0xfb, 0x71, 0x2d, 0x4d, 0xdd, 0x98, 0xc7, 0xe7, 0x1b, 0xbd, 0x58, 0x88, 0x30}
-	h := sha1.Sum(append(namespace, t...)) //nolint:gosec // RFC 9562's version 5
+	h := sha1.Sum(append(namespace, t...))
 	h[6] = h[6]&0x0f | 0x50
 	h[8] = h[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16]), nil
@@ -378,9 +378,9 @@ func formatted(v any, spec string) (string, error) {
 	case (c == 'D' || c == 'd') && whole:
 		return sign(n) + fmt.Sprintf("%0*d", max(digits, 1), magnitude(n)), nil
 	case c == 'X' && whole:
-		return fmt.Sprintf("%0*X", max(digits, 1), uint64(n)), nil //nolint:gosec // two's complement, as .NET's
+		return fmt.Sprintf("%0*X", max(digits, 1), uint64(n)), nil
 	case c == 'x' && whole:
-		return fmt.Sprintf("%0*x", max(digits, 1), uint64(n)), nil //nolint:gosec // two's complement, as .NET's
+		return fmt.Sprintf("%0*x", max(digits, 1), uint64(n)), nil
 	case c == 'F' || c == 'f':
 		return strconv.FormatFloat(f, 'f', digits, 64), nil
 	case c == 'N' || c == 'n':
@@ -415,7 +415,7 @@ func sign(n int64) string {
 
 func magnitude(n int64) uint64 {
 	if n < 0 {
-		return -uint64(n) //nolint:gosec // the magnitude of the least one, too
+		return -uint64(n)
 	}
 	return uint64(n)
 }

@@ -317,7 +317,7 @@ func (x *execution) do(ctx context.Context, method, path, version string, body a
 // live answers reference() and list…() from the management plane, as the caller.
 type live struct {
 	x   *execution
-	ctx context.Context //nolint:containedctx // of one evaluation
+	ctx context.Context
 }
 
 func (l *live) Reference(id, version string, full bool) (any, error) {
