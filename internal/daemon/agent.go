@@ -84,7 +84,8 @@ type waiting struct {
 
 // startAgent starts the node agent for the user u, as root. It outlives us.
 // There is nothing to start where one runs already.
-func startAgent(ctx context.Context, h server.Home, u invoker, env Env, idle bool) (*waiting, error) {
+// kubernetes is the configured folder of the distribution.
+func startAgent(ctx context.Context, h server.Home, u invoker, env Env, kubernetes string, idle bool) (*waiting, error) {
 	if runtime.GOOS != "linux" || agentAnswers(ctx, h) {
 		return nil, nil
 	}
@@ -105,7 +106,7 @@ func startAgent(ctx context.Context, h server.Home, u invoker, env Env, idle boo
 	if idle {
 		args = append(args, "--idle")
 	}
-	for _, dir := range kubeFolders(self, env) {
+	for _, dir := range kubeFolders(self, kubernetes, env) {
 		args = append(args, "--kube", dir)
 	}
 	cmd := exec.Command(self, args...) // it outlives us
@@ -139,12 +140,16 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "agent"), os.NewFile(uintptr(fds[1]), "up"), nil
 }
 
-// kubeFolders are where the distribution of Kubernetes may be.
-func kubeFolders(self string, env Env) []string {
+// kubeFolders are where the distribution of Kubernetes may be; named is the
+// configuration's, "" where it names none.
+func kubeFolders(self, named string, env Env) []string {
 	if dir := env.Getenv("LAZ_KUBE"); dir != "" {
 		if abs, err := filepath.Abs(dir); err == nil {
 			return []string{abs}
 		}
+	}
+	if named != "" {
+		return []string{named}
 	}
 	var dirs []string
 	if real, err := filepath.EvalSymlinks(self); err == nil {

@@ -80,7 +80,7 @@ func (p *patient) nodes() {
 	if err != nil {
 		return
 	}
-	folders := kubeFolders(self, p.env)
+	folders := kubeFolders(self, configuredKubernetes(p.env), p.env)
 	for _, dir := range folders {
 		if executable(filepath.Join(dir, "bin", "kubernetes")) == nil {
 			p.say("distribution", fine, "Kubernetes in "+tilde(dir), "")

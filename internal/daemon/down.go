@@ -52,7 +52,7 @@ func downAsRoot(ctx context.Context, args []string, env Env, u invoker) (*waitin
 	if err != nil || leftovers(h, purge) == "" {
 		return nil, nil
 	}
-	return startAgent(ctx, h, u, env, true)
+	return startAgent(ctx, h, u, env, "", true)
 }
 
 func down(ctx context.Context, args []string, env Env) error {

@@ -48,12 +48,26 @@ func kubernetes(env Env) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, dir := range kubeFolders(self, env) {
+	for _, dir := range kubeFolders(self, configuredKubernetes(env), env) {
 		if file := filepath.Join(dir, "bin", "kubernetes"); executable(file) == nil {
 			return file, nil
 		}
 	}
 	return "", nil
+}
+
+// configuredKubernetes is the distribution's folder in the configuration of the
+// server that runs, or ran last; "" where it names none.
+func configuredKubernetes(env Env) string {
+	h, err := home(env)
+	if err != nil {
+		return ""
+	}
+	e, err := h.ReadEndpoint()
+	if err != nil {
+		return ""
+	}
+	return e.Kubernetes
 }
 
 const kubectlUsage = `Run the kubectl of Lazurite's Kubernetes, in the environment of laz env.

@@ -78,3 +78,38 @@ func TestKubectl(t *testing.T) {
 		t.Errorf("got %q, %v", file, err)
 	}
 }
+
+// TestKubernetes_Folders looks in the folder that the environment names, before
+// the one of the configuration, and in no other then.
+func TestKubernetes_Folders(t *testing.T) {
+	dir := t.TempDir()
+	place := func(name string) string {
+		t.Helper()
+		file := filepath.Join(dir, name, "bin", "kubernetes")
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, nil, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	if err := server.Home(dir).Make(); err != nil {
+		t.Fatal(err)
+	}
+	configured, named := place("configured"), place("named")
+	place("cache/lazurite/kube/current")
+	if err := os.WriteFile(server.Home(dir).Endpoint(), []byte(`{"kubernetes":"`+filepath.Join(dir, "configured")+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	vars := map[string]string{"LAZ_HOME": dir, "XDG_CACHE_HOME": filepath.Join(dir, "cache")}
+	env := Env{Getenv: func(n string) string { return vars[n] }}
+	for _, step := range []struct{ variable, want string }{
+		{"", configured}, {filepath.Join(dir, "named"), named}, {filepath.Join(dir, "none"), ""},
+	} {
+		vars["LAZ_KUBE"] = step.variable
+		if got, err := kubernetes(env); err != nil || got != step.want {
+			t.Errorf("LAZ_KUBE=%s: got %q, %v, want %q", step.variable, got, err, step.want)
+		}
+	}
+}

@@ -47,8 +47,8 @@ const upUsage = `Start Lazurite on this machine.
                   others); may come more than once
     --domain D    where own names are: login.D, NAME.vault.D (default lazurite.test)
 
-Kubernetes is taken from the folder $LAZ_KUBE, else from kube beside laz, else from
-what make kube built (sudo LAZ_KUBE=DIR laz up). State is in $LAZ_HOME, else $XDG_STATE_HOME/lazurite, else ~/.local/state/lazurite.
+Kubernetes is taken from the folder $LAZ_KUBE (sudo LAZ_KUBE=DIR laz up), else from the configuration's
+(kubernetes:), else from kube beside laz, else from what make kube built. State is in $LAZ_HOME, else $XDG_STATE_HOME/lazurite, else ~/.local/state/lazurite.
 
 Examples:
     laz up -d && eval "$(laz env)" && az group list
@@ -150,7 +150,7 @@ func upAsRoot(ctx context.Context, args []string, env Env, u invoker) (*waiting,
 	if err != nil || o.cfg.Clusters == server.ClustersIssuer {
 		return nil, nil // up itself says what is wrong
 	}
-	return startAgent(ctx, server.Home(o.cfg.Home), u, env, false)
+	return startAgent(ctx, server.Home(o.cfg.Home), u, env, o.cfg.Kubernetes, false)
 }
 
 func upFlags(args []string, env Env) (upOptions, error) {

@@ -90,6 +90,11 @@ type Config struct {
 	// tokens alone), or "auto": embedded where it can be used. Default: "auto".
 	Clusters string `yaml:"clusters"`
 
+	// Kubernetes is the folder of the distribution that clusters run, what `make
+	// kube` builds; $LAZ_KUBE goes before it. The node agent of `sudo laz up` reads
+	// it. Default: kube beside laz, else the user's cache.
+	Kubernetes string `yaml:"kubernetes"`
+
 	// Mirrors are registries that nodes ask first: by the registry that an image
 	// names, or "*" for all others, the URL of one that has the same
 	// repositories. Default: none; nodes ask what the image names.
@@ -299,6 +304,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Clusters != ClustersAuto && c.Clusters != ClustersIssuer && c.Clusters != ClustersEmbedded {
 		wrong("clusters: %q is none of %q, %q, %q", c.Clusters, ClustersAuto, ClustersIssuer, ClustersEmbedded)
+	}
+	if c.Kubernetes != "" && !filepath.IsAbs(c.Kubernetes) {
+		wrong("kubernetes: %q is not an absolute path", c.Kubernetes)
 	}
 	if err := node.CheckMirrors(c.Mirrors); err != nil {
 		wrong("mirrors: %w", err)

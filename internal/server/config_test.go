@@ -29,8 +29,8 @@ func TestParse_SaysEverythingThatIsWrong(t *testing.T) {
 		want       []string
 	}{
 		{"unknown key", "home: /x\nlitsen: :1\n", []string{"line 2", "litsen"}},
-		{"all at once", "home: x\nlisten: nowhere\nlocal: 0.0.0.0:1\nnames: mine\ndomain: example\npublicPort: 70000\nlogLevel: loud\nclusters: many\nbalancers: [here]\ncertificates: [{cert: a}]\n",
-			[]string{"home:", "listen:", "local:", "names:", "domain:", "publicPort:", "balancers:", "logLevel:", "clusters:", "certificates[0]:"}},
+		{"all at once", "home: x\nlisten: nowhere\nlocal: 0.0.0.0:1\nnames: mine\ndomain: example\npublicPort: 70000\nlogLevel: loud\nclusters: many\nkubernetes: kube\nbalancers: [here]\ncertificates: [{cert: a}]\n",
+			[]string{"home:", "listen:", "local:", "names:", "domain:", "publicPort:", "balancers:", "logLevel:", "clusters:", "kubernetes:", "certificates[0]:"}},
 		{"azure's own domain", "home: /x\ndomain: mine.vault.azure.net\n", []string{"inside Azure's vault.azure.net"}},
 		{"two documents", "home: /x\n---\nhome: /y\n", []string{"more than one"}},
 		{"not yaml", "{", []string{"yaml"}},

@@ -210,6 +210,8 @@ type Endpoint struct {
 	Proxy   string    `json:"proxy,omitempty"` // the proxy's URL
 	CA      string    `json:"ca"`              // file of all roots to trust: the system's and ours
 	OwnCA   string    `json:"ownCA"`           // file of ours alone
+
+	Kubernetes string `json:"kubernetes,omitempty"` // folder of the distribution, where the configuration names one
 }
 
 // ReadEndpoint reads where the server on the folder is; os.ErrNotExist when

@@ -46,7 +46,7 @@ func families() []family {
 		{KeyVault, "Key Vault", []string{"*.vault.azure.net", "vault.azure.net"}, "*.vault"},
 		{OIDC, "Cluster issuers", []string{"*.oic.prod-aks.azure.com"}, "*.oic"},
 		{OpenAI, "Azure OpenAI", []string{"*.openai.azure.com", "*.cognitiveservices.azure.com", "*.services.ai.azure.com"}, "*.openai"},
-		{Cognitive, "Azure OpenAI without a custom subdomain", []string{"*.api.cognitive.microsoft.com"}, "*.cognitive"},
+		{Cognitive, "Azure OpenAI, regional", []string{"*.api.cognitive.microsoft.com"}, "*.cognitive"},
 		{Scoring, "Online endpoints", []string{"**.inference.ml.azure.com"}, "**.inference"},
 		{Registry, "Container registry", []string{"*.azurecr.io"}, "*.registry"},
 		{Blob, "Blob storage", []string{"*.blob.core.windows.net"}, "*.blob"},

@@ -349,7 +349,7 @@ func ignore(err, expected error) error {
 func (s *Server) endpoint() Endpoint {
 	e := Endpoint{
 		PID: os.Getpid(), Version: Version(), Started: s.started, Listen: s.cfg.Listen, Local: s.cfg.Local,
-		CA: s.ca.BundleFile(), OwnCA: s.ca.CertFile(),
+		CA: s.ca.BundleFile(), OwnCA: s.ca.CertFile(), Kubernetes: s.cfg.Kubernetes,
 	}
 	if e.Local != "" {
 		e.Proxy = "http://" + e.Local
