@@ -376,6 +376,44 @@ func TestCgroup(t *testing.T) {
 // TestCgroup_Version2 runs the tests of cgroups again where version 2 is all
 // there is, which a machine with version 1 can show in a mount namespace (with
 // the controllers that version 1 leaves).
+// TestCgroup_OthersCome reads a cgroup in which containers come and go: one that
+// goes while it is read (ENODEV, not ENOENT, once its file is open) is no error.
+func TestCgroup_OthersCome(t *testing.T) {
+	r, _ := open(t)
+	cg, err := r.Cgroup("node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders := cg.Folders()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for _, dir := range folders {
+				pod := filepath.Join(dir, "pod")
+				_ = os.Mkdir(pod, 0o755)
+				_ = os.Remove(pod) // what stays is removed with the cgroup
+			}
+		}
+	}()
+	for range 3000 {
+		if _, err := cg.Processes(); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+	if err := cg.Remove(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCgroup_Version2(t *testing.T) {
 	needRoot(t)
 	if v, err := box.CgroupVersion(); err != nil || v == 2 {

@@ -216,12 +216,18 @@ func (c *Cgroup) procs() []string {
 	return out
 }
 
+// gone says that a cgroup went while it was looked at: a file of it that was
+// open by then answers ENODEV.
+func gone(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENODEV)
+}
+
 // tree calls f for each folder of the cgroup, those below first.
 func (c *Cgroup) tree(f func(dir string) error) error {
 	for _, h := range c.mine {
 		var dirs []string
 		err := filepath.WalkDir(filepath.Join(h.dir, c.Path), func(path string, d fs.DirEntry, err error) error {
-			if errors.Is(err, os.ErrNotExist) {
+			if gone(err) {
 				return nil
 			}
 			if err == nil && d.IsDir() {
@@ -233,7 +239,7 @@ func (c *Cgroup) tree(f func(dir string) error) error {
 			return err
 		}
 		for i := len(dirs) - 1; i >= 0; i-- {
-			if err := f(dirs[i]); err != nil && !errors.Is(err, os.ErrNotExist) {
+			if err := f(dirs[i]); err != nil && !gone(err) {
 				return err
 			}
 		}
