@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -40,6 +42,9 @@ type backend struct {
 	timeouts  Timeouts
 	health    time.Duration
 
+	named    json.RawMessage             // own, as JSON
+	requests map[Operation]*http.Request // what is the same in all requests
+
 	state state // guarded by the pool's mu
 }
 
@@ -49,9 +54,14 @@ func newBackend(c BackendConfig, builtin http.Handler) (*backend, error) {
 		name: c.Name, weight: *c.Weight, concurrency: c.Concurrency, own: c.Model, native: c.Responses, builtin: c.Builtin,
 		azure: c.API == APIAzure, version: c.APIVersion, headers: c.Headers, timeouts: c.Timeouts, health: *c.HealthInterval,
 	}
+	var err error
+	if b.named, err = json.Marshal(c.Model); err != nil {
+		return nil, fmt.Errorf("backend %s: model: %w", c.Name, err)
+	}
 	if c.Builtin {
 		b.base = url.URL{Scheme: "http", Host: "builtin", Path: "/v1"}
 		b.transport, b.health = inProcess{builtin}, 0
+		b.prepare()
 		return b, nil
 	}
 	u, err := url.Parse(c.URL)
@@ -77,7 +87,30 @@ func newBackend(c BackendConfig, builtin http.Handler) (*backend, error) {
 		}
 	}
 	b.transport = t
+	b.prepare()
 	return b, nil
+}
+
+// prepare makes what all requests to b share.
+func (b *backend) prepare() {
+	b.requests = map[Operation]*http.Request{}
+	for _, op := range []Operation{Chat, Completions, Embeddings, Responses, Images, listModels} {
+		b.requests[op] = b.template(http.MethodPost, op)
+	}
+	b.requests[listModels].Method = http.MethodGet
+}
+
+func (b *backend) template(method string, op Operation) *http.Request {
+	h := http.Header{"User-Agent": {"lazurite"}, "Accept": {"application/json"},
+		"Idempotency-Key": nil, // sent to nobody: net/http may try again on a new connection
+	}
+	if method == http.MethodPost {
+		h["Content-Type"] = []string{"application/json"}
+	}
+	for name, v := range b.headers {
+		h.Set(name, v)
+	}
+	return &http.Request{Method: method, URL: b.at(op), Host: b.base.Host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 }
 
 // at is the URL of an operation, or of the list of models. Source: Azure OpenAI
@@ -97,20 +130,18 @@ func (b *backend) at(op Operation) *url.URL {
 // listModels is not an operation of a model: GET alone.
 const listModels Operation = "models"
 
-// request is what is sent to b, without a body.
+// request is what is sent to b, without a body; from is a client's header.
 func (b *backend) request(ctx context.Context, method string, op Operation, from http.Header) (*http.Request, error) {
-	r := (&http.Request{Method: method, URL: b.at(op), Host: b.base.Host, Header: make(http.Header, 12), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}).WithContext(ctx)
+	t := b.requests[op]
+	if t == nil {
+		t = b.template(method, op)
+	}
+	r := t.WithContext(ctx)
+	r.Header = maps.Clone(t.Header) // their values are never changed
 	for _, name := range sentOn() {
 		if v := from[name]; len(v) > 0 {
 			r.Header[name] = v
 		}
-	}
-	r.Header["User-Agent"] = []string{"lazurite"}
-	if _, said := r.Header["Idempotency-Key"]; !said {
-		r.Header["Idempotency-Key"] = nil // sent to nobody: net/http may try again on a new connection
-	}
-	for name, v := range b.headers {
-		r.Header.Set(name, v)
 	}
 	if b.key == nil {
 		return r, nil
@@ -160,11 +191,8 @@ func (b *backend) ask(ctx context.Context, op Operation, call *Call, body []byte
 	if err != nil {
 		return failed(err, false)
 	}
-	r.Header["Content-Type"] = []string{"application/json"}
 	if call.Stream {
 		r.Header["Accept"] = []string{"text/event-stream"}
-	} else {
-		r.Header["Accept"] = []string{"application/json"}
 	}
 	r.ContentLength = int64(len(body))
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }

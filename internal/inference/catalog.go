@@ -2,7 +2,6 @@ package inference
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -303,10 +302,6 @@ func (a *asking) prepare(b *backend) (Operation, []byte, error) {
 		}
 		body = a.translated
 	}
-	own, err := json.Marshal(b.own)
-	if err != nil {
-		return op, nil, fmt.Errorf("naming the model: %w", err)
-	}
-	body, err = Set(body, "model", own)
+	body, err := Set(body, "model", b.named)
 	return op, body, err
 }

@@ -1,5 +1,7 @@
 package inference
 
+import "encoding/binary"
+
 // scanner walks over JSON in one pass, without decoding it. Its methods report
 // whether what they looked for is there and leave i behind it, or where it
 // failed.
@@ -93,6 +95,12 @@ func (s *scanner) text() bool {
 	}
 	s.i++
 	for s.i < len(s.b) {
+		for s.i+8 <= len(s.b) && plainText(binary.LittleEndian.Uint64(s.b[s.i:])) {
+			s.i += 8
+		}
+		if s.i >= len(s.b) {
+			break
+		}
 		c := s.b[s.i]
 		switch {
 		case c == '"':
@@ -107,6 +115,14 @@ func (s *scanner) text() bool {
 		}
 	}
 	return false
+}
+
+// plainText reports whether none of eight bytes is a quote, a backslash or a
+// control character: for each of those a byte's highest bit comes up.
+func plainText(x uint64) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := x^(ones*'"'), x^(ones*'\\')
+	return ((x-ones*' ')&^x|(quote-ones)&^quote|(backslash-ones)&^backslash)&tops == 0
 }
 
 func (s *scanner) escape() bool {

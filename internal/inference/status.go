@@ -150,11 +150,7 @@ func (b *backend) test(ctx context.Context, op Operation, body string) TestResul
 		t.Millis, t.Error = millis(time.Since(began)), brief(err)
 		return t
 	}
-	own, err := json.Marshal(b.own)
-	if err != nil {
-		return fail(err)
-	}
-	asked, err := Set([]byte(body), "model", own)
+	asked, err := Set([]byte(body), "model", b.named)
 	if err != nil {
 		return fail(err)
 	}
