@@ -233,17 +233,18 @@ func judgeStatus(resp *http.Response) (v verdict, next bool) {
 	case s == http.StatusInternalServerError: // it may be the request's own fault: see Do
 		return verdict{}, true
 	case s > 500:
-		return verdict{err: fmt.Errorf("it answered HTTP %d", s)}, true
+		return verdict{err: problem(fmt.Sprintf("it answered HTTP %d", s))}, true
 	case s >= 300 && s < 400:
-		return verdict{err: fmt.Errorf("it answered HTTP %d, which sends elsewhere: the url or prefix is wrong", s)}, true
+		return verdict{err: problem(fmt.Sprintf("it answered HTTP %d, which sends elsewhere: the url or prefix is wrong", s))}, true
 	default:
 		return verdict{good: true}, false
 	}
 }
 
-var (
-	errKey = errors.New("it refused the key that Lazurite has for it, or wants one (keyFile)")
-	err500 = errors.New("it answered HTTP 500 to what another backend could answer")
+const (
+	errKey   problem = "it refused the key that Lazurite has for it, or wants one (keyFile)"
+	errNoKey problem = "its key can't be read (keyFile)"
+	err500   problem = "it answered HTTP 500 to what another backend could answer"
 )
 
 // retryAfter is how long a server asks to be left alone (RFC 9110 section
@@ -271,6 +272,9 @@ func brief(err error) string {
 	var cert *tls.CertificateVerificationError
 	var unknown x509.UnknownAuthorityError
 	var timeout net.Error
+	if p, ok := errors.AsType[problem](err); ok {
+		return string(p)
+	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "it refuses connections"
@@ -278,14 +282,10 @@ func brief(err error) string {
 		return "its name is not known"
 	case errors.As(err, &cert), errors.As(err, &unknown):
 		return "its certificate is not trusted (caFile)"
-	case errors.Is(err, errFirstByte), errors.Is(err, errIdle), errors.Is(err, errKey), errors.Is(err, err500):
-		return err.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return "it closed the connection before it answered"
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return "no connection in time"
-	case strings.HasPrefix(err.Error(), "it "):
-		return err.Error()
 	default:
 		if e, ok := errors.AsType[*apierr.Error](err); ok {
 			return e.Message
@@ -315,12 +315,12 @@ func (k *keyFile) get() (string, error) {
 	}
 	fi, err := os.Stat(k.path)
 	if err != nil {
-		return "", fmt.Errorf("it has no key: %w", err)
+		return "", fmt.Errorf("%w: %w", errNoKey, err)
 	}
 	if k.key == "" || !fi.ModTime().Equal(k.changed) {
 		key, err := readKey(k.path)
 		if err != nil {
-			return "", fmt.Errorf("it has no key: %w", err)
+			return "", fmt.Errorf("%w: %w", errNoKey, err)
 		}
 		k.key, k.changed = key, fi.ModTime()
 	}

@@ -19,11 +19,18 @@ const (
 	patience = 30 * time.Second
 )
 
-var (
-	errFirstByte = errors.New("it did not answer in time")
-	errIdle      = errors.New("it stopped in the middle of its answer")
-	errClosed    = errors.New("the answer was closed")
-	errSlow      = errors.New("the client read too slowly")
+// problem is an error whose text any caller may see: it has no address, path
+// or secret in it.
+type problem string
+
+// Error is the text.
+func (p problem) Error() string { return string(p) }
+
+const (
+	errFirstByte problem = "it did not answer in time"
+	errIdle      problem = "it stopped in the middle of its answer"
+	errClosed    problem = "the answer was closed"
+	errSlow      problem = "the client read too slowly"
 )
 
 // body is a backend's answer as it comes. Reads go straight to the connection;

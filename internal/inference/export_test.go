@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"time"
 )
 
 // SetTransport puts t in the place of a backend's connections.
@@ -54,3 +55,12 @@ func ResponsesToChat(body []byte) ([]byte, error) { return responsesToChat(body)
 
 // LookForOllama is one look.
 func (c *Catalog) LookForOllama(ctx context.Context) { c.ollama.look(ctx) }
+
+// ForgetKey makes the next call look at a backend's file with the key.
+func (c *Catalog) ForgetKey(model, backend string) {
+	for _, b := range c.find(model, "").pool.backends {
+		if b.name == backend {
+			b.key.looked = time.Time{}
+		}
+	}
+}

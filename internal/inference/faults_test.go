@@ -337,3 +337,64 @@ func TestDo_PrivateAuthorityAndHTTP2(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestDo_KeyIsReadAgain when its file has changed, and a file that others can
+// read is not.
+func TestDo_KeyIsReadAgain(t *testing.T) {
+	p := &replay{}
+	s := p.server(t)
+	key := filepath.Join(t.TempDir(), "key")
+	write := func(text string, mode os.FileMode, age time.Duration) {
+		t.Helper()
+		if err := os.WriteFile(key, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(key, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(key, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("old", 0o600, 3*time.Hour)
+	c := catalog(t, inference.BackendConfig{Name: "b", URL: s.URL, KeyFile: key})
+	ask := func() string {
+		t.Helper()
+		a, err := c.Do(t.Context(), "m", "", chat())
+		if err != nil {
+			return err.Error()
+		}
+		_ = text(t, a, nil)
+		return p.header.Get("Authorization")
+	}
+	if got := ask(); got != "Bearer old" {
+		t.Errorf("got %s", got)
+	}
+	write("new", 0o600, 2*time.Hour)
+	c.ForgetKey("m", "b")
+	if got := ask(); got != "Bearer new" {
+		t.Errorf("got %s", got)
+	}
+	write("open", 0o644, time.Hour)
+	c.ForgetKey("m", "b")
+	if got := ask(); !strings.Contains(got, "its key can't be read") || strings.Contains(got, key) {
+		t.Errorf("got %s", got)
+	}
+}
+
+// TestDo_LargeAnswer comes whole through small and large reads.
+func TestDo_LargeAnswer(t *testing.T) {
+	large := strings.Repeat(`{"embedding":[0.1,0.2]}`, 200_000)
+	c, err := inference.New(inference.Config{Ollama: inference.OllamaOff, Models: []inference.ModelConfig{{Name: "e", Capabilities: &inference.Capabilities{Embeddings: true},
+		Backends: []inference.BackendConfig{{Name: "b", URL: (&replay{fault: func(w http.ResponseWriter, _ *http.Request) bool { _, _ = io.WriteString(w, large); return true }}).server(t).URL}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := c.Do(t.Context(), "e", "", &inference.Call{Operation: inference.Embeddings, Body: []byte(`{"input":"x"}`)})
+	if got := text(t, a, err); got != large {
+		t.Errorf("got %d bytes of %d", len(got), len(large))
+	}
+	if _, err := c.Do(t.Context(), "e", "", chat()); !apierr.Is(err, apierr.BadRequest) || !strings.Contains(err.Error(), "capabilities.chat") {
+		t.Errorf("got %v", err)
+	}
+}

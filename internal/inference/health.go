@@ -120,7 +120,7 @@ func (b *backend) ping(ctx context.Context) error {
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
 		return errKey
 	case resp.StatusCode >= 500:
-		return fmt.Errorf("it answered HTTP %d when asked for its models", resp.StatusCode)
+		return problem(fmt.Sprintf("it answered HTTP %d when asked for its models", resp.StatusCode))
 	default:
 		return nil
 	}
