@@ -34,9 +34,11 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 if command -v npm >/dev/null; then
-  if [ ! -e js/node_modules/.package-lock.json ] || [ js/package-lock.json -nt js/node_modules/.package-lock.json ]; then
-    (cd js && npm ci --silent)
-  fi
+  for dir in js llama; do
+    if [ ! -e $dir/node_modules/.package-lock.json ] || [ $dir/package-lock.json -nt $dir/node_modules/.package-lock.json ]; then
+      (cd $dir && npm ci --silent --omit=optional)
+    fi
+  done
 else
   echo 'missing: npm, of Node.js 20 or newer'
   [ -z "${CI:-}" ] || exit 1
