@@ -4,7 +4,7 @@ package cli
 func nouns() []noun {
 	return []noun{
 		accountNoun(), loginNoun(), logoutNoun(),
-		groupNoun(), resourceNoun(), tagNoun(), providerNoun(),
+		groupNoun(), deploymentNoun(), resourceNoun(), tagNoun(), providerNoun(),
 		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), cognitiveNoun(), aksNoun(), clusterNoun(), monitorNoun(),
 		configNoun(), configureNoun(), cloudNoun(),
 		restNoun(), versionNoun(), completionNoun(), explainNoun(),

@@ -64,6 +64,14 @@ func (c *call) print(v any) error {
 	return nil
 }
 
+// jsonText is v as JSON with its last line break.
+func jsonText(v any) string {
+	var b bytes.Buffer
+	writeJSON(&b, plain(v), 0, false)
+	b.WriteByte('\n')
+	return b.String()
+}
+
 // writeJSON writes v as Python's json.dumps(indent=2, sort_keys=True,
 // ensure_ascii=False) does.
 func writeJSON(b *bytes.Buffer, v any, depth int, color bool) {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -65,6 +66,13 @@ func stateError(state string, v any) error {
 		return nil
 	}
 	code, msg := textAt(v, "error", "code"), textAt(v, "error", "message")
+	if len(items(at(v, "error", "details"))) > 0 {
+		if raw, err := json.Marshal(at(v, "error")); err == nil {
+			e := &remoteError{status: http.StatusOK}
+			e.readODATA(raw)
+			return e
+		}
+	}
 	return &remoteError{status: http.StatusOK, err: apierr.Error{
 		Kind:    apierr.Internal,
 		Code:    firstNonEmpty(code, capital(state)),
