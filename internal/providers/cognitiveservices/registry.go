@@ -43,7 +43,8 @@ type Deleted struct {
 type claim struct {
 	ID string `json:"id"` // of the account that has it
 
-	rev int64
+	owner rid.ID // ID, parsed
+	rev   int64
 }
 
 const (
@@ -100,7 +101,8 @@ func decodeClaim(d store.Doc) (*claim, error) {
 	if err := json.Unmarshal(d.Value, c); err != nil {
 		return nil, fmt.Errorf("decode subdomain %q: %w", d.Key, err)
 	}
-	if _, err := rid.Parse(c.ID); err != nil {
+	var err error
+	if c.owner, err = rid.Parse(c.ID); err != nil {
 		return nil, fmt.Errorf("decode subdomain %q: %w", d.Key, err)
 	}
 	return c, nil
@@ -158,26 +160,20 @@ func (a *Accounts) Close() {
 // BySubdomain finds the account whose custom subdomain is label, without case.
 // Where there is none the error is a NotFound.
 func (a *Accounts) BySubdomain(ctx context.Context, label string) (*Account, error) {
-	none := apierr.New(apierr.NotFound, "ResourceNotFound", "No account has the custom subdomain '%s'.", label)
 	c, err := a.claimOf(ctx, label)
-	if err != nil || c == nil {
-		return nil, orNone(err, none)
-	}
-	r, err := a.Get(ctx, rid.MustParse(c.ID))
 	if err != nil {
 		return nil, err
 	}
+	var r *Record
+	if c != nil {
+		if r, err = a.Get(ctx, c.owner); err != nil {
+			return nil, err
+		}
+	}
 	if r == nil || r.Deleted != nil || !strings.EqualFold(r.Properties.Subdomain, label) {
-		return nil, none
+		return nil, apierr.New(apierr.NotFound, "ResourceNotFound", "No account has the custom subdomain '%s'.", label)
 	}
 	return a.account(ctx, r)
-}
-
-func orNone(err error, none *apierr.Error) error {
-	if err != nil {
-		return err
-	}
-	return none
 }
 
 // ByKey finds the account without a custom subdomain, in the region, that has
@@ -212,9 +208,9 @@ func (a *Accounts) account(ctx context.Context, r *Record) (*Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &r.Properties
+	n, id := &r.Properties, r.id()
 	return &Account{
-		ID: r.id(), UID: r.UID, Name: r.id().Name(), Location: r.Location, Kind: r.Kind, Subdomain: n.Subdomain,
+		ID: id, UID: r.UID, Name: id.Name(), Location: r.Location, Kind: r.Kind, Subdomain: n.Subdomain,
 		LocalAuthDisabled: n.NoLocalAuth != nil && *n.NoLocalAuth, Network: n.Network.Network(n.PublicAccess), keys: d,
 	}, nil
 }
@@ -384,7 +380,7 @@ func (p *provider) nameFree(ctx context.Context, next *arm.Resource[Properties])
 // held refuses where another account than id has the subdomain of the claim.
 // It erases a deleted one whose time is up.
 func (p *provider) held(ctx context.Context, c *claim, id rid.ID, subdomain string) error {
-	owner := rid.MustParse(c.ID)
+	owner := c.owner
 	if owner.Equal(id) {
 		return nil
 	}
@@ -425,7 +421,7 @@ func (p *provider) claimName(ctx context.Context, next *arm.Resource[Properties]
 		}
 		var rev int64
 		if c != nil {
-			if rid.MustParse(c.ID).Equal(next.ID) {
+			if c.owner.Equal(next.ID) {
 				return nil
 			}
 			if err := p.held(ctx, c, next.ID, name); err != nil && !errors.Is(err, store.ErrConflict) {
@@ -465,7 +461,7 @@ func (p *provider) erase(ctx context.Context, r *Record) error {
 		if err != nil {
 			return err
 		}
-		if c != nil && rid.MustParse(c.ID).Equal(r.id()) {
+		if c != nil && c.owner.Equal(r.id()) {
 			if err := p.Store.Delete(ctx, claimKey(name), c.rev); err != nil && !gone(err) {
 				return fmt.Errorf("free subdomain: %w", err)
 			}
