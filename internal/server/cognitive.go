@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"lazurite.dev/internal/inference"
@@ -23,6 +24,9 @@ func (s *system) inference(context.Context) error {
 	}
 	s.worker(s.models.Run)
 	s.out.Models = s.models
+	if err := s.Metrics.Register(s.models.Metrics()); err != nil {
+		return fmt.Errorf("counting the models' backends: %w", err)
+	}
 	return nil
 }
 
