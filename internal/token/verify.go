@@ -35,8 +35,8 @@ func (s *Service) Verify(ctx context.Context, raw string, audiences ...string) (
 	case err != nil:
 		log.Add(s.hop(raw, c, audiences, err))
 	default:
-		said := *c // the caller may change its own
-		log.AddLate(func() trace.Hop { return s.hop(raw, &said, audiences, nil) })
+		said := *c                                                                // the caller may change its own
+		log.AddLate(func() trace.Hop { return s.hop("", &said, audiences, nil) }) // it may be kept: without the token
 	}
 	return c, err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,40 @@ func TestStream_WhoeverGoesAwayEndsTheBackendsWork(t *testing.T) {
 	eventually(t, func() error {
 		if w.metric("laz_openai_requests_total", "499") != 1 || w.metric("laz_openai_broken_answers_total", "client went away") != 1 {
 			return errNot
+		}
+		return nil
+	})
+}
+
+func TestStream_NothingIsLeftOfThoseWhoWentAway(t *testing.T) {
+	w := newWorld(t)
+	w.standard()
+	w.backs(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/event-stream")
+		for r.Context().Err() == nil {
+			if _, err := io.WriteString(rw, word); err != nil {
+				return
+			}
+			rw.(http.Flusher).Flush()
+		}
+	})
+	before := runtime.NumGoroutine()
+	var all []context.CancelFunc
+	for range 50 {
+		lines, cancel := w.open(t, streamed)
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, cancel)
+	}
+	for _, cancel := range all {
+		cancel()
+	}
+	eventually(t, func() error {
+		http.DefaultClient.CloseIdleConnections()
+		w.upstream.Client().CloseIdleConnections()
+		if n := runtime.NumGoroutine(); n > before+5 {
+			return fmt.Errorf("%d goroutines of %d are left", n-before, before)
 		}
 		return nil
 	})
