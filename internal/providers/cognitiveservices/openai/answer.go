@@ -28,16 +28,8 @@ func (a *ask) stream(w http.ResponseWriter) error {
 	for k, v := range a.headers() {
 		w.Header()[k] = v
 	}
-	r := newRelay(a.p.Stall)
-	ended := make(chan error, 1)
-	go func() {
-		defer r.end()
-		ended <- a.tellBroken(r, a.pump(func(p []byte) error { return a.events(ev, c, r, p) }))
-	}()
-	wrote := r.writeTo(w)
-	r.leave()
-	_ = a.answer.Body.Close() // ends the call to the backend where the client went away
-	err := <-ended
+	a.streams = true
+	err, wrote := a.flow(w, eventsSize, func(p []byte, pass func([]byte) error) error { return a.events(ev, c, pass, p) }, nil)
 	u, status := ev.usage, http.StatusOK
 	if !ev.found && ev.contents > 0 {
 		u = usage{Prompt: a.prompt, Completion: ev.contents}
@@ -64,10 +56,10 @@ const (
 
 func (a *ask) reason(err, wrote error) string {
 	switch {
-	case a.c.Context.Err() != nil || wrote != nil:
-		return reasonClient
 	case errors.Is(err, errSlowClient):
 		return reasonSlow
+	case a.c.Context.Err() != nil || wrote != nil:
+		return reasonClient
 	case errors.Is(err, errMalformed), errors.Is(err, errTooLong):
 		return reasonMalformed
 	case errors.Is(err, errFailed):
@@ -93,24 +85,24 @@ func (a *ask) breaks(err, wrote error) string {
 
 var errFailed = errors.New("the backend said in the stream that it failed")
 
-// events passes a piece of a stream into the buffer; nil is the end.
-func (a *ask) events(ev *events, c *censor, r *relay, p []byte) error {
+// events takes a piece of a stream; nil is the end.
+func (a *ask) events(ev *events, c *censor, pass func([]byte) error, p []byte) error {
 	var put error
-	pass := func(b []byte) {
+	through := func(b []byte) {
 		a.keep(b)
 		if put == nil {
-			put = r.put(b)
+			put = pass(b)
 		}
 	}
-	through := pass
+	judged := through
 	if c != nil {
-		c.pass, through = pass, c.event
+		c.pass, judged = through, c.event
 	}
 	var err error
 	if p == nil {
-		err = ev.end(through)
+		err = ev.end(judged)
 	} else {
-		err = ev.feed(p, through)
+		err = ev.feed(p, judged)
 	}
 	if c != nil && (p == nil || err != nil) {
 		_ = c.finish() // it keeps its error
@@ -126,35 +118,13 @@ func (a *ask) events(ev *events, c *censor, r *relay, p []byte) error {
 	return err
 }
 
-// pump reads the backend's answer to its end; fn gets each piece, and nil at
-// the end.
-func (a *ask) pump(fn func([]byte) error) error {
-	held := a.p.pieces.Get().(*[]byte)
-	defer a.p.pieces.Put(held)
-	buf := *held
-	for {
-		n, err := a.answer.Body.Read(buf)
-		if n > 0 {
-			if a.first == 0 {
-				a.first = time.Since(a.began)
-			}
-			if e := fn(buf[:n]); e != nil {
-				return e
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return fn(nil)
-		}
-		if err != nil {
-			return errors.Join(errCut, err)
-		}
-	}
-}
-
-// tellBroken puts an error event at the end of a stream.
-func (a *ask) tellBroken(r *relay, err error) error {
+// broke is the event that says in a stream what is wrong with it; nil where
+// nothing is, or it was said.
+func (a *ask) broke(err error) []byte {
 	text := ""
 	switch {
+	case !a.streams || err == nil:
+		return nil
 	case apierr.Is(err, apierr.Unavailable):
 		text = apierr.From(err).Message
 	case errors.Is(err, errMalformed), errors.Is(err, errTooLong):
@@ -162,10 +132,9 @@ func (a *ask) tellBroken(r *relay, err error) error {
 	case errors.Is(err, errCut):
 		text = "The stream was cut by the model's backend before its end."
 	default:
-		return err
+		return nil
 	}
-	_ = r.put(streamError(a.row.op == inference.Responses, text)) // a client that does not read it is seen elsewhere
-	return err
+	return streamError(a.row.op == inference.Responses, text)
 }
 
 // keep remembers an answer whose deployment's owner wants it logged.
@@ -210,24 +179,14 @@ func (a *ask) rest(w http.ResponseWriter, head []byte) error {
 		w.Header().Set("Content-Length", strconv.Itoa(len(head)))
 		_, wrote = w.Write(head)
 	} else {
-		r := newRelay(a.p.Stall)
-		_ = r.put(head) // it has room
-		ended := make(chan error, 1)
-		go func() {
-			defer r.end()
-			ended <- a.pump(func(p []byte) error {
-				if p == nil {
-					return nil
-				}
-				scan.feed(p)
-				a.keep(p)
-				return r.put(p)
-			})
-		}()
-		wrote = r.writeTo(w)
-		r.leave()
-		_ = a.answer.Body.Close()
-		err = <-ended
+		err, wrote = a.flow(w, pieceSize, func(p []byte, pass func([]byte) error) error {
+			if p == nil {
+				return nil
+			}
+			scan.feed(p)
+			a.keep(p)
+			return pass(p)
+		}, head)
 	}
 	_ = a.answer.Body.Close()
 	u, found := scan.usage()

@@ -38,6 +38,7 @@ type ask struct {
 	first   time.Duration // until the answer began
 	status  int           // that was answered, statusGone of a client that went away
 	broken  string        // why the answer did not come to its end
+	streams bool          // the answer is a stream of events
 	shown   []byte        // prompt_filter_results; nil where no filter ran
 	capture []byte        // of the answer, where the owner wants it logged
 }
@@ -51,7 +52,7 @@ func (p *plane) limit(c *gate.Call) error {
 	}
 	a := &ask{p: p, c: c, row: row, began: time.Now()}
 	c.State = a
-	err := a.read()
+	err := a.open()
 	if err != nil {
 		return err
 	}
@@ -99,8 +100,8 @@ func (p *plane) allowance(d *cognitiveservices.Deployment) allowance {
 	return allowance{tokens: max(1, a.tokens/replicas), requests: max(1, a.requests/replicas)}
 }
 
-// read reads the request and finds the deployment and what it can do.
-func (a *ask) read() error {
+// open reads the request and finds the deployment and what it can do.
+func (a *ask) open() error {
 	var err error
 	if a.body, err = a.c.Body(); err != nil {
 		return err

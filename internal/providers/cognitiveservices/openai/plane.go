@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -90,7 +89,6 @@ type plane struct {
 	quotas  quotas
 	meter   *meter
 	regions map[string]string // display names
-	pieces  sync.Pool         // of *[]byte, to read into
 	client  *http.Client      // for the filter
 }
 
@@ -107,10 +105,6 @@ func New(c Config) (*gate.Handler, error) {
 		c.Stall = stall
 	}
 	p := &plane{client: filterClient(), Config: c, quotas: quotas{now: c.Now}, regions: map[string]string{}}
-	p.pieces.New = func() any {
-		b := make([]byte, pieceSize)
-		return &b
-	}
 	for _, l := range arm.Locations() {
 		p.regions[l.Name] = l.Display
 	}
