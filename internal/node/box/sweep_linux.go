@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
 )
@@ -46,12 +47,24 @@ func (r Root) sweepLinks() error {
 	var errs []error
 	for _, l := range links {
 		if name := l.Attrs().Name; strings.HasPrefix(name, r.LinkPrefix()) {
-			if err := netlink.LinkDel(l); err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
-				errs = append(errs, fmt.Errorf("removing link %s: %w", name, err))
-			}
+			errs = append(errs, RemoveLink(name))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// RemoveLink removes a link of the namespace that the thread is in. Gone
+// already is no error, also when it goes at the same moment, as links do with
+// the namespace of their other end.
+func RemoveLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err == nil || errors.As(err, new(netlink.LinkNotFoundError)) || errors.Is(err, syscall.ENODEV) {
+		return nil
+	}
+	return fmt.Errorf("removing link %s: %w", name, err)
 }
 
 // Listed is what a listing of the kernel's gives. One that was interrupted by a

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 
 	"lazurite.dev/internal/node/box"
 )
@@ -23,5 +24,30 @@ func TestListed(t *testing.T) {
 	}
 	if _, err := box.Listed(func() ([]int, error) { return nil, netlink.ErrDumpInterrupted }); err == nil {
 		t.Error("a listing that is never whole is taken for one")
+	}
+}
+
+// TestRemoveLink removes links that somebody else removes at the same moment.
+func TestRemoveLink(t *testing.T) {
+	r, s := open(t)
+	sp, _, err := r.Space(s, "links", box.SpaceSpec{Hostname: "links"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const name = "lztest"
+	for range 50 {
+		err := sp.Do(func() error {
+			return netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var both errgroup.Group
+		for range 2 {
+			both.Go(func() error { return sp.Do(func() error { return box.RemoveLink(name) }) })
+		}
+		if err := both.Wait(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -232,16 +232,7 @@ func (n *Network) RemoveNode(ctx context.Context, slot int) error {
 	delete(n.slots, slot)
 	err := n.balance() // before the link goes, with which the kernel would drop the whole route
 	if err == nil {
-		err = n.space.Do(func() error {
-			link, err := netlink.LinkByName(nodeLink(slot))
-			if errors.As(err, new(netlink.LinkNotFoundError)) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			return netlink.LinkDel(link)
-		})
+		err = n.space.Do(func() error { return box.RemoveLink(nodeLink(slot)) })
 	}
 	if err == nil {
 		err = n.rules(ctx)
@@ -289,14 +280,7 @@ func (n *Network) rules(ctx context.Context) error {
 // Down takes the link and route off the host. What is in the namespaces goes
 // with them.
 func (n *Network) Down() error {
-	link, err := netlink.LinkByName(hostEnd(n.root, n.Index))
-	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return nil
-	}
-	if err == nil {
-		err = netlink.LinkDel(link)
-	}
-	if err != nil {
+	if err := box.RemoveLink(hostEnd(n.root, n.Index)); err != nil {
 		return fmt.Errorf("taking the cluster off the host: %w", err)
 	}
 	return nil
@@ -453,9 +437,7 @@ func Forget(root box.Root, known func(index int) bool) error {
 		if !ours || err == nil && known(index) {
 			continue
 		}
-		if err := netlink.LinkDel(l); err != nil && !errors.As(err, new(netlink.LinkNotFoundError)) {
-			errs = append(errs, fmt.Errorf("removing link %s: %w", l.Attrs().Name, err))
-		}
+		errs = append(errs, box.RemoveLink(l.Attrs().Name))
 	}
 	return errors.Join(errs...)
 }
