@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/server"
 )
 
@@ -81,6 +82,7 @@ func doctor(ctx context.Context, args []string, env Env) error {
 	p := &patient{env: env, h: h}
 	p.server(ctx)
 	p.machine(ctx)
+	p.models()
 	p.clusters()
 	if *format == "json" {
 		enc := json.NewEncoder(env.Stdout)
@@ -129,6 +131,32 @@ func (p *patient) server(ctx context.Context) {
 		return
 	}
 	p.health = health
+}
+
+// models looks at the servers of models.
+func (p *patient) models() {
+	if p.status == nil {
+		return
+	}
+	servers, before := 0, len(p.findings)
+	for _, m := range p.status.Models {
+		for _, b := range m.Backends {
+			if b.URL == "" { // it is in the server's own process
+				continue
+			}
+			servers++
+			text := fmt.Sprintf("%s's server %s: %s", m.Name, b.Name, oneLine(b.LastError))
+			switch b.State {
+			case inference.StateOut:
+				p.say("models", wrong, text, "laz models test "+m.Name)
+			case inference.StateFailing, inference.StateLimited:
+				p.say("models", known, text, "laz models list")
+			}
+		}
+	}
+	if servers > 0 && len(p.findings) == before {
+		p.say("models", fine, fmt.Sprintf("no server of theirs fails (%d)", servers), "")
+	}
 }
 
 // clusters looks at each cluster.

@@ -274,7 +274,7 @@ func modelsText(all []inference.ModelStatus) string {
 		parts = append(parts, fmt.Sprintf("%d names that %s answers for", names, inference.SourceBuiltin))
 	}
 	if broken > 0 {
-		parts = append(parts, fmt.Sprintf("%d servers out: laz models list", broken))
+		parts = append(parts, fmt.Sprintf("servers that are out: %d (laz models list)", broken))
 	}
 	return strings.Join(parts, " · ")
 }

@@ -31,7 +31,7 @@ func TestUp_ConfigAndModels(t *testing.T) {
 		return path
 	}
 	key := write("key", "sk-not-to-be-seen\n")
-	file := write("laz.yaml", fmt.Sprintf("names: own\ndomain: in-the-file.test\nollama: off\nmodels:\n- name: gpt-4o-mini\n  backends:\n  - {name: good, url: %q, keyFile: %q}\n  - {name: bad, url: %q}\n", backend.URL, key, backend.URL))
+	file := write("laz.yaml", fmt.Sprintf("names: own\ndomain: in-the-file.test\nollama: off\nmodels:\n- name: gpt-4o-mini\n  backends:\n  - {name: good, url: %q, keyFile: %q}\n  - {name: bad, url: %q}\n  - {name: nobody, url: \"http://127.0.0.1:1\", healthInterval: 1s}\n", backend.URL, key, backend.URL))
 	l := newLaz(t)
 	l.ok("up", "-d", "--port", "0", "--clusters", "issuer", "--config", file, "--domain", "from-a-flag.test")
 	if out := l.ok("status"); !strings.Contains(out, "under from-a-flag.test") || !strings.Contains(out, "1 configured · builtin/tiny-writer") {
@@ -54,6 +54,9 @@ func TestUp_ConfigAndModels(t *testing.T) {
 	if b := tests[0].Backends; !b[0].OK || b[0].Text != "Hello from afar." || b[1].OK || !strings.Contains(b[1].Error, "keyFile") {
 		t.Errorf("got %+v", b)
 	}
+	eventually(t, "the doctor says who is out", func() bool {
+		return strings.Contains(l.run("doctor").out, "gpt-4o-mini's server nobody: ") && strings.Contains(l.ok("status"), "servers that are out: 1")
+	})
 	if r := l.run("models", "test", "gpt-9"); r.status != 1 || !strings.Contains(r.errOut, "has no model gpt-9") {
 		t.Errorf("got %s", r)
 	}
