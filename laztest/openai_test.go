@@ -51,6 +51,20 @@ func TestOpenAI_ARoleOpensTheModelAndItsAbsenceIsExplained(t *testing.T) {
 	if status != 200 || ahead["allowed"] != false || !strings.Contains(fmt.Sprint(ahead), "chat/completions/action") {
 		t.Errorf("the explanation ahead: %d %v", status, ahead)
 	}
+	for _, to := range []string{id, id + "/deployments/chat"} {
+		status, ahead = c.ARM(t, "POST", "/subscriptions/"+c.Subscription+"/providers/Lazurite.Explain/explain?api-version=2026-01-01", `{"principal":"`+c.OwnerID(t)+`","to":"`+to+`"}`)
+		if s := fmt.Sprint(ahead); status != 200 || ahead["allowed"] != false || !strings.HasSuffix(fmt.Sprint(ahead["what"]), "chat/completions/action on "+id) || !strings.Contains(s, "step:network") {
+			t.Errorf("to %s: %d %v", to, status, ahead)
+		}
+	}
+	plain := strings.Replace(id, "/words", "/plain", 1)
+	if status, out := c.ARM(t, "PUT", plain+"?api-version=2025-06-01", `{"location":"eastus","kind":"OpenAI","sku":{"name":"S0"},"properties":{}}`); status >= 300 {
+		t.Fatalf("%d %v", status, out)
+	}
+	_, ahead = c.ARM(t, "POST", "/subscriptions/"+c.Subscription+"/providers/Lazurite.Explain/explain?api-version=2026-01-01", `{"principal":"`+c.OwnerID(t)+`","to":"`+plain+`"}`)
+	if s := fmt.Sprint(ahead); ahead["allowed"] != false || !strings.Contains(s, "--custom-domain plain") {
+		t.Errorf("an account without a subdomain: %v", ahead)
+	}
 	if status, out := c.ARM(t, "PUT", id+"/providers/Microsoft.Authorization/roleAssignments/00000000-0000-4000-8000-0000000000aa?api-version=2022-04-01",
 		`{"properties":{"principalId":"`+c.OwnerID(t)+`","roleDefinitionId":"/subscriptions/`+c.Subscription+`/providers/Microsoft.Authorization/roleDefinitions/`+openAIUser+`"}}`); status != http.StatusCreated {
 		t.Fatalf("assigning: %d %v", status, out)

@@ -470,11 +470,13 @@ func (c *chain) target(oid string) error {
 		if ok, err := c.resource(id); err != nil || !ok {
 			return err
 		}
-		scope = id
 		if action == "" {
 			action, data = implied(id)
 		} else {
 			data = isData(action)
+		}
+		if scope = id; data && strings.EqualFold(id.Type(), deploymentType) {
+			scope = id.Parent() // calls to a model are asked for at the account
 		}
 	} else {
 		pv, ok, err := c.url()
@@ -507,6 +509,18 @@ func (c *chain) resource(id rid.ID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if strings.EqualFold(id.Type(), deploymentType) {
+		if e, err = c.p.cfg.Resources.Get(c.ctx, id.Parent()); err != nil {
+			return true, err
+		}
+	}
+	if sub, _ := e.Properties["customSubDomainName"].(string); sub == "" && strings.EqualFold(e.RID().Type(), accountType) {
+		c.hop(trace.Hop{
+			Step: "target", Subject: e.ID, Found: "the account has no custom subdomain: under its region's name keys are taken and no tokens",
+			Fix: fix("az cognitiveservices account update --name %s --resource-group %s --custom-domain %s", e.Name, e.RID().ResourceGroup(), e.Name),
+		})
+		return true, nil
+	}
 	uri, _ := e.Properties["vaultUri"].(string)
 	path := "secrets"
 	if uri == "" {
@@ -528,6 +542,12 @@ func (c *chain) resource(id rid.ID) (bool, error) {
 	c.hop(asAsked(pv.Network))
 	return true, nil
 }
+
+// The types of Azure OpenAI.
+const (
+	accountType    = "Microsoft.CognitiveServices/accounts"
+	deploymentType = accountType + "/deployments"
+)
 
 // asAsked says whose address was judged: that of whoever asks, not the workload's.
 func asAsked(h trace.Hop) trace.Hop {
