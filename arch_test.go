@@ -33,7 +33,7 @@ var floors = map[string]int{
 	"internal/arm": 3, "internal/gate": 3,
 
 	"internal/providers/resources": 4, "internal/providers/authorization": 4, "internal/providers/managedidentity": 4,
-	"internal/providers/keyvault": 4, "internal/providers/cognitiveservices": 4, "internal/providers/containerservice": 4, "internal/providers/insights": 4, "internal/providers/explain": 4,
+	"internal/providers/keyvault": 4, "internal/providers/cognitiveservices": 4, "internal/providers/containerservice": 4, "internal/providers/network": 4, "internal/providers/insights": 4, "internal/providers/explain": 4,
 	"internal/entra": 4, "internal/graph": 4, "internal/imds": 4,
 
 	"internal/server": 5,
@@ -46,7 +46,7 @@ var floors = map[string]int{
 
 // under are packages that belong to a parent: they may import it, stand on its
 // floor, and nobody else needs to list them.
-var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storetest(/.*)?|internal/arm/armtest|internal/providers/[a-z]+/.+|internal/cli/.+|internal/entra/.+|internal/node/.+|internal/inference/.+)$`)
+var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storetest(/.*)?|internal/arm/armtest|internal/arm/privatelink|internal/providers/[a-z]+/.+|internal/cli/.+|internal/entra/.+|internal/node/.+|internal/inference/.+)$`)
 
 // sameFloor are the pairs that may see each other although they stand on one floor, and why.
 var sameFloor = map[string]string{

@@ -46,11 +46,16 @@ type Kind[P any] struct {
 	Delete   func(ctx context.Context, old *Resource[P]) error       // acts; must be idempotent by ID
 	Read     func(ctx context.Context, r *Resource[P]) error         // fills in what is computed, on a copy
 
+	// Deletable refuses a DELETE of the resource itself, such as of one that is
+	// in use. When its group or parent goes it is not asked.
+	Deletable func(ctx context.Context, old *Resource[P]) error
+
 	Async      bool // PUT, PATCH and DELETE answer at once and finish as long operations
 	AsyncDel   bool // DELETE alone does
 	Exclusive  bool // writes of siblings under one parent refuse each other: 409 while one is going on
 	DeleteBody bool // DELETE answers 200 with the resource (role assignments)
 	NoPut      bool // clients cannot create it
+	NoCreate   bool // clients can change and delete it, but others create it: a PUT of one that is not there is a 404
 	NoPatch    bool
 	Identity   bool // may have an identity of its own and be given others; the pipeline makes and removes it
 
@@ -140,7 +145,7 @@ type Route struct {
 	Tracked     bool
 	Async       bool
 
-	identity, noLocation, exclusive, deleteBody, noPut, noPatch, noState, asyncDel, cancels bool
+	identity, noLocation, exclusive, deleteBody, noPut, noCreate, noPatch, noState, asyncDel, cancels bool
 
 	actionType string
 	home       func(scope rid.ID, name string) (stored, shown rid.ID)
@@ -157,6 +162,7 @@ type Route struct {
 	prepare   func(ctx context.Context, old, next *Envelope) error
 	put       func(ctx context.Context, old, next *Envelope) error
 	del       func(ctx context.Context, old *Envelope) error
+	deletable func(ctx context.Context, old *Envelope) error
 	read      func(ctx context.Context, e *Envelope) error
 	list      func(ctx context.Context, filter string) (func(*Envelope) (bool, error), error)
 	get       func(ctx context.Context, id rid.ID) (*Envelope, error)
@@ -248,7 +254,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 			return both(old, next, func(o, n *Resource[P]) error { return k.Put(ctx, o, n) })
 		}
 	}
-	r.del = one(k.Delete)
+	r.del, r.deletable, r.noCreate = one(k.Delete), one(k.Deletable), k.NoCreate
 	if k.Read != nil {
 		r.read = one(k.Read)
 	}
@@ -457,7 +463,7 @@ func badProperty(err error) error {
 }
 
 // CanPut reports whether clients can create resources of the type.
-func (r *Route) CanPut() bool { return !r.noPut }
+func (r *Route) CanPut() bool { return !r.noPut && !r.noCreate }
 
 // CanPatch reports whether the type answers PATCH.
 func (r *Route) CanPatch() bool { return !r.noPatch && !r.noPut }

@@ -198,6 +198,9 @@ func (h *Handler) delete(c *call) error {
 		return err
 	}
 	defer release()
+	if err := c.route.deletable(c.ctx, c.old.clone()); err != nil {
+		return err
+	}
 	if !c.route.Async && !c.route.asyncDel {
 		if err := h.remove(context.WithoutCancel(c.ctx), c.id); err != nil {
 			return err

@@ -117,6 +117,9 @@ func (h *Handler) put(c *call) error {
 	if c.route.noPut {
 		return errMethod(c.r)
 	}
+	if c.route.noCreate && c.old == nil {
+		return errResourceNotFound(c.id)
+	}
 	next, err := h.decode(c)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/netip"
+	"strings"
 )
 
 // Kind is the way in.
@@ -42,7 +43,22 @@ type Arrival struct {
 	Kind     Kind
 	Client   netip.Addr // of the peer, IPv4 in its short form; invalid when unknown
 	Endpoint string     // resource id of the private endpoint; "" unless Kind is PrivateEndpoint
-	Network  string     // resource id of the cluster whose network it came from; "" elsewhere
+	Network  string     // resource id of the cluster or virtual network that it came from; "" elsewhere
+	Subnet   string     // resource id of the subnet of a virtual network that it came from; Client then counts in that network alone
+	Services string     // service endpoints of Subnet, each between commas, in lower case: ",microsoft.keyvault,"
+}
+
+// Serves reports whether the subnet that a came from has the service endpoint.
+func (a Arrival) Serves(service string) bool {
+	return a.Subnet != "" && strings.Contains(a.Services, ","+strings.ToLower(service)+",")
+}
+
+// ServicesOf writes service endpoints as the field Services holds them.
+func ServicesOf(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return "," + strings.ToLower(strings.Join(list, ",")) + ","
 }
 
 type contextKey struct{}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/rid"
 )
 
 // ACLs are the firewall of a resource, as its networkAcls property says it.
@@ -25,10 +26,29 @@ type IPRule struct {
 
 // VNetACL lets a subnet in.
 type VNetACL struct {
-	ID string `json:"id"`
+	ID            string `json:"id"`
+	State         string `json:"state,omitempty"`
+	IgnoreMissing bool   `json:"ignoreMissingVnetServiceEndpoint,omitempty"`
 }
 
-const maxIPRules = 1000
+const (
+	maxIPRules   = 1000
+	maxVNetRules = 200
+)
+
+// Subnets are the ids of the virtual network rules that ask for the service
+// endpoint, which whoever stores them makes sure of.
+func (a *ACLs) Subnets() []string {
+	var out []string
+	if a != nil {
+		for _, r := range a.VNetRules {
+			if !r.IgnoreMissing {
+				out = append(out, r.ID)
+			}
+		}
+	}
+	return out
+}
 
 // Complete gives a its defaults, bypass among them, and writes its rules as
 // ranges. A nil a is left alone.
@@ -83,8 +103,13 @@ func (a *ACLs) Check(noun string) error {
 	if !strings.EqualFold(a.DefaultAction, "Allow") && !strings.EqualFold(a.DefaultAction, "Deny") {
 		return bad(".defaultAction", "The value '%s' of defaultAction is neither 'Allow' nor 'Deny'.", a.DefaultAction)
 	}
-	if len(a.VNetRules) > 0 {
-		return bad(".virtualNetworkRules", "Virtual network rules are refused: no service endpoint of a subnet reaches this %s, so such a rule would let nobody in. Use a private endpoint or ipRules.", noun)
+	if len(a.VNetRules) > maxVNetRules {
+		return bad(".virtualNetworkRules", "There are %d virtual network rules; at most %d are allowed for a %s.", len(a.VNetRules), maxVNetRules, noun)
+	}
+	for _, r := range a.VNetRules {
+		if id, err := rid.Parse(r.ID); err != nil || !strings.EqualFold(id.Type(), "Microsoft.Network/virtualNetworks/subnets") {
+			return bad(".virtualNetworkRules", "The id '%s' of a virtual network rule is not that of a subnet.", r.ID)
+		}
 	}
 	if len(a.IPRules) > maxIPRules {
 		return bad(".ipRules", "There are %d IP rules; at most %d are allowed.", len(a.IPRules), maxIPRules)
@@ -110,6 +135,9 @@ func (a *ACLs) Network(publicAccess string) Network {
 		if pre, err := netip.ParsePrefix(r.Value); err == nil {
 			n.IPRules = append(n.IPRules, pre)
 		}
+	}
+	for _, r := range a.VNetRules {
+		n.Subnets = append(n.Subnets, r.ID)
 	}
 	return n
 }

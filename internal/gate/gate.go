@@ -119,6 +119,12 @@ type Network struct {
 	IPRules      []netip.Prefix
 	Trusted      bool     // networkAcls.bypass lets trusted services in
 	Endpoints    []string // approved private endpoints, lower-case resource ids
+	Subnets      []string // resource ids of subnets that rules let in, where they have the service endpoint
+	Service      string   // service endpoint of the resource: "Microsoft.KeyVault"
+
+	// Approved reports whether a private endpoint may reach the resource now,
+	// beside Endpoints. Nil: none.
+	Approved func(ctx context.Context, endpoint string) (bool, error)
 }
 
 // Blocked says which of the network gates refused.
@@ -127,7 +133,7 @@ type Blocked int
 // The network gates.
 const (
 	BlockedConnection Blocked = iota + 1 // public access is disabled and the arrival is public
-	BlockedFirewall                      // no rule lets the client's address in
+	BlockedFirewall                      // no rule lets the client's address or subnet in
 )
 
 // Call is one request.
@@ -277,7 +283,11 @@ func (h *Handler) serve(c *Call) (any, error) {
 	}
 	c.Target = t
 	web.EventFrom(c.Context).SetResource(t.ID.String())
-	if blocked := h.network(c); blocked != 0 {
+	blocked, err := h.network(c)
+	if err != nil {
+		return nil, err
+	}
+	if blocked != 0 {
 		if raw, ok := bearer(c.Request); ok { // the text names the caller, when there is one
 			c.Caller, _ = h.cfg.Verifier.Verify(c.Context, raw, h.plane.Audiences...)
 		}
@@ -338,22 +348,33 @@ func bearer(r *http.Request) (string, bool) {
 }
 
 // network judges how the request came in; 0 lets it pass.
-func (h *Handler) network(c *Call) Blocked {
+func (h *Handler) network(c *Call) (Blocked, error) {
 	a, n := arrival.From(c.Context), c.Target.Network
-	b := judge(a, n)
+	b, err := judge(c.Context, a, n)
 	id := c.Target.ID
 	trace.From(c.Context).AddLate(func() trace.Hop { return h.networkHop(id, a, b) })
-	return b
+	return b, err
 }
 
 func (h *Handler) networkHop(id rid.ID, a arrival.Arrival, b Blocked) trace.Hop {
 	hop := trace.Hop{Step: "network", Subject: id.String(), Received: a.Client.String()}
 	switch b {
 	case BlockedConnection:
+		if a.Kind == arrival.PrivateEndpoint {
+			hop.Received = a.Endpoint
+			hop.Found = "the private endpoint through which the request came has no approved connection to this resource"
+			hop.Fix = "az network private-endpoint-connection approve --id CONNECTION, from: az network private-endpoint-connection list --id " + id.String()
+			break
+		}
 		hop.Found = "public network access is disabled, and the request came over no approved private endpoint"
 		hop.Fix = "az resource update --ids " + id.String() + " --set properties.publicNetworkAccess=Enabled"
 	case BlockedFirewall:
 		hop.Found = "the default action is Deny, and no rule has the client's address"
+		if a.Subnet != "" {
+			hop.Received += " in " + a.Subnet
+			hop.Found = "the default action is Deny, and no rule lets the subnet in with its service endpoint"
+			break
+		}
 		if h.plane.OpenFirewall != nil {
 			hop.Fix = h.plane.OpenFirewall(id, a.Client)
 		}
@@ -363,28 +384,36 @@ func (h *Handler) networkHop(id rid.ID, a arrival.Arrival, b Blocked) trace.Hop 
 	return hop
 }
 
-func judge(a arrival.Arrival, n Network) Blocked {
+func judge(ctx context.Context, a arrival.Arrival, n Network) (Blocked, error) {
 	switch {
 	case a.Kind == arrival.PrivateEndpoint:
-		for _, e := range n.Endpoints {
-			if strings.EqualFold(e, a.Endpoint) {
-				return 0
+		if slices.ContainsFunc(n.Endpoints, func(e string) bool { return strings.EqualFold(e, a.Endpoint) }) {
+			return 0, nil
+		}
+		if n.Approved != nil {
+			if ok, err := n.Approved(ctx, a.Endpoint); ok || err != nil {
+				return 0, err
 			}
 		}
-		return BlockedConnection
+		return BlockedConnection, nil
 	case a.Kind == arrival.TrustedService && n.Trusted:
-		return 0
+		return 0, nil
 	case !n.Public:
-		return BlockedConnection
+		return BlockedConnection, nil
 	case n.DefaultAllow:
-		return 0
+		return 0, nil
+	case a.Subnet != "": // its addresses mean nothing outside of its network, so no rule has them
+		if n.Service != "" && a.Serves(n.Service) && slices.ContainsFunc(n.Subnets, func(s string) bool { return strings.EqualFold(s, a.Subnet) }) {
+			return 0, nil
+		}
+		return BlockedFirewall, nil
 	}
 	for _, p := range n.IPRules {
 		if p.Contains(a.Client.Unmap()) {
-			return 0
+			return 0, nil
 		}
 	}
-	return BlockedFirewall
+	return BlockedFirewall, nil
 }
 
 // operation finds what method and path ask for.
@@ -551,7 +580,9 @@ func (h *Handler) Preview(ctx context.Context, method string, u *url.URL) (Previ
 		return Preview{}, err
 	}
 	c.Target = t
-	h.network(c)
+	if _, err := h.network(c); err != nil {
+		return Preview{}, err
+	}
 	p := Preview{Target: t, Scope: t.ID, Network: hops.Hops()[0]}
 	op, err := h.operation(c)
 	if anyMethod && apierr.Is(err, apierr.MethodNotAllowed) {

@@ -304,19 +304,11 @@ func (c *Client) Listen(ctx context.Context, uid, network string, port int) (*os
 		return nil, err
 	}
 	defer conn.Close()
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(time.Minute)
-	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
-	question := url.Values{"network": {network}, "port": {strconv.Itoa(port)}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent"+of(uid, "/listen")+"?"+question.Encode(), http.NoBody)
-	if err == nil {
-		err = errors.Join(conn.SetDeadline(deadline), req.Write(conn))
-	}
+	req, err := ask(ctx, conn, of(uid, "/listen"), url.Values{"network": {network}, "port": {strconv.Itoa(port)}})
 	if err != nil {
-		return nil, fmt.Errorf("asking the node agent: %w", err)
+		return nil, err
 	}
 	return receive(conn, req)
 }

@@ -70,6 +70,8 @@ type Agent interface {
 	// RemoveImage takes images off the nodes and out of what is kept; names as
 	// Images gives them.
 	RemoveImage(ctx context.Context, uid, name string) error
+
+	Networks
 }
 
 // The ports at a cluster's own address. Nothing else can be listened on.
@@ -102,6 +104,7 @@ type Info struct {
 	Kube     string            // folder of the distribution; "" when there is none
 	Versions map[string]string // of its parts: "kubernetes" → "1.37.2"
 	Missing  string            // why clusters can't run here, in a sentence; "" when they can
+	NoWires  string            // why virtual networks can't be made here; "" when they can
 }
 
 // Cluster is what a cluster should be.

@@ -32,7 +32,8 @@ type Status struct {
 	Agent     AgentState      `json:"nodeAgent"`
 	Clusters  []ClusterState  `json:"clusters"`
 
-	Models []inference.ModelStatus `json:"models"`
+	Models   []inference.ModelStatus `json:"models"`
+	Networks []NetworkState          `json:"networks"`
 }
 
 // StoreStatus is the database.
@@ -64,6 +65,8 @@ func (s *Server) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/doctor", s.doctor)
 	mux.HandleFunc("GET /v1/models", func(w http.ResponseWriter, _ *http.Request) { web.WriteJSON(w, http.StatusOK, s.models()) })
 	mux.HandleFunc("POST /v1/models/test", answer(s.testModel))
+	mux.HandleFunc("GET /v1/networks", s.listNetworks)
+	mux.HandleFunc("POST /v1/networks/find", answer(s.findNetwork))
 	mux.HandleFunc("POST /v1/serviceaccount-token", answer(s.system.ServiceAccountToken))
 	mux.HandleFunc("POST /v1/run-secret", answer(s.system.RunSecret))
 	mux.HandleFunc("POST /v1/run-end", answer(s.system.EndRun))
@@ -123,6 +126,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	if err == nil {
 		st.Clusters, st.Agent, err = s.clusters(r.Context())
+	}
+	if err == nil {
+		st.Networks, err = s.virtual.show(r.Context())
 	}
 	if err != nil {
 		web.EventFrom(r.Context()).Fail(err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/entra"
@@ -27,6 +28,7 @@ import (
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/keyvault/vaultdata"
 	"lazurite.dev/internal/providers/managedidentity"
+	"lazurite.dev/internal/providers/network"
 	"lazurite.dev/internal/providers/resources"
 	"lazurite.dev/internal/providers/resources/deployments"
 	"lazurite.dev/internal/rid"
@@ -60,6 +62,9 @@ type system struct {
 	accounts *cognitiveservices.Accounts
 	answers  *trace.Recent // requests to models
 
+	links    *privatelink.Links
+	networks *network.Networks
+
 	cognitive arm.Provider
 	planes    map[string]http.Handler // data planes by surface
 	out       *Assembly
@@ -79,6 +84,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the clusters' drivers", s.clusterDrivers},
 		{"the token service", s.entra},
 		{"the directory's surface", s.graph},
+		{"private links", s.privateLinks},
 		{"Key Vault", s.keyVault},
 		{"the models", s.inference},
 		{"Cognitive Services", s.cognitiveServices},
@@ -217,7 +223,7 @@ func (s *system) management(context.Context) error {
 	s.worker(activity.Run)
 	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, Existing: s.existing, TenantID: s.in.Tenant})
 	s.worker(func(ctx context.Context) error { return clusters.Resume(ctx, s.Config.Log) })
-	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, managedidentity.New(managedidentity.Config{
+	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, s.network(), managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
 	}), clusters.Provider()}
 	templates := deployments.New(deployments.Config{Store: s.Store, Seal: s.keyring, TenantID: s.in.Tenant, Versions: resources.Versions(), Cloud: resources.PublicCloud().Facts()})
@@ -279,8 +285,7 @@ func (s *system) keyVault(ctx context.Context) error {
 	}
 	s.ends(names.Close)
 	vaults := keyvault.Config{
-		Store: s.Store, Authorizer: s.policy, TenantID: s.in.Tenant,
-		URI: func(name string) string { return s.Config.URL(KeyVault, strings.ToLower(name)) },
+		Store: s.Store, Authorizer: s.policy, TenantID: s.in.Tenant, Links: s.links, URI: s.Config.vaultURL,
 		Destroy: func(ctx context.Context, uid string) error {
 			return errors.Join(objects.Destroy(ctx, uid), s.keyring.Destroy(ctx, vaultdata.SealScope(uid)))
 		},
@@ -304,7 +309,7 @@ func (s *system) keyVault(ctx context.Context) error {
 		families = append(families, vaultdata.Family{Suffix: "." + bare, Authority: c.URL(Login, ""), Resource: "https://" + host})
 	}
 	plane := vaultdata.NewPlane(vaultdata.PlaneConfig{
-		Gate: s.gate(), Names: names, Objects: objects, Groups: s.principals, Families: families, AzureLike: s.Config.AzureLike,
+		Gate: s.gate(), Names: names, Objects: objects, Groups: s.principals, Families: families, Links: s.links, AzureLike: s.Config.AzureLike,
 	})
 	s.planes[KeyVault], s.vaults.DataActions = plane, plane.Actions()
 	s.out.Surfaces[KeyVault] = web.Surface{Handler: s.planes[KeyVault], IDs: web.KeyVault, MaxBody: vaultdata.MaxBody}
@@ -337,6 +342,8 @@ func counted() map[string]string {
 		"identities":            "microsoft.managedidentity/userassignedidentities",
 		"federated credentials": "microsoft.managedidentity/userassignedidentities/federatedidentitycredentials",
 		"clusters":              "microsoft.containerservice/managedclusters",
+		"virtual networks":      "microsoft.network/virtualnetworks",
+		"private endpoints":     "microsoft.network/privateendpoints",
 		"role assignments":      "microsoft.authorization/roleassignments",
 	}
 }

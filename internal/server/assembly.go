@@ -11,6 +11,7 @@ import (
 	"lazurite.dev/internal/ca"
 	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/providers/explain"
+	"lazurite.dev/internal/providers/network"
 	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/web"
 )
@@ -27,6 +28,10 @@ type Base struct {
 	// it, before the network goes away. Both may be called again.
 	Joined func(ctx context.Context, uid string) error
 	Left   func(uid string)
+
+	// Wire makes virtual networks real; Virtual tells it what there should be.
+	Wire    network.Wire
+	Virtual func(*network.Networks)
 }
 
 // Assembly is the system behind the front door. Every field may be empty; a

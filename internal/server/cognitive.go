@@ -37,8 +37,9 @@ func (s *system) cognitiveServices(ctx context.Context) error {
 	if s.accounts, err = cognitiveservices.Open(ctx, s.Store, s.keyring); err != nil {
 		return err
 	}
+	s.accounts.Links = s.links
 	s.ends(s.accounts.Close)
-	cfg := cognitiveservices.Config{Store: s.Store, Sealer: s.keyring, Catalog: s.models, URL: s.Config.cognitiveURL, AzureLike: s.Config.AzureLike}
+	cfg := cognitiveservices.Config{Links: s.links, Store: s.Store, Sealer: s.keyring, Catalog: s.models, URL: s.Config.cognitiveURL, AzureLike: s.Config.AzureLike}
 	s.cognitive = cognitiveservices.New(cfg)
 	s.worker(func(ctx context.Context) error {
 		s.hourly(ctx, func(ctx context.Context) error { return cognitiveservices.Sweep(ctx, cfg) })

@@ -52,12 +52,12 @@ type networks struct {
 	metrics *vnet.Metrics
 
 	mu     sync.Mutex // guards what follows, and changes of it
-	joined map[string]*network
+	joined map[string]*clusterNetwork
 	ended  bool
 }
 
-// network is one cluster's.
-type network struct {
+// clusterNetwork is one cluster's.
+type clusterNetwork struct {
 	name   string // "GROUP/CLUSTER"
 	space  uint64 // the namespace in which the sockets are
 	stop   context.CancelFunc
@@ -96,7 +96,7 @@ func (n *networks) join(ctx context.Context, st node.ClusterStatus) error {
 		}
 		return nil
 	}
-	w := &network{name: networkName(st), space: st.Space, inside: make(chan struct{}, maxInside), open: map[net.Conn]struct{}{}}
+	w := &clusterNetwork{name: networkName(st), space: st.Space, inside: make(chan struct{}, maxInside), open: map[net.Conn]struct{}{}}
 	w.know(st)
 	if err := n.open(ctx, w, st); err != nil {
 		w.close()
@@ -116,7 +116,7 @@ func networkName(st node.ClusterStatus) string {
 }
 
 // open opens the sockets of a network and serves them.
-func (n *networks) open(ctx context.Context, w *network, st node.ClusterStatus) error {
+func (n *networks) open(ctx context.Context, w *clusterNetwork, st node.ClusterStatus) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w.stop, w.serve = cancel, &errgroup.Group{}
 	from := arrival.Arrival{Network: st.ResourceID}
@@ -154,7 +154,7 @@ func (n *networks) open(ctx context.Context, w *network, st node.ClusterStatus) 
 
 // serveIn serves one socket. One that breaks is said and left: the look at the
 // agent finds out whether the network is still there.
-func (n *networks) serveIn(ctx context.Context, w *network, serve func() error) {
+func (n *networks) serveIn(ctx context.Context, w *clusterNetwork, serve func() error) {
 	w.serve.Go(func() error {
 		if err := serve(); err != nil && ctx.Err() == nil {
 			n.log.Error("network socket broke", slog.String("network", w.name), slog.String("error", err.Error()))
@@ -182,7 +182,7 @@ func (n *networks) packets(ctx context.Context, uid string) (net.PacketConn, err
 }
 
 // know takes over what the agent says of the nodes.
-func (w *network) know(st node.ClusterStatus) {
+func (w *clusterNetwork) know(st node.ClusterStatus) {
 	nodes := map[netip.Addr]string{}
 	for _, one := range st.Nodes {
 		nodes[one.Address] = "node " + one.Name
@@ -193,19 +193,19 @@ func (w *network) know(st node.ClusterStatus) {
 }
 
 // who names an address of the network.
-func (w *network) who(a netip.Addr) string {
+func (w *clusterNetwork) who(a netip.Addr) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.nodes[a]
 }
 
-func (w *network) close() {
+func (w *clusterNetwork) close() {
 	w.stop()
 	_ = w.serve.Wait() // says itself what went wrong
 }
 
 // door accepts connections for the front door and marks where they come from.
-func (w *network) door(from arrival.Arrival, take func(net.Conn)) func(context.Context, net.Listener) error {
+func (w *clusterNetwork) door(from arrival.Arrival, take func(net.Conn)) func(context.Context, net.Listener) error {
 	return func(ctx context.Context, ln net.Listener) error {
 		defer context.AfterFunc(ctx, func() { _ = ln.Close() })() // ends Feed
 		defer ln.Close()
@@ -224,13 +224,13 @@ func (w *network) door(from arrival.Arrival, take func(net.Conn)) func(context.C
 	}
 }
 
-func (w *network) enter(conn net.Conn) {
+func (w *clusterNetwork) enter(conn net.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open[conn] = struct{}{}
 }
 
-func (w *network) left(conn net.Conn) {
+func (w *clusterNetwork) left(conn net.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.open, conn)
@@ -239,7 +239,7 @@ func (w *network) left(conn net.Conn) {
 
 // cut ends the connections to the front door: a network in which a socket is
 // open does not go away.
-func (w *network) cut() {
+func (w *clusterNetwork) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for conn := range w.open {
@@ -370,8 +370,9 @@ func (s *Server) newNetworks() (*networks, error) {
 	}
 	n := &networks{
 		owns: func(name string) bool { return s.hosts.Owns(name) }, secure: s.secure.Hand, plain: s.inside.Hand,
-		base: netip.MustParsePrefix(NetworkRange), offline: s.cfg.Offline, log: s.log, metrics: metrics, agent: s.cfg.Nodes, joined: map[string]*network{},
+		base: netip.MustParsePrefix(NetworkRange), offline: s.cfg.Offline, log: s.log, metrics: metrics, agent: s.cfg.Nodes, joined: map[string]*clusterNetwork{},
 	}
+	s.virtual = newVirtualNetworks(s, metrics)
 	return n, nil
 }
 

@@ -56,6 +56,8 @@ func (a *sockets) Status(context.Context) ([]node.ClusterStatus, error) {
 	}}, nil
 }
 
+func (a *sockets) Networks(context.Context) ([]node.NetworkStatus, error) { return nil, nil }
+
 func (a *sockets) Listen(_ context.Context, uid, network string, port int) (*os.File, error) {
 	if uid != netUID || !node.ListenPort(network, port) {
 		return nil, node.ErrNotFound

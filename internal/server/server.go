@@ -49,6 +49,7 @@ type Server struct {
 	system  *Assembly
 
 	networks *networks
+	virtual  *virtualNetworks
 	shelf    *imageShelf
 
 	secure *web.Conduit // connections that begin TLS next
@@ -115,7 +116,7 @@ func (s *Server) open(ctx context.Context) error {
 	if s.networks, err = s.newNetworks(); err != nil {
 		return err
 	}
-	s.system, err = assemble(ctx, &Base{Config: &s.cfg, Home: s.home, Store: s.store, Metrics: s.metrics, CA: s.ca, Joined: s.joined, Left: s.networks.Leave})
+	s.system, err = assemble(ctx, &Base{Config: &s.cfg, Home: s.home, Store: s.store, Metrics: s.metrics, CA: s.ca, Joined: s.joined, Left: s.networks.Leave, Wire: s.virtual, Virtual: s.virtual.knows})
 	if err != nil {
 		return err
 	}
@@ -240,6 +241,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	servers := s.serve(g)
 	g.Go(func() error { return s.networks.Run(gctx) })
+	g.Go(func() error { return s.virtual.Run(gctx) })
 	if err := s.home.writeEndpoint(s.endpoint()); err != nil {
 		g.Go(func() error { return err })
 	} else {
@@ -270,6 +272,7 @@ func (s *Server) Handler() http.Handler { return s.door().Handler }
 // serve starts the HTTP servers on the listeners.
 func (s *Server) serve(g *errgroup.Group) []*http.Server {
 	door := s.door()
+	door.Handler = s.onlyPlanes(door.Handler)
 	door.ConnContext = arrival.ConnContext
 	door.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: s.ca.GetCertificate,

@@ -28,6 +28,7 @@ type GateConfig struct {
 	Network string       // name, for log and metrics
 	Base    netip.Prefix // addresses of all networks: nobody gets from one into another
 	Offline bool         // nobody gets out
+	Public  bool         // only public addresses are reached: private ones are those of some network
 	Log     *slog.Logger
 	Metrics *Metrics // nil counts nothing
 
@@ -201,6 +202,8 @@ func (g *Gate) forbidden(to netip.AddrPort) string {
 		return "it is an IPv4 address in disguise"
 	case g.cfg.Base.IsValid() && g.cfg.Base.Contains(a):
 		return "it is inside a network of Lazurite's that is not this one"
+	case g.cfg.Public && (a.IsPrivate() || inAny(a, "100.64.0.0/10")):
+		return "it is a private address that is not of this network, nor of one that it is peered with"
 	case g.cfg.Offline:
 		return "Lazurite runs with --offline"
 	}

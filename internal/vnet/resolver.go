@@ -35,6 +35,7 @@ type ResolverConfig struct {
 	Front   netip.Addr             // where: the IPv4 address of the front door
 	Base    netip.Prefix           // addresses of all networks; nobody outside is asked for names of those
 	Offline bool                   // nobody is asked: what is not owned does not exist
+	Names   func() *Names          // private zones and names, as they are now; nil: none
 	Log     *slog.Logger
 	Metrics *Metrics // nil counts nothing
 
@@ -254,9 +255,17 @@ func (r *Resolver) answer(q *dns.Msg) *dns.Msg {
 		return m
 	}
 	one := q.Question[0]
-	switch {
-	case one.Qclass != dns.ClassINET, one.Qtype == dns.TypeAXFR, one.Qtype == dns.TypeIXFR:
+	if one.Qclass != dns.ClassINET || one.Qtype == dns.TypeAXFR || one.Qtype == dns.TypeIXFR {
 		return done(dns.RcodeRefused, "refused")
+	}
+	switch f := r.chain(q); {
+	case f.answer != nil || f.ns != nil || f.rcode != 0:
+		if f.more != "" {
+			return nil // goes on at the others'
+		}
+		done(f.rcode, "private")
+		m.Authoritative, m.Answer, m.Ns = true, f.answer, f.ns
+		return m
 	case r.cfg.Owns(strings.TrimSuffix(one.Name, ".")):
 		done(dns.RcodeSuccess, "owned")
 		m.Authoritative = true
@@ -277,6 +286,64 @@ func (r *Resolver) answer(q *dns.Msg) *dns.Msg {
 		return m
 	}
 	return nil
+}
+
+// chain answers out of private zones, and goes through the private name that a
+// public one is another name for. Its more is a name that others know; it is ""
+// where the answer is whole, and nothing is set where no private name is asked for.
+func (r *Resolver) chain(q *dns.Msg) found {
+	if r.cfg.Names == nil {
+		return found{}
+	}
+	n := r.cfg.Names()
+	if n == nil {
+		return found{}
+	}
+	one := q.Question[0]
+	name := strings.ToLower(one.Name)
+	f, ok := n.look(name, one.Qtype)
+	if !ok {
+		private := n.alias(name)
+		if private == "" && !n.private(name) {
+			return found{}
+		}
+		if private != "" {
+			f.answer = []dns.RR{&dns.CNAME{Hdr: dns.RR_Header{Name: one.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: ownTTL}, Target: private}}
+			name = private
+			if one.Qtype == dns.TypeCNAME {
+				return f
+			}
+			if g, ok := n.look(name, one.Qtype); ok {
+				f.answer, f.ns, f.rcode, f.more = append(f.answer, g.answer...), g.ns, g.rcode, g.more
+				return r.ours(f, one.Qtype)
+			}
+		}
+		f.more = name
+		return r.front(f, one.Qtype)
+	}
+	return r.ours(f, one.Qtype)
+}
+
+// ours ends a chain at the front door where it came to an owned name.
+func (r *Resolver) ours(f found, typ uint16) found {
+	if f.more != "" && r.cfg.Owns(strings.TrimSuffix(f.more, ".")) {
+		return r.front(f, typ)
+	}
+	if f.more != "" && r.cfg.Offline {
+		f.more, f.rcode, f.ns = "", dns.RcodeNameError, []dns.RR{soa(".", refusedTTL)}
+	}
+	return f
+}
+
+// front ends a chain at the front door.
+func (r *Resolver) front(f found, typ uint16) found {
+	if typ == dns.TypeA || typ == dns.TypeANY {
+		f.answer = append(f.answer, &dns.A{Hdr: dns.RR_Header{Name: f.more, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ownTTL}, A: r.cfg.Front.AsSlice()})
+	} else {
+		f.ns = []dns.RR{soa(f.more, ownTTL)}
+	}
+	f.more = ""
+	return f
 }
 
 // because adds the reason for who asked with EDNS. Source: RFC 8914.
@@ -326,7 +393,16 @@ func (r *Resolver) failure(q *dns.Msg, text string) reply {
 
 // forward asks the others.
 func (r *Resolver) forward(ctx context.Context, q *dns.Msg) reply {
-	m, err := r.ask(ctx, q)
+	asked, before := q, []dns.RR(nil)
+	if f := r.chain(q); f.more != "" { // a private name that stands for one that others know
+		before = f.answer
+		asked = q.Copy()
+		asked.Question[0].Name = f.more
+	}
+	m, err := r.ask(ctx, asked)
+	if err == nil && before != nil {
+		m.Answer, m.Question, m.Authoritative = append(before, m.Answer...), q.Question, false
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			r.warn("no resolver answered", q, err)

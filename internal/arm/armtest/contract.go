@@ -25,7 +25,8 @@ type Case struct {
 	Type     string // "Microsoft.ManagedIdentity/userAssignedIdentities"
 	Path     string // "{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id{n}"
 	Body     string // of a PUT; {n} is replaced too
-	Before   []Step // parents; the api-version is the type's own
+	Before   []Step // parents; the api-version is the type's own where the path has none
+	Each     []Step // what every resource needs for itself, with {n}
 	BadNames []string
 	Volatile []string // properties that every write changes
 	Strict   bool     // the type refuses properties that it does not know
@@ -108,8 +109,17 @@ func (k *contract) fresh(name string) {
 
 func (k *contract) parents() {
 	k.t.Helper()
-	for _, s := range k.Before {
-		a := k.Do("PUT", k.fill(s.Path, 0)+k.q(), k.fill(s.Body, 0))
+	k.steps(k.Before, 0)
+}
+
+func (k *contract) steps(list []Step, n int) {
+	k.t.Helper()
+	for _, s := range list {
+		path := k.fill(s.Path, n)
+		if !strings.Contains(path, "?") {
+			path += k.q()
+		}
+		a := k.Do("PUT", path, k.fill(s.Body, n))
 		if a.Status/100 != 2 || k.Settle(a) != "Succeeded" {
 			k.t.Fatalf("make %s: %d %s", s.Path, a.Status, a.Raw)
 		}
@@ -128,6 +138,7 @@ func (k *contract) fill(s string, n int) string {
 // next is the path and the body of a resource that is not there yet.
 func (k *contract) next() (path, body string) {
 	k.n++
+	k.steps(k.Each, k.n)
 	return k.fill(k.Path, k.n), k.fill(k.Body, k.n)
 }
 

@@ -29,7 +29,11 @@ type machine struct {
 	starter *box.Starter
 	loaded  chan struct{} // closed when what there was is known
 	ended   chan struct{} // closed when the agent is to end
-	erase   bool          // set before ended is closed
+	virtual *virtuals
+
+	stopping context.Context // ends when the agent begins to stop
+	stop     context.CancelFunc
+	erase    bool // set before ended is closed
 
 	mu       sync.Mutex // guards what follows
 	clusters map[string]*cluster
@@ -40,7 +44,10 @@ type machine struct {
 }
 
 func newMachine(o Options, root box.Root, log *slog.Logger) *machine {
-	return &machine{opt: o, root: root, log: log, starter: box.NewStarter(), loaded: make(chan struct{}), ended: make(chan struct{}), clusters: map[string]*cluster{}}
+	m := &machine{opt: o, root: root, log: log, starter: box.NewStarter(), loaded: make(chan struct{}), ended: make(chan struct{}), clusters: map[string]*cluster{}}
+	m.virtual = newVirtuals(m)
+	m.stopping, m.stop = context.WithCancel(context.Background())
+	return m
 }
 
 func (m *machine) folder() string { return filepath.Join(m.root.State, "clusters") }
@@ -72,13 +79,13 @@ func (m *machine) load(ctx context.Context) error {
 		m.clusters[r.Spec.UID] = newCluster(m, r)
 		m.mu.Unlock()
 	}
-	return m.sweepStrangers(ctx)
+	return errors.Join(m.virtual.load(), m.sweepStrangers(ctx))
 }
 
 // sweepStrangers takes away namespaces, cgroups and links that no running
 // cluster has.
 func (m *machine) sweepStrangers(ctx context.Context) error {
-	known := map[string]bool{}
+	known := m.virtual.names()
 	for _, c := range m.all() {
 		if c.rec.Spec.Running {
 			known[c.name()] = true
@@ -152,6 +159,9 @@ func (m *machine) info() node.Info {
 	defer m.mu.Unlock()
 	i := node.Info{
 		Version: m.opt.Version, PID: os.Getpid(), Instance: m.root.Instance, Range: m.opt.Range, Kube: m.dist.dir, Versions: m.dist.versions,
+	}
+	if err := wire.Available(); err != nil {
+		i.NoWires = err.Error()
 	}
 	i.Cgroup, _ = box.CgroupVersion() // what it lacks is in missing
 	if m.missing != nil {
@@ -246,7 +256,16 @@ func lockNetworks(ctx context.Context) (*os.File, error) {
 	}
 }
 
-// care looks after all clusters until ctx ends.
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// care looks after all clusters and networks until ctx ends.
 func (m *machine) care(ctx context.Context) {
 	var wait sync.WaitGroup
 	defer wait.Wait()
@@ -254,6 +273,11 @@ func (m *machine) care(ctx context.Context) {
 	tick := time.NewTicker(careEvery)
 	defer tick.Stop()
 	for {
+		if done := busy[""]; done == nil || isClosed(done) {
+			done := make(chan struct{})
+			busy[""] = done
+			wait.Go(func() { defer close(done); m.virtual.care(ctx) })
+		}
 		for _, c := range m.all() {
 			if done := busy[c.uid]; done != nil {
 				select {
@@ -284,6 +308,10 @@ func (m *machine) end(ctx context.Context, erasing bool) error {
 	}
 	m.ending = true
 	m.mu.Unlock()
+	m.stop()
+	if give, err := m.virtual.take(ctx); err == nil { // whoever changes a network has finished
+		defer give()
+	}
 	var wait sync.WaitGroup
 	var mu sync.Mutex // guards errs
 	var errs []error
@@ -338,26 +366,4 @@ func readRecord(dir string) (record, error) {
 }
 
 // writeRecord writes it whole or not at all.
-func writeRecord(dir string, r record) error {
-	raw, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	path := filepath.Join(dir, recordFile)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		return fmt.Errorf("keeping the cluster's record: %w", err)
-	}
-	return nil
-}
+func writeRecord(dir string, r record) error { return writeFile(dir, recordFile, r) }

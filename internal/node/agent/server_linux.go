@@ -43,6 +43,7 @@ func newServer(m *machine) *http.Server {
 	mux.HandleFunc("DELETE /v1/clusters/{uid}/images", answer(of(m, func(c *cluster, r *http.Request) (any, error) {
 		return struct{}{}, c.removeImage(r.Context(), r.URL.Query().Get("name"))
 	})))
+	a.networkRoutes(mux)
 	mux.HandleFunc("POST /v1/stop", answer(a.end(false)))
 	mux.HandleFunc("POST /v1/purge", answer(a.end(true)))
 	return &http.Server{

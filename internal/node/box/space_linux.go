@@ -262,6 +262,12 @@ func (sp *Space) Kill(ctx context.Context) error {
 	return killAll(ctx, "space "+sp.Name, func() ([]int, error) { return sp.processes() })
 }
 
+// Busy reports whether a process is in the space's namespaces.
+func (sp *Space) Busy() (bool, error) {
+	pids, err := sp.processes()
+	return len(pids) > 0, err
+}
+
 // processes are those in a namespace of the space.
 func (sp *Space) processes() ([]int, error) {
 	held := map[uint64]bool{}

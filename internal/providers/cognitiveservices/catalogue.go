@@ -129,17 +129,6 @@ func (p *provider) deploymentChoices(ctx context.Context, account *arm.Envelope,
 	return map[string]any{"value": value}, nil
 }
 
-// linkResources is what a private endpoint may be connected to.
-func (p *provider) linkResources(_ context.Context, account *arm.Envelope, _ *arm.Request) (any, error) {
-	return map[string]any{"value": []any{map[string]any{
-		"id": account.ID + "/privateLinkResources/account", "name": "account", "type": AccountType + "/privateLinkResources",
-		"properties": map[string]any{
-			"groupId": "account", "displayName": "Cognitive Services account", "requiredMembers": []string{"default"},
-			"requiredZoneNames": []string{"privatelink.cognitiveservices.azure.com", "privatelink.openai.azure.com", "privatelink.services.ai.azure.com"},
-		},
-	}}}, nil
-}
-
 func usage(name string, current, limit int) map[string]any {
 	return map[string]any{"name": map[string]any{"value": name, "localizedValue": name}, "unit": "Count", "currentValue": current, "limit": limit}
 }

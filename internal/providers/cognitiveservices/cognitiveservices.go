@@ -12,6 +12,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
@@ -51,8 +52,9 @@ type Config struct {
 	// and the name that accounts of the kind AIServices show by Services.
 	URL func(endpoint Endpoint, label string) string
 
-	AzureLike bool             // keeps Azure's limits of numbers
-	Now       func() time.Time // nil means time.Now
+	Links     *privatelink.Links // private endpoints' connections; nil: there are none
+	AzureLike bool               // keeps Azure's limits of numbers
+	Now       func() time.Time   // nil means time.Now
 }
 
 // Endpoint is a family of host names.
@@ -75,7 +77,7 @@ func New(c Config) arm.Provider {
 	p := newProvider(c)
 	return arm.Provider{
 		Namespace: Namespace,
-		Routes: []arm.Route{
+		Routes: append(PrivateLink(p.URL).Routes(),
 			arm.Serve(Namespace, arm.Kind[Properties]{
 				Type: "accounts", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true,
 				Name:      checkAccountName,
@@ -85,6 +87,7 @@ func New(c Config) arm.Provider {
 				Validate:  p.validate,
 				Put:       p.put,
 				Delete:    p.delete,
+				Read:      p.read,
 				Actions:   map[string]arm.Action[Properties]{"listKeys": p.listKeys, "regenerateKey": p.regenerateKey},
 			}),
 			arm.Serve(Namespace, arm.Kind[DeploymentProperties]{
@@ -95,9 +98,40 @@ func New(c Config) arm.Provider {
 				Validate: p.validateDeployment,
 				Read:     p.showDeployment,
 			}),
-		},
+		),
 		Endpoints: p.endpoints(),
 	}
+}
+
+// PrivateLink is what private endpoints reach of an account. url is as in Config.
+func PrivateLink(url func(endpoint Endpoint, label string) string) privatelink.Service {
+	return privatelink.Service{
+		Type: AccountType, APIVersions: apiVersions(),
+		Groups: []privatelink.Group{{ID: "account", Members: []string{"default", "secondary"}, Zone: "privatelink.cognitiveservices.azure.com"}},
+		Names: func(target *arm.Envelope, _ string) []privatelink.Name {
+			label, _ := target.Properties["customSubDomainName"].(string)
+			if label = lower(label); label == "" {
+				return nil // a name of the region stands for many accounts
+			}
+			var out []privatelink.Name
+			for _, f := range []struct {
+				family       Endpoint
+				public, zone string
+			}{
+				{Services, ".cognitiveservices.azure.com", ".privatelink.cognitiveservices.azure.com"},
+				{OpenAI, ".openai.azure.com", ".privatelink.openai.azure.com"},
+			} {
+				out = append(out, privatelink.NamesOf("default", label+f.zone, label+f.public, url(f.family, label))...)
+			}
+			return append(out, privatelink.NamesOf("default", label+".privatelink.services.ai.azure.com", label+".services.ai.azure.com")...)
+		},
+	}
+}
+
+// read shows the account's private endpoint connections.
+func (p *provider) read(ctx context.Context, r *arm.Resource[Properties]) (err error) {
+	r.Properties.Connections, err = p.Links.Show(ctx, r.ID)
+	return err
 }
 
 func newProvider(c Config) *provider {

@@ -41,7 +41,6 @@ func (p *provider) endpoints() []arm.Endpoint {
 		at(http.MethodGet, account+"/models", "", p.under("/models/read", p.accountModels)),
 		at(http.MethodGet, account+"/skus", "", p.under("/skus/read", p.accountSKUs)),
 		at(http.MethodGet, account+"/usages", "", p.under("/usages/read", p.accountUsages)),
-		at(http.MethodGet, account+"/privateLinkResources", "", p.under("/privateLinkResources/read", p.linkResources)),
 		at(http.MethodGet, account+"/deployments/{deploymentName}/skus", "", p.under("/deployments/skus/read", p.deploymentChoices)),
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/gate"
 )
 
@@ -47,6 +48,8 @@ type Properties struct {
 	Injections       json.RawMessage   `json:"networkInjections,omitempty"`
 	Monitor          json.RawMessage   `json:"raiMonitorConfig,omitempty"`
 	Workspace        json.RawMessage   `json:"amlWorkspace,omitempty"`
+
+	Connections []privatelink.Shown `json:"privateEndpointConnections,omitempty"` // computed
 }
 
 // Encryption says with whose key an account's data is encrypted.
@@ -194,6 +197,13 @@ func checkSubdomain(s string) error {
 func (p *provider) validate(ctx context.Context, old, next *arm.Resource[Properties]) error {
 	n := &next.Properties
 	if err := n.check(); err != nil {
+		return err
+	}
+	var known []string
+	if old != nil {
+		known = old.Properties.Network.Subnets()
+	}
+	if err := privatelink.CheckSubnets(ctx, p.Store, Namespace, n.Network.Subnets(), known); err != nil {
 		return err
 	}
 	if old != nil {

@@ -11,6 +11,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/gate"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
@@ -131,6 +132,7 @@ func (a *Account) HasKey(key string) bool { return a.keys.has(key) }
 type Accounts struct {
 	Store  store.Store
 	Sealer Sealer
+	Links  *privatelink.Links // private endpoints' connections; nil: there are none
 
 	mirror      *store.Mirror[entry] // nil: every read asks the store
 	deployments *store.Mirror[*Deployment]
@@ -209,9 +211,11 @@ func (a *Accounts) account(ctx context.Context, r *Record) (*Account, error) {
 		return nil, err
 	}
 	n, id := &r.Properties, r.id()
+	network := n.Network.Network(n.PublicAccess)
+	network.Service, network.Approved = Namespace, a.Links.Gate(id)
 	return &Account{
 		ID: id, UID: r.UID, Name: id.Name(), Location: r.Location, Kind: r.Kind, Subdomain: n.Subdomain,
-		LocalAuthDisabled: n.NoLocalAuth != nil && *n.NoLocalAuth, Network: n.Network.Network(n.PublicAccess), keys: d,
+		LocalAuthDisabled: n.NoLocalAuth != nil && *n.NoLocalAuth, Network: network, keys: d,
 	}, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/rbac"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
@@ -44,7 +45,8 @@ type Config struct {
 	Rewrap  func(ctx context.Context, uid string) error
 	Rotate  func(ctx context.Context, uid string) error
 
-	Now func() time.Time // nil means time.Now
+	Links *privatelink.Links // private endpoints' connections; nil: there are none
+	Now   func() time.Time   // nil means time.Now
 }
 
 type provider struct {
@@ -60,7 +62,7 @@ func New(c Config) arm.Provider {
 	p := &provider{Config: c, names: &Registry{Store: c.Store}}
 	return arm.Provider{
 		Namespace: Namespace,
-		Routes: []arm.Route{arm.Serve(Namespace, arm.Kind[Properties]{
+		Routes: append(PrivateLink(p.URI).Routes(), arm.Serve(Namespace, arm.Kind[Properties]{
 			Type: "vaults", APIVersions: apiVersions(), Tracked: true,
 			Name:      checkVaultName,
 			ReadOnly:  []string{"vaultUri", "hsmPoolResourceId", "privateEndpointConnections"},
@@ -69,10 +71,30 @@ func New(c Config) arm.Provider {
 			Validate:  p.validate,
 			Put:       p.put,
 			Delete:    p.delete,
+			Read:      p.read,
 			Actions:   map[string]arm.Action[Properties]{"rewrap": p.rewrap},
-		})},
+		})),
 		Endpoints: p.endpoints(),
 	}
+}
+
+// PrivateLink is what private endpoints reach of a vault. uri is as in Config.
+func PrivateLink(uri func(name string) string) privatelink.Service {
+	const zone = "privatelink.vaultcore.azure.net"
+	return privatelink.Service{
+		Type: Namespace + "/vaults", APIVersions: apiVersions(),
+		Groups: []privatelink.Group{{ID: "vault", Members: []string{"default"}, Zone: zone}},
+		Names: func(target *arm.Envelope, _ string) []privatelink.Name {
+			name := lower(target.Name)
+			return privatelink.NamesOf("default", name+"."+zone, name+".vault.azure.net", uri(name))
+		},
+	}
+}
+
+// read shows the vault's private endpoint connections.
+func (p *provider) read(ctx context.Context, r *arm.Resource[Properties]) (err error) {
+	r.Properties.Connections, err = p.Links.Show(ctx, r.ID)
+	return err
 }
 
 func (p *provider) endpoints() []arm.Endpoint {

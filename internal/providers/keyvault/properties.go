@@ -8,6 +8,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/gate"
 	"lazurite.dev/internal/rid"
 )
@@ -28,6 +29,8 @@ type Properties struct {
 	Network         *gate.ACLs     `json:"networkAcls,omitempty"`
 	PublicAccess    string         `json:"publicNetworkAccess,omitempty"`
 	VaultURI        string         `json:"vaultUri,omitempty"`
+
+	Connections []privatelink.Shown `json:"privateEndpointConnections,omitempty"` // computed
 }
 
 // SKU is a vault's.
@@ -135,6 +138,13 @@ func (p *provider) complete(ctx context.Context, old, next *arm.Resource[Propert
 func (p *provider) validate(ctx context.Context, old, next *arm.Resource[Properties]) error {
 	n := &next.Properties
 	if err := n.check(p.TenantID); err != nil {
+		return err
+	}
+	var known []string
+	if old != nil {
+		known = old.Properties.Network.Subnets()
+	}
+	if err := privatelink.CheckSubnets(ctx, p.Store, Namespace, n.Network.Subnets(), known); err != nil {
 		return err
 	}
 	if old != nil {

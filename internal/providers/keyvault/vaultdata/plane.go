@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/arrival"
 	"lazurite.dev/internal/gate"
 	"lazurite.dev/internal/providers/keyvault"
@@ -39,8 +40,9 @@ type PlaneConfig struct {
 	// that is not in the directory any more.
 	Groups func(oid string) ([]string, error)
 
-	AzureLike bool             // keep Azure's limits of transactions
-	Now       func() time.Time // for them; nil means time.Now
+	Links     *privatelink.Links // private endpoints' connections; nil: there are none
+	AzureLike bool               // keep Azure's limits of transactions
+	Now       func() time.Time   // for them; nil means time.Now
 }
 
 // plane answers the data plane of all vaults.
@@ -147,6 +149,8 @@ func (p *plane) makeTarget(rec *keyvault.Record, f Family, host string) (*gate.T
 		v.RetentionDays = *props.RetentionDays
 	}
 	t := &gate.Target{ID: id, Location: rec.Location, Network: props.Network.Network(props.PublicAccess), Data: &target{v, f, rec}}
+	t.Network.Service = keyvault.Namespace
+	t.Network.Approved = p.Links.Gate(id)
 	if props.RBAC == nil || !*props.RBAC {
 		t.Authorize = p.byPolicy
 	}
