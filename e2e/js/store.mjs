@@ -2,7 +2,8 @@
 // service's role is taken away, and the page says why there is no description.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -10,6 +11,18 @@ import { chromium } from "playwright-core";
 const { STORE, CHROMIUM, SCREENSHOTS, PRINCIPAL, SCOPE } = process.env;
 const role = "Cognitive Services OpenAI User";
 const az = (...args) => execFileSync("az", args, { stdio: ["ignore", "pipe", "inherit"] });
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+// accessible says that axe finds nothing on the page that keeps people out, in light and in dark.
+async function accessible(page, where) {
+  await page.evaluate(axe);
+  for (const colorScheme of ["dark", "light"]) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    const { violations } = await page.evaluate(() => axe.run());
+    assert.deepEqual(violations.map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(" ")}`), [], `${where}, ${colorScheme}`);
+  }
+}
+
 const profile = mkdtempSync(join(tmpdir(), "laz-browser-"));
 const browser = await chromium.launchPersistentContext(profile, {
   executablePath: CHROMIUM, headless: true, viewport: { width: 1280, height: 900 },
@@ -26,12 +39,14 @@ try {
   const products = page.getByRole("list", { name: "Products" }).getByRole("listitem");
   await products.first().waitFor();
   const before = await products.count();
+  await accessible(page, "the list");
 
   // Add a product: the model has to be asked for something, then it writes.
   await page.getByRole("button", { name: "Add product" }).click();
   const dialog = page.getByRole("dialog", { name: "Add a product" });
   await dialog.getByRole("button", { name: "Ask AI" }).click();
   await dialog.getByText("The AI needs a name to write about.").waitFor();
+  await accessible(page, "the form");
   await dialog.getByLabel("Name").fill("Salty Sailor rope");
   await dialog.getByLabel("Price in dollars").fill("12.50");
   await dialog.getByLabel("Keywords").fill("dog, toy, rope");
@@ -58,6 +73,7 @@ try {
   const said = edit.locator("#said", { hasText: /PermissionDenied.*lacks the required data action.*Cognitive Services OpenAI User/s });
   await said.waitFor();
   assert.equal(await edit.getByLabel("Description").inputValue(), text);
+  await accessible(page, "the refusal");
   await page.screenshot({ path: join(SCREENSHOTS, "store-refused.png") });
 
   // And it comes back.

@@ -128,7 +128,7 @@ if [ -t 0 ] && [ -t 1 ]; then
   read -rp "  ${bold}Open $admin, add a product and press Ask AI.${off} Then press Enter here: its role goes. " _
 fi
 
-chapter 'The role taken away: the same pod, its next call'
+chapter 'The role taken away: nothing is started again, and its next call is refused'
 show 'az role assignment delete --assignee $MANAGED_IDENTITY_OBJECT_ID \
   --role "Cognitive Services OpenAI User" --scope $AOAI_RESOURCE_ID'
 typed "$line"
