@@ -9,6 +9,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -199,4 +200,26 @@ func TestCognitiveServices(t *testing.T) {
 	want(t, "", account("delete")...)
 	want(t, "", account("purge", "--location", "eastus")...)
 	fails(t, 3, "ResourceNotFound", account("show-deleted", "--location", "eastus")...)
+}
+
+// TestDeployment deploys a template to a group, as a file of a script would.
+func TestDeployment(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "main.json")
+	text := `{"$schema":"https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#","contentVersion":"1.0.0.0",
+		"parameters":{"name":{"type":"string"},"tag":{"type":"string","defaultValue":"one"}},
+		"resources":[{"type":"Microsoft.ManagedIdentity/userAssignedIdentities","apiVersion":"2023-01-31","name":"[parameters('name')]",
+			"location":"[resourceGroup().location]","tags":{"t":"[parameters('tag')]"}}],
+		"outputs":{"id":{"type":"string","value":"[resourceId('Microsoft.ManagedIdentity/userAssignedIdentities',parameters('name'))]"}}}`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	on := []string{"--resource-group", live.Group, "--template-file", file, "--parameters", "name=az-deployed"}
+	want(t, "Succeeded", append([]string{"deployment", "group", "validate", "--query", "properties.provisioningState"}, on...)...)
+	want(t, "Create", append([]string{"deployment", "group", "what-if", "--no-pretty-print", "--query", "changes[?ends_with(resourceId, 'az-deployed')].changeType"}, on...)...)
+	want(t, "Succeeded", append([]string{"deployment", "group", "create", "--name", "az", "--query", "properties.provisioningState"}, on...)...)
+	want(t, "az-deployed", "identity", "show", "--name", "az-deployed", "--resource-group", live.Group, "--query", "name")
+	want(t, "az", "deployment", "group", "list", "--resource-group", live.Group, "--query", "[?name=='az'].name")
+	want(t, "az-deployed", "deployment", "operation", "group", "list", "--name", "az", "--resource-group", live.Group, "--query", "[?properties.targetResource].properties.targetResource.resourceName")
+	want(t, "", "deployment", "group", "delete", "--name", "az", "--resource-group", live.Group)
+	fails(t, 1, "InvalidTemplateDeployment", "deployment", "group", "create", "--resource-group", live.Group, "--template-file", file, "--parameters", "name=x")
 }

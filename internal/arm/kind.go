@@ -87,6 +87,10 @@ type Kind[P any] struct {
 	// List may narrow what GET on the collection gives, by its $filter.
 	List func(ctx context.Context, filter string) (func(*Resource[P]) (bool, error), error)
 
+	// Body turns a request's content into JSON, for types whose clients send
+	// what is not quite; nil: it must be.
+	Body func(raw []byte) ([]byte, error)
+
 	// Own says that the collection at a scope lists what stands there, and not
 	// also what stands under scopes in it: a subscription's deployments.
 	Own bool
@@ -157,6 +161,7 @@ type Route struct {
 	writeOnly []string
 	acts      bool // has a Put hook
 	own       bool
+	body      func([]byte) ([]byte, error)
 	busy      string
 	failed    func(ctx context.Context, e *Envelope, err error) error
 	prepare   func(ctx context.Context, old, next *Envelope) error
@@ -278,7 +283,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 			return run(ctx, res, body)
 		}}
 	}
-	r.own = k.Own
+	r.own, r.body = k.Own, k.Body
 	if r.busy = k.Busy; k.Failed != nil {
 		r.failed = func(ctx context.Context, e *Envelope, why error) error {
 			return both(nil, e, func(_, n *Resource[P]) error { return k.Failed(ctx, n, why) })

@@ -445,6 +445,11 @@ func readBody(c *call) error {
 		}
 		return apierr.New(apierr.BadRequest, "InvalidRequestContent", "The request content could not be read: %v.", err)
 	}
+	if c.route != nil && c.route.body != nil && len(b) > 0 {
+		if b, err = c.route.body(b); err != nil {
+			return err
+		}
+	}
 	c.body = b
 	return nil
 }

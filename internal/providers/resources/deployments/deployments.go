@@ -53,7 +53,7 @@ func (s *Service) Attach(h *arm.Handler) { s.plane.Store(h) }
 func (s *Service) Routes() []arm.Route {
 	return []arm.Route{
 		arm.Serve(namespace, arm.Kind[properties]{
-			Type: "deployments", APIVersions: s.cfg.Versions, Scopes: arm.ResourceGroup | arm.Subscription, Async: true, Cancels: true, NoPatch: true, Busy: "Running", Own: true,
+			Type: "deployments", APIVersions: s.cfg.Versions, Scopes: arm.ResourceGroup | arm.Subscription, Async: true, Cancels: true, NoPatch: true, Busy: "Running", Own: true, Body: template.Relaxed,
 			Name: checkName, Validate: s.accept, Put: s.deploy, Failed: s.failed, Delete: s.forget, List: s.filter,
 			Actions: map[string]arm.Action[properties]{"cancel": s.cancel, "exportTemplate": s.export},
 			Unmade:  map[string]arm.Action[properties]{"validate": s.validate, "whatIf": s.whatIf},

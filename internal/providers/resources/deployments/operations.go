@@ -114,6 +114,56 @@ func (op *recorded) resource() *arm.Resource[operation] {
 	}
 }
 
+// operationPaths are the operations of a group's deployments as clients ask for
+// them: without the provider. Source: Deployment Operations - List.
+func (s *Service) operationPaths() []arm.Endpoint {
+	const base = "/subscriptions/{subscriptionId}/resourceGroups/{resourceGroupName}/deployments/{deploymentName}/operations"
+	end := func(path string, handle func(context.Context, rid.ID, string) (any, error)) arm.Endpoint {
+		return arm.Endpoint{
+			Method: http.MethodGet, Path: path, Action: "Microsoft.Resources/deployments/operations/read", APIVersions: s.cfg.Versions,
+			Handle: func(ctx context.Context, r *arm.Request) (*arm.Response, error) {
+				id, err := rid.Parse("/subscriptions/" + r.Params["subscriptionId"] + "/resourceGroups/" + r.Params["resourceGroupName"] + "/providers/Microsoft.Resources/deployments/" + r.Params["deploymentName"])
+				if err != nil {
+					return nil, bad("InvalidResourceId", "The deployment's name is not valid: %v.", err)
+				}
+				e, err := s.res.Get(ctx, id)
+				if errors.Is(err, store.ErrNotFound) {
+					return nil, apierr.New(apierr.NotFound, "DeploymentNotFound", "Deployment '%s' could not be found.", id.Name())
+				} else if err != nil {
+					return nil, err
+				}
+				body, err := handle(ctx, e.RID(), r.Params["operationId"])
+				return &arm.Response{Body: body}, err
+			},
+		}
+	}
+	return []arm.Endpoint{
+		end(base, func(ctx context.Context, id rid.ID, _ string) (any, error) {
+			list, err := s.listOperations(ctx, id, "")
+			out := []any{}
+			for _, op := range list {
+				out = append(out, shownOperation(op))
+			}
+			return map[string]any{"value": out}, err
+		}),
+		end(base+"/{operationId}", func(ctx context.Context, id rid.ID, name string) (any, error) {
+			at, err := rid.Parse(id.String() + "/operations/" + name)
+			if err != nil {
+				return nil, bad("InvalidResourceId", "The operation's id is not valid: %v.", err)
+			}
+			op, err := s.getOperation(ctx, at)
+			if err != nil {
+				return nil, err
+			}
+			return shownOperation(op), nil
+		}),
+	}
+}
+
+func shownOperation(op *arm.Resource[operation]) map[string]any {
+	return map[string]any{"id": op.ID.String(), "operationId": op.ID.Name(), "properties": op.Properties}
+}
+
 func (s *Service) getOperation(ctx context.Context, id rid.ID) (*arm.Resource[operation], error) {
 	doc, err := s.cfg.Store.Get(ctx, operationPrefix(id.Parent())+strings.ToLower(id.Name()))
 	if errors.Is(err, store.ErrNotFound) {

@@ -39,17 +39,21 @@ func hash(t []byte) (string, error) {
 
 // Endpoints are those that are no resources.
 func (s *Service) Endpoints() []arm.Endpoint {
-	return []arm.Endpoint{{
+	return append(s.operationPaths(), arm.Endpoint{
 		Method: http.MethodPost, Path: "/providers/Microsoft.Resources/calculateTemplateHash", APIVersions: s.cfg.Versions,
 		Handle: func(_ context.Context, r *arm.Request) (*arm.Response, error) {
-			h, err := hash(r.Body)
+			body, err := template.Relaxed(r.Body)
 			if err != nil {
 				return nil, err
 			}
-			b, err := template.Canonical(r.Body)
+			h, err := hash(body)
+			if err != nil {
+				return nil, err
+			}
+			b, err := template.Canonical(body)
 			return &arm.Response{Body: map[string]any{"minifiedTemplate": string(b), "templateHash": h}}, err
 		},
-	}}
+	})
 }
 
 // unknown is the Runtime before a deployment.
