@@ -182,8 +182,15 @@ func intersection(a []any) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		there := map[string]bool{}
+		for _, v := range l {
+			if k, err := encode([]any{v}); err == nil {
+				there[k] = true
+			}
+		}
 		out = slices.DeleteFunc(out, func(v any) bool {
-			return !slices.ContainsFunc(l, func(w any) bool { return same(v, w, false) })
+			k, err := encode([]any{v})
+			return err != nil || !there[k]
 		})
 	}
 	return out, nil

@@ -23,7 +23,7 @@ var ErrUnknown = errors.New("not known before the deployment")
 
 const (
 	maxSteps = 5_000_000 // of one Deployment's evaluation
-	maxBytes = 256 << 20 // that functions made in it, together
+	maxBytes = 1 << 30   // that functions took and made in it, together
 	maxValue = 4 << 20   // of one value
 )
 
@@ -64,6 +64,23 @@ func (s *scope) made(v any) error {
 	if n >= maxValue {
 		return fmt.Errorf("a value is larger than %d bytes", maxValue)
 	}
+	return s.charge(n)
+}
+
+// taken counts what a function looks at; some look longer.
+func (s *scope) taken(name string, args []any) error {
+	n := 0
+	for _, a := range args {
+		n += size(a, maxValue)
+	}
+	switch name {
+	case "json", "base64tojson", "string", "union", "intersection", "items", "guid", "uniquestring":
+		n *= 16
+	}
+	return s.charge(n)
+}
+
+func (s *scope) charge(n int) error {
 	if s.d.bytes += n; s.d.bytes > maxBytes {
 		return fmt.Errorf("the template's expressions make more than %d bytes", maxBytes)
 	}
@@ -311,6 +328,9 @@ func (s *scope) call(n *node) (any, error) {
 	}
 	args, err := s.args(n)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.taken(name, args); err != nil {
 		return nil, err
 	}
 	v, err := f.do(s, args)
