@@ -80,16 +80,9 @@ func serveBare(ctx context.Context, to string) error {
 		ReadHeaderTimeout: 10 * time.Second,
 	}
 	if to != "" {
-		u, err := url.Parse(to)
-		if err != nil {
+		if srv.Handler, err = reverseProxy(to); err != nil {
 			return err
 		}
-		proxy := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) },
-			Transport: &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}, ErrorLog: log.New(io.Discard, "", 0)}
-		srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_ = http.NewResponseController(w).EnableFullDuplex() // or an early answer ends the request, and with it itself
-			proxy.ServeHTTP(w, r)
-		})
 	}
 	fmt.Println(ln.Addr())
 	if err := pem.Encode(os.Stdout, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
@@ -101,6 +94,20 @@ func serveBare(ctx context.Context, to string) error {
 		return err
 	}
 	return nil
+}
+
+// reverseProxy is Go's, in front of a server.
+func reverseProxy(to string) (http.Handler, error) {
+	u, err := url.Parse(to)
+	if err != nil {
+		return nil, err
+	}
+	proxy := &httputil.ReverseProxy{FlushInterval: -1, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) },
+		Transport: &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}, ErrorLog: log.New(io.Discard, "", 0)}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex() // or an early answer ends the request, and with it itself
+		proxy.ServeHTTP(w, r)
+	}), nil
 }
 
 // bareProcess is serveBare in a process of its own.

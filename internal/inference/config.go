@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -128,7 +129,8 @@ type BackendConfig struct {
 	// no other can be. Default: 1.
 	Weight *int `yaml:"weight"`
 
-	// Concurrency is how many calls it has at a time; others wait. 0 is any number.
+	// Concurrency is how many calls it has at a time; others wait. 0 is any number,
+	// of the built-in model as many as there are processors.
 	Concurrency int `yaml:"concurrency"`
 
 	// HealthInterval is how often it is asked for its models; 0s: never. Default: 15s.
@@ -186,6 +188,9 @@ func (b BackendConfig) withDefaults(model string) BackendConfig {
 	}
 	if b.Builtin {
 		b.Model = TinyWriter
+		if b.Concurrency == 0 {
+			b.Concurrency = runtime.GOMAXPROCS(0) // more would only be slower, and nobody's turn
+		}
 		if b.Name == "" {
 			b.Name = SourceBuiltin
 		}
