@@ -52,6 +52,9 @@ walk-keyvault: build kube images ## the walkthrough with real pods (root); WALKT
 walk-openai: build kube images ## the same for the store and its model
 	@e2e/walkthroughs/walk.sh openai
 
+cgroup2: build kube ## nodes on cgroup v2, in an emulated machine: needs qemu-system-x86, busybox-static, cpio; no root
+	@e2e/cgroup2/vm.sh $(STEPS)
+
 check: ## formatting, vet, staticcheck, build of every module
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	@set -e; for m in $(MODULES); do echo "check $$m"; (cd $$m && $(GO) build -o /dev/null ./... && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...); done

@@ -9,6 +9,7 @@
 //	                             header sni is the name that TLS asks for
 //	toybox dial ADDRESS          connects within 3 s, and is not cut off for 1 s
 //	toybox lookup NAME           prints the addresses
+//	toybox eat MIB               takes so much memory, and waits
 //	toybox env | write FILE TEXT | read FILE | stat FILE | list FOLDER
 package main
 
@@ -22,6 +23,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -50,6 +52,8 @@ func run(args []string) error {
 	case "pause":
 		<-ctx.Done()
 		return nil
+	case "eat":
+		return eat(ctx, arg(1))
 	case "serve":
 		return serve(ctx, arg(1), arg(2))
 	case "get":
@@ -86,6 +90,21 @@ func run(args []string) error {
 	default:
 		return fmt.Errorf("toybox: unknown word %q", args[0])
 	}
+}
+
+// eat writes to each page of so many MiB.
+func eat(ctx context.Context, mib string) error {
+	n, err := strconv.Atoi(mib)
+	if err != nil {
+		return err
+	}
+	food := make([]byte, n<<20)
+	for i := 0; i < len(food); i += 4096 {
+		food[i] = 1
+	}
+	<-ctx.Done()
+	fmt.Println(food[0], "is what it tasted of")
+	return nil
 }
 
 func serve(ctx context.Context, port, name string) error {

@@ -147,6 +147,9 @@ func delegate(dir string) error {
 		switch c {
 		case "cpu", "cpuset", "io", "memory", "pids", "hugetlb":
 			err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0)
+			if errors.Is(err, syscall.EBUSY) { // cgroups(7), "no internal processes"; the machine's own root may have some
+				err = fmt.Errorf("processes are in %s itself, as in a container; they have to be in a cgroup below it: %w", dir, err)
+			}
 			if err != nil && (c == "cpu" || c == "memory" || c == "pids") {
 				return fmt.Errorf("delegating the %s controller: %w", c, err)
 			}
