@@ -68,7 +68,7 @@ step_units() {
 }
 
 # node: containerd, runc and a kubelet without a control plane
-step_node() { unit kube 'Node_Alone|NodeFiles|NodeSize'; }
+step_node() { unit kube Node_Alone; }
 
 kubectl() { /opt/kube/bin/kubernetes kubectl --kubeconfig /root/kubeconfig --request-timeout=2m "$@"; }
 

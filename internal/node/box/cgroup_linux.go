@@ -143,17 +143,26 @@ func delegate(dir string) error {
 	if err != nil {
 		return err
 	}
+	var needed, more []string
 	for _, c := range strings.Fields(string(raw)) {
 		switch c {
-		case "cpu", "cpuset", "io", "memory", "pids", "hugetlb":
-			err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0)
-			if errors.Is(err, syscall.EBUSY) { // cgroups(7), "no internal processes"; the machine's own root may have some
-				err = fmt.Errorf("processes are in %s itself, as in a container; they have to be in a cgroup below it: %w", dir, err)
-			}
-			if err != nil && (c == "cpu" || c == "memory" || c == "pids") {
-				return fmt.Errorf("delegating the %s controller: %w", c, err)
-			}
+		case "cpu", "memory", "pids":
+			needed = append(needed, "+"+c)
+		case "cpuset", "io", "hugetlb":
+			more = append(more, "+"+c)
 		}
+	}
+	control := filepath.Join(dir, "cgroup.subtree_control")
+	// Together: cpu alone would be taken where processes are, and make what is below a part of their cgroup.
+	err = os.WriteFile(control, []byte(strings.Join(needed, " ")), 0)
+	if errors.Is(err, syscall.EBUSY) { // cgroups(7), "no internal processes": all roots but the machine's own
+		err = fmt.Errorf("processes are in %s itself, as in a container; they have to be in a cgroup below it: %w", dir, err)
+	}
+	if err != nil {
+		return fmt.Errorf("delegating controllers: %w", err)
+	}
+	for _, c := range more {
+		_ = os.WriteFile(control, []byte(c), 0) // where they are not to be had, there are no limits of them
 	}
 	return nil
 }
