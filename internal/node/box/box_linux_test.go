@@ -347,7 +347,7 @@ func TestCgroup(t *testing.T) {
 	}
 	v := box.NewSupervisor(s, t.TempDir(), quiet())
 	// It would use more memory than it can have.
-	p := box.Process{Name: "greedy", Path: "/bin/sh", Args: []string{"-c", "head -c 90000000 /dev/zero | tail; echo ended; exec sleep 1000"}, Cgroup: cg}
+	p := box.Process{Name: "greedy", Path: "/bin/sh", Args: []string{"-c", "dd if=/dev/zero of=/dev/null bs=200M count=1; echo ended; exec sleep 1000"}, Cgroup: cg}
 	if err := v.Run(t.Context(), p); err != nil {
 		t.Fatal(err)
 	}
