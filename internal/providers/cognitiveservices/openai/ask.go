@@ -155,23 +155,26 @@ func (a *ask) stateless() error {
 	if a.row.op != inference.Responses {
 		return nil
 	}
-	var asks struct {
-		Previous     *string         `json:"previous_response_id"`
-		Background   *bool           `json:"background"`
-		Conversation json.RawMessage `json:"conversation"`
-	}
+	var asks map[string]json.RawMessage // names as they are written, as backends take them
 	if err := json.Unmarshal(a.body, &asks); err != nil {
-		return apierr.New(apierr.BadRequest, "BadRequest", "The request body is not valid: previous_response_id must be a string, background a boolean.")
+		return apierr.New(apierr.BadRequest, "BadRequest", "The request body is not valid.").WithCause(err)
+	}
+	says := func(name string) bool {
+		switch string(asks[name]) {
+		case "", "null", "false", `""`:
+			return false
+		}
+		return true
 	}
 	refuse := func(field, text string) error {
 		return apierr.New(apierr.BadRequest, "invalid_request_error", "%s", text).WithTarget(field)
 	}
 	switch {
-	case asks.Previous != nil && *asks.Previous != "":
-		return refuse("previous_response_id", "Previous response with id '"+clip(*asks.Previous)+"' not found. Responses are not stored here: send the conversation with each request.")
-	case asks.Background != nil && *asks.Background:
+	case says("previous_response_id"):
+		return refuse("previous_response_id", "Previous response with id "+clip(strings.ReplaceAll(string(asks["previous_response_id"]), `"`, "'"))+" not found. Responses are not stored here: send the conversation with each request.")
+	case says("background"):
 		return refuse("background", "Background responses are not supported: responses are not stored here.")
-	case len(asks.Conversation) > 0 && string(asks.Conversation) != "null":
+	case says("conversation"):
 		return refuse("conversation", "Conversations are not supported: responses are not stored here.")
 	}
 	return nil

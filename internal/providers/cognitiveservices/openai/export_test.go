@@ -1,6 +1,10 @@
 package openai
 
-import "time"
+import (
+	"time"
+
+	"lazurite.dev/internal/inference"
+)
 
 // FilterStream passes a stream in pieces, as the plane does, and gives what a client
 // gets and the tokens that were counted.
@@ -52,4 +56,30 @@ func (q *Quotas) Admit(who string, n int) (settle func(int), wait time.Duration)
 		return nil, r.wait
 	}
 	return t.settle, 0
+}
+
+// Verdicts reads the answer of a content filter for n texts, and counts those
+// that are filtered.
+func Verdicts(raw []byte, n int) (filtered int, err error) {
+	list, err := verdicts(raw, n)
+	for _, v := range list {
+		if v.filtered() {
+			filtered++
+		}
+	}
+	return filtered, err
+}
+
+// ToBase64 converts an answer of embeddings.
+func ToBase64(raw []byte) ([]byte, error) { return toBase64(raw) }
+
+// Prompts are the texts of a request.
+func Prompts(op inference.Operation, body []byte) []string {
+	texts, _ := prompts(op, body)
+	return texts
+}
+
+// Annotate puts a verdict on the choice 0 into an event.
+func Annotate(ev []byte) []byte {
+	return annotate(ev, map[int]verdict{0: {"hate": {Severity: "safe"}}})
 }

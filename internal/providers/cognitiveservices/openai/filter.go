@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -190,9 +191,9 @@ func (a *ask) judged(texts []string) ([]verdict, error) {
 
 // checkPrompt judges what is asked. A reply is the refusal.
 func (a *ask) checkPrompt() (*gate.Reply, error) {
-	texts := prompts(a.row.op, a.body)
-	if len(texts) == 0 {
-		return nil, nil
+	texts, err := prompts(a.row.op, a.body)
+	if err != nil || len(texts) == 0 {
+		return nil, err
 	}
 	list, err := a.judged(texts)
 	if err != nil {
@@ -222,67 +223,102 @@ func (a *ask) refusePrompt(v verdict) *gate.Reply {
 	}}}
 }
 
-// prompts are the texts that a request has for a model.
-func prompts(op inference.Operation, body []byte) []string {
-	var b struct {
-		Messages []struct {
-			Content json.RawMessage `json:"content"`
-		} `json:"messages"`
-		Prompt       json.RawMessage `json:"prompt"`
-		Input        json.RawMessage `json:"input"`
-		Instructions json.RawMessage `json:"instructions"`
-	}
-	if json.Unmarshal(body, &b) != nil {
-		return nil // the backend will say what is wrong
+// prompts are the texts that a request has for a model. Names are taken as they
+// are written, since backends do; where one comes twice in an object all its
+// values count. Prompts that are lists of tokens can't be read: an error.
+func prompts(op inference.Operation, body []byte) ([]string, error) {
+	var top map[string]json.RawMessage
+	if err := json.Unmarshal(body, &top); err != nil {
+		return nil, err
 	}
 	switch op {
 	case inference.Chat:
-		var texts []string
-		for _, m := range b.Messages {
-			texts = append(texts, textsIn(m.Content, 0)...)
-		}
-		return joined(texts)
+		// What a client says of tools and of the answer's form is for the model, too.
+		return joined(textsIn(top["messages"]), textsIn(top["tools"]), textsIn(top["functions"])), nil
 	case inference.Completions:
-		return textsIn(b.Prompt, 0)
+		if numbersIn(top["prompt"]) {
+			return nil, apierr.New(apierr.BadRequest, "BadRequest", "A prompt that is a list of tokens can't be judged by the content filter: send text.").WithTarget("prompt")
+		}
+		return append(textsIn(top["prompt"]), textsIn(top["suffix"])...), nil
 	case inference.Images:
-		return joined(textsIn(b.Prompt, 0))
+		return joined(textsIn(top["prompt"])), nil
 	case inference.Responses:
-		return joined(append(textsIn(b.Instructions, 0), textsIn(b.Input, 0)...))
+		return joined(textsIn(top["instructions"]), textsIn(top["input"]), textsIn(top["tools"])), nil
 	}
-	return nil
+	return nil, nil
 }
 
-func joined(texts []string) []string {
+func joined(lists ...[]string) []string {
+	texts := slices.Concat(lists...)
 	if len(texts) == 0 {
 		return nil
 	}
 	return []string{strings.Join(texts, "\n")}
 }
 
-// textsIn are the strings of a content: itself, a list's, or the text and
-// content of an object.
-func textsIn(raw json.RawMessage, depth int) []string {
-	var text string
-	if json.Unmarshal(raw, &text) == nil && text != "" {
-		return []string{text}
-	}
-	var list []json.RawMessage
-	if depth < 8 && json.Unmarshal(raw, &list) == nil {
-		var out []string
-		for _, item := range list {
-			out = append(out, textsIn(item, depth+1)...)
+// numbersIn reports whether a value has numbers in it.
+func numbersIn(raw json.RawMessage) bool {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	for {
+		t, err := dec.Token()
+		if err != nil {
+			return false
 		}
-		return out
+		if _, ok := t.(float64); ok {
+			return true
+		}
 	}
-	var object struct {
-		Text    json.RawMessage `json:"text"`
-		Content json.RawMessage `json:"content"`
-		Output  json.RawMessage `json:"output"`
+}
+
+// textsIn are all strings in a value, but for those that say what others are
+// and those that are pictures, sounds and files.
+func textsIn(raw json.RawMessage) []string {
+	if len(raw) == 0 {
+		return nil
 	}
-	if depth < 8 && json.Unmarshal(raw, &object) == nil {
-		return append(append(textsIn(object.Text, depth+1), textsIn(object.Content, depth+1)...), textsIn(object.Output, depth+1)...)
+	var out []string
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	_ = eachText(dec, false, func(text string) { out = append(out, text) }) // it was checked to be JSON
+	return out
+}
+
+// eachText gives add the strings of the next value.
+func eachText(dec *json.Decoder, skip bool, add func(string)) error {
+	t, err := dec.Token()
+	if err != nil {
+		return err
 	}
-	return nil
+	if text, ok := t.(string); ok && text != "" && !skip {
+		add(text)
+	}
+	delim, ok := t.(json.Delim)
+	if !ok {
+		return nil
+	}
+	for dec.More() {
+		under := skip
+		if delim == '{' {
+			name, err := dec.Token()
+			if err != nil {
+				return err
+			}
+			under = under || structural(name)
+		}
+		if err := eachText(dec, under, add); err != nil {
+			return err
+		}
+	}
+	_, err = dec.Token()
+	return err
+}
+
+// structural reports whether what stands under a name is no text for a model.
+func structural(name any) bool {
+	switch name {
+	case "role", "type", "id", "call_id", "tool_call_id", "file_id", "url", "image_url", "data", "file_data", "detail", "format":
+		return true
+	}
+	return false
 }
 
 var errFiltered = errors.New("the answer was filtered")
@@ -404,7 +440,7 @@ func (a *ask) checkResponse(raw []byte) ([]byte, error) {
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return nil, errors.Join(errMalformed, err)
 	}
-	texts := joined(textsIn(r.Output, 0))
+	texts := joined(textsIn(r.Output))
 	if len(texts) == 0 {
 		return raw, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/providers/cognitiveservices/openai"
 )
 
@@ -118,6 +119,59 @@ func FuzzUsage(f *testing.F) {
 		raw, ok := want["usage"]
 		if ok && len(raw) < 4000 && json.Unmarshal(raw, &u) == nil && u != nil && (!found || prompt < min(u.Prompt, 1) || u.Input == 0 && u.Prompt > 0 && u.Prompt < 1000 && prompt != u.Prompt) {
 			t.Fatalf("%q: %d %v, want %+v", in, prompt, found, u)
+		}
+	})
+}
+
+// FuzzVerdicts: whatever a filter answers, it is one verdict for each text or an
+// error.
+func FuzzVerdicts(f *testing.F) {
+	for _, s := range []string{`{"results":[{"categories":{"hate":true,"self-harm/intent":null},"category_scores":{"sexual/minors":0.9}}]}`, `{"results":[{}]}`, `{"results":[null]}`, `{"results":[{"category_scores":{"hate":1e999}}]}`, `[]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		n, err := openai.Verdicts(raw, 1)
+		if err == nil && !json.Valid(raw) || n > 1 || n == 1 && err != nil {
+			t.Fatalf("%q: %d %v", raw, n, err)
+		}
+	})
+}
+
+// FuzzAnswers: what is converted stays JSON, and lists of numbers are gone from
+// embeddings.
+func FuzzAnswers(f *testing.F) {
+	for _, s := range []string{`{"data":[{"embedding":[1,2.5e3]}]}`, `{"data":[{"embedding":"AA"},{}],"x":1}`, `{"choices":[{"index":0,"delta":{"content":"x"}}]}`, `{"messages":[{"content":[{"type":"text","text":"a"},"b"]}],"prompt":["c",[1]],"input":{"content":{"text":"d"}}}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if out, err := openai.ToBase64(raw); err == nil {
+			var list struct {
+				Data []struct {
+					Embedding json.RawMessage `json:"embedding"`
+				} `json:"data"`
+			}
+			if err := json.Unmarshal(out, &list); err != nil {
+				t.Fatalf("%q became %q: %v", raw, out, err)
+			}
+			for _, e := range list.Data {
+				if len(e.Embedding) > 0 && e.Embedding[0] == '[' {
+					t.Fatalf("%q became %q", raw, out)
+				}
+			}
+		}
+		for _, op := range []inference.Operation{inference.Chat, inference.Completions, inference.Responses, inference.Images} {
+			for _, text := range openai.Prompts(op, raw) {
+				if text == "" {
+					t.Fatalf("%s of %q: an empty text", op, raw)
+				}
+			}
+		}
+		if !bytes.ContainsAny(raw, "\r\n") && json.Valid(raw) {
+			ev := append(append([]byte("data: "), raw...), "\n\n"...)
+			out, ok := bytes.CutSuffix(bytes.TrimPrefix(openai.Annotate(ev), []byte("data: ")), []byte("\n\n"))
+			if !ok || !json.Valid(out) {
+				t.Fatalf("%q became %q", ev, out)
+			}
 		}
 	})
 }

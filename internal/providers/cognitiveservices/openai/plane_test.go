@@ -119,6 +119,7 @@ func TestRefusals(t *testing.T) {
 		{"a stored response", me, "GET", base + "v1/responses/resp_1", "", 404, "invalid_request_error", "Response with id 'resp_1' not found. Responses are not stored here", "-"},
 		{"deleting a stored response", me, "DELETE", base + "responses/resp_1?api-version=2025-04-01-preview", "", 404, "invalid_request_error", "Responses are not stored here", "-"},
 		{"going on with a response", me, "POST", base + "v1/responses", `{"model":"dd","previous_response_id":"resp_1"}`, 400, "invalid_request_error", "Previous response with id 'resp_1' not found.", "-"},
+		{"going on with a response, hidden", me, "POST", base + "v1/responses", `{"model":"dd","previous_response_id":"resp_1","Previous_Response_Id":null}`, 400, "invalid_request_error", "Previous response with id 'resp_1' not found.", "-"},
 		{"a background response", me, "POST", base + "v1/responses", `{"model":"dd","background":true}`, 400, "invalid_request_error", "Background responses are not supported", "-"},
 		{"a conversation", me, "POST", base + "v1/responses", `{"model":"dd","conversation":"c"}`, 400, "invalid_request_error", "Conversations are not supported", "-"},
 		{"no such model", me, "GET", base + "models/gpt-9" + ver, "", 404, "ResourceNotFound", "'gpt-9' does not exist", "-"},
