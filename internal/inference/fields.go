@@ -34,6 +34,9 @@ func Peek(body []byte) (Fields, error) {
 	}
 	maxCompletion, maxOutput, maxTokens := 0, 0, 0
 	for _, m := range members {
+		if name, ok := misspelt(m.key); ok {
+			return f, badBody("the member %q is to be written %q", m.key, name).WithTarget(name)
+		}
 		value := body[m.value:m.end]
 		if value[0] == 'n' { // null is as good as absent
 			continue
@@ -69,6 +72,20 @@ func Peek(body []byte) (Fields, error) {
 		}
 	}
 	return f, nil
+}
+
+// misspelt finds the name of which key is another spelling in letter case. Some
+// backends take it for the same member, and would not see what a gateway sees.
+func misspelt(key []byte) (string, bool) {
+	for _, name := range [...]string{
+		"model", "stream", "stream_options", "max_completion_tokens", "max_output_tokens", "max_tokens", "n", "store",
+		"messages", "prompt", "suffix", "input", "instructions", "tools", "functions", "previous_response_id", "background", "conversation", "encoding_format",
+	} {
+		if bytes.EqualFold(key, []byte(name)) {
+			return name, string(key) != name
+		}
+	}
+	return "", false
 }
 
 // Set gives a copy of a JSON object in which the top-level member key has the

@@ -29,7 +29,7 @@ func TestPeek_Refusals(t *testing.T) {
 	for body, target := range map[string]string{
 		``: "", `[]`: "", `{`: "", `{}{}`: "", `{"a":1,}`: "", `{"a" 1}`: "", `{"a":01}`: "", `{"a":"\x"}`: "", "{\"a\":\"\n\"}": "", "{\"a\":\"\xff\"}": "",
 		`{"model":1}`: "model", `{"stream":"true"}`: "stream", `{"stream_options":[]}`: "stream_options", `{"n":0}`: "n", `{"n":1.5}`: "n", `{"max_tokens":-1}`: "max_tokens",
-		`{"model":"a","model":"b"}`: "model", `{"model":"a","mod\u0065l":"b"}`: "model",
+		`{"model":"a","Model":"b"}`: "model", `{"MESSAGES":[]}`: "messages", `{"tool\u017f":1}`: "tools", `{"model":"a","model":"b"}`: "model", `{"model":"a","mod\u0065l":"b"}`: "model",
 		`{"a":` + strings.Repeat("[", 600) + strings.Repeat("]", 600) + `}`: "",
 	} {
 		_, err := inference.Peek([]byte(body))

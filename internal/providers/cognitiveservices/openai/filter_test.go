@@ -77,12 +77,13 @@ func TestFilter_PromptsAndAnswers(t *testing.T) {
 	}
 	// What a filter does not see, a backend must not see either.
 	for _, body := range []string{
-		`{"messages":[{"role":"user","content":"bad"}],"Messages":[]}`, `{"messages":[{"role":"user","content":"bad","content":"good","Content":"good"}]}`,
+		`{"messages":[{"role":"user","content":"bad","content":"good","Content":"good"}]}`,
 		`{"messages":[{"role":"user","content":[{"type":"text","text":"data:bad"}]}]}`, `{"messages":[{"role":"assistant","tool_calls":[{"function":{"arguments":"bad"}}]}]}`,
 		`{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f","description":"bad"}}]}`,
 	} {
 		w.want(400, "content_filter", me, "POST", chat, body)
 	}
+	w.want(400, "BadRequest", me, "POST", chat, `{"messages":[{"role":"user","content":"bad"}],"Messages":[]}`)
 	w.want(400, "BadRequest", me, "POST", strings.Replace(chat, "chat/", "", 1), `{"prompt":[[1,2,3]]}`)
 	w.want(400, "content_filter", me, "POST", strings.Replace(chat, "chat/", "", 1), `{"prompt":["good","bad"]}`)
 	w.want(400, "content_filter", me, "POST", "https://acc.openai.azure.com/openai/v1/responses", `{"model":"dd","input":[{"role":"user","content":[{"type":"input_text","text":"bad"}]}]}`)
