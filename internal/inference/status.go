@@ -138,7 +138,11 @@ func (c *Catalog) Test(ctx context.Context, name, version string) ([]TestResult,
 	defer cancel()
 	var out []TestResult
 	for _, b := range e.pool.backends {
-		out = append(out, b.test(ctx, op, body))
+		asks := body
+		if b.builtin { // it says little of anything else
+			asks = `{"messages":[{"role":"user","content":"Describe a product: rope with tags: strong, blue"}]}`
+		}
+		out = append(out, b.test(ctx, op, asks))
 	}
 	return out, nil
 }

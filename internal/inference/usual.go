@@ -26,5 +26,5 @@ func usualModels() []Model {
 }
 
 func builtinModel(name, version string, isDefault bool) Model {
-	return Model{Name: name, Version: version, Format: FormatOpenAI, Default: isDefault, Source: SourceBuiltin, Capabilities: Capabilities{Chat: true}}
+	return Model{Name: name, Version: version, Format: FormatOpenAI, Default: isDefault, Source: SourceBuiltin, Capabilities: Capabilities{Chat: true, Responses: true}}
 }
