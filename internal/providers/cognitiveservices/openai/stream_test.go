@@ -238,7 +238,7 @@ func TestStream_Responses(t *testing.T) {
 }
 
 func TestStream_ASlowClientHoldsNoBackend(t *testing.T) {
-	w := newWorld(t, func(c *openai.Config) { c.Stall = 100 * time.Millisecond })
+	w := newWorld(t, func(c *openai.Config) { c.Stall = time.Second })
 	w.standard()
 	large := `data: {"choices":[{"delta":{"content":"` + strings.Repeat("w", 16<<10) + `"},"finish_reason":null}]}` + "\n\n"
 	ended := make(chan int, 1)
