@@ -72,13 +72,13 @@ step_node() { unit kube Node_Alone; }
 
 kubectl() { /opt/kube/bin/kubernetes kubectl --kubeconfig /root/kubeconfig --request-timeout=2m "$@"; }
 
-# pod NAME MEMORY WORDS: its manifest, of busybox
+# pod NAME MEMORY WORDS asks for one of busybox.
 pod() {
   printf '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"%s"},"spec":{"restartPolicy":"Never","terminationGracePeriodSeconds":1,
-"containers":[{"name":"c","image":"lazurite.dev/busybox:v1","command":["/busybox",%s],"resources":{"limits":{"cpu":"250m","memory":"%s"}}}]}}' "$1" "$3" "$2"
+"containers":[{"name":"c","image":"lazurite.dev/busybox:v1","command":["/busybox",%s],"resources":{"limits":{"cpu":"250m","memory":"%s"}}}]}}' "$1" "$3" "$2" >"/tmp/$1.json"
+  kubectl create --raw /api/v1/namespaces/default/pods -f "/tmp/$1.json"
 }
 
-create() { kubectl create --raw "$1" -f -; }
 field() { kubectl get --raw "$1" | tr -d ' \n' | grep -q "$2"; }
 node_ready() { laz status -o json | tr -d ' \n' | grep -q '"ready":true'; }
 all_run() { node_ready && ! laz status -o json | grep -qE '"state": *"(starting|waiting)"'; }
@@ -117,7 +117,7 @@ limits() {
   is "the node's processors" "$(cat "$node/cpu.max")" "200000 100000"
   is "the node's memory" "$(cat "$node/memory.max")" $((4096 << 20))
   is "processes in the node's own cgroup" "$(cat "$node/cgroup.procs")" ""
-  wait_for "a pod with limits is made" sh -c "$(pod limited 64Mi '"sleep","100000"' | sed "s/'/'\\\\''/g; s/^/printf %s '/; s/\$/'/") | /opt/kube/bin/kubernetes kubectl --kubeconfig /root/kubeconfig create --raw /api/v1/namespaces/default/pods -f -"
+  wait_for "a pod with limits is made" pod limited 64Mi '"sleep","100000"'
   wait_for "it runs" field /api/v1/namespaces/default/pods/limited '"phase":"Running"'
   found=$(find "$node/kubepods" -name memory.max | xargs grep -lx $((64 << 20)) | head -n 1)
   is "its cgroup" "$(cat "$(dirname "${found:-/none/x}")/cpu.max")" "25000 100000"
@@ -127,7 +127,7 @@ limits() {
 }
 
 oom() {
-  pod greedy 32Mi '"tail","/dev/zero"' | create /api/v1/namespaces/default/pods >/dev/null || bad "a second pod"
+  wait_for "another pod is made" pod greedy 32Mi '"tail","/dev/zero"'
   wait_for "a pod that takes too much is said to be OOMKilled" field /api/v1/namespaces/default/pods/greedy '"reason":"OOMKilled"'
 }
 

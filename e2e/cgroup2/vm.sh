@@ -142,7 +142,7 @@ echo "a machine with Linux $release and cgroup v2, by $accel; what it says: $con
 status=0
 timeout "${LIMIT:-7200}" nice -n 15 qemu-system-x86_64 "${speed[@]}" -smp "${CPUS:-2}" -m "${MEMORY:-4096}" -nodefaults -no-user-config -display none -no-reboot \
   -kernel "$kernel/boot/vmlinuz-$release" -initrd "$work/early.gz" \
-  -append "console=ttyS0 quiet panic=1 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 mitigations=off nokaslr tsc=unstable" \
+  -append "console=ttyS0 quiet panic=1 cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 mitigations=off nokaslr no_timer_check" \
   -drive "file=$work/disk,if=virtio,format=raw,cache=unsafe" \
   -virtfs "local,path=$work/out,mount_tag=out,security_model=none" \
   -device virtio-rng-pci \
