@@ -3,7 +3,6 @@ package template
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 )
@@ -22,7 +21,7 @@ type Runtime interface {
 var ErrUnknown = errors.New("not known before the deployment")
 
 const (
-	maxSteps = 5_000_000 // of one Deployment's evaluation
+	maxSteps = 2_000_000 // of one Deployment's evaluation
 	maxBytes = 1 << 30   // that functions took and made in it, together
 	maxValue = 4 << 20   // of one value
 )
@@ -37,7 +36,7 @@ type loop struct {
 type scope struct {
 	d        *Deployment
 	loops    []loop         // innermost last
-	locals   map[string]any // of lambdas
+	locals   *binding       // of lambdas
 	fn       map[string]any // parameters of the user function; nil outside of one
 	rt       Runtime        // nil before the deployment begins
 	defaults bool           // in a parameter's defaultValue
@@ -395,12 +394,15 @@ func (s *scope) user(name string, n *node) (any, error) {
 // local binds a lambda's variables.
 func (s *scope) local(names []string, values []any) *scope {
 	c := *s
-	c.locals = maps.Clone(s.locals)
-	if c.locals == nil {
-		c.locals = map[string]any{}
-	}
 	for i, n := range names {
-		c.locals[n] = values[i]
+		c.locals = &binding{n, values[i], c.locals}
 	}
 	return &c
+}
+
+// binding is a variable of a lambda.
+type binding struct {
+	name  string
+	value any
+	up    *binding
 }

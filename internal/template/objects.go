@@ -132,11 +132,12 @@ func (s *scope) lambdaVariables(n *node) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, ok := s.locals[lower(name)]
-	if !ok {
-		return nil, fmt.Errorf("the lambda variable '%s' is not defined here", name)
+	for b := s.locals; b != nil; b = b.up {
+		if b.name == lower(name) {
+			return b.value, nil
+		}
 	}
-	return v, nil
+	return nil, fmt.Errorf("the lambda variable '%s' is not defined here", name)
 }
 
 // each evaluates the array and the lambda of a function and calls it for every element.

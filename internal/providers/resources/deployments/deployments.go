@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -371,7 +372,36 @@ func (s *Service) cancel(ctx context.Context, r *arm.Resource[properties], _ jso
 		}
 		return nil, err
 	}
-	return &arm.Response{Status: 204}, nil
+	return &arm.Response{Status: http.StatusNoContent}, s.cancelNested(ctx, r.ID, r.Private["run"])
+}
+
+// cancelNested cancels the nested deployments of one that was canceled.
+func (s *Service) cancelNested(ctx context.Context, id rid.ID, ref string) error {
+	o, err := s.reopen(ctx, id, ref)
+	if err != nil {
+		return err
+	}
+	for _, r := range o.plan.Resources {
+		if r.Nested == nil {
+			continue
+		}
+		e, err := s.res.Get(ctx, rid.MustParse(r.ID))
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		err = s.plane.Load().Cancel(ctx, e.RID(), "DeploymentCanceled", "The deployment that it is part of was canceled.")
+		if apierr.Is(err, apierr.Conflict) {
+			continue // it is not going on
+		} else if err != nil {
+			return err
+		}
+		if err := s.cancelNested(ctx, e.RID(), e.Private["run"]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Service) export(ctx context.Context, r *arm.Resource[properties], _ json.RawMessage) (any, error) {

@@ -293,15 +293,8 @@ func (x *execution) put(ctx context.Context, r *template.Resource) (*arm.Told, e
 			return nil, err
 		}
 	}
-	told, err := x.do(ctx, http.MethodPut, r.ID, r.APIVersion, body)
-	if r.Nested != nil && apierr.Is(err, apierr.Conflict) {
-		return nil, nestedError(err)
-	}
-	return told, err
+	return x.do(ctx, http.MethodPut, r.ID, r.APIVersion, body)
 }
-
-// nestedError is as Azure tells of a nested deployment.
-func nestedError(err error) error { return err }
 
 // body evaluates a resource: one at a time, as an evaluation isn't for several.
 func (x *execution) body(ctx context.Context, r *template.Resource) (map[string]any, error) {
