@@ -6,6 +6,7 @@ package gate
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -61,6 +62,9 @@ type Plane struct {
 	// place of a token, and gives the name by which it is known; no role is asked
 	// for then. "" leaves it to the token. Nil: tokens alone count.
 	Key func(c *Call) (name string, err error)
+	// Caller finds out who asks, in the place of Key and of tokens of the
+	// platform, where the plane has credentials of its own. It may read Body.
+	Caller func(c *Call) (*token.Claims, error)
 	// Version checks the api-version and gives the one that is served.
 	Version func(c *Call) error
 	// Limit refuses what is more than the resource allows. Nil: no limit, or one
@@ -88,8 +92,9 @@ type Plane struct {
 // Operation is one thing that a plane can do.
 type Operation struct {
 	Method string
-	Path   string             // "/secrets/{name}/{version}"; segments match without case, {x} matches one segment
+	Path   string             // "/secrets/{name}/{version}"; segments match without case, {x} matches one segment, one {x...} one or more
 	Action string             // RBAC data action: "Microsoft.KeyVault/vaults/secrets/getSecret/action"
+	Manage bool               // Action is one of the management plane's
 	Scope  func(*Call) string // path below the resource at which Action is asked for: "/secrets/NAME"; nil: the resource
 	Body   int64              // largest body in bytes; 0 is 1 MiB
 	Handle func(*Call) (any, error)
@@ -191,6 +196,28 @@ func (c *Call) Body() ([]byte, error) {
 	return c.raw, err
 }
 
+// Stream is the request's body as it comes, of any length that the surface
+// takes; a client that sends nothing for idle is cut off.
+func (c *Call) Stream(idle time.Duration) io.Reader {
+	return &stream{body: c.Request.Body, rc: http.NewResponseController(c.w), idle: idle}
+}
+
+type stream struct {
+	body io.Reader
+	rc   *http.ResponseController
+	idle time.Duration
+}
+
+// Read implements io.Reader.
+func (s *stream) Read(p []byte) (int, error) {
+	_ = s.rc.SetReadDeadline(time.Now().Add(s.idle)) // one that knows no deadlines is a test's
+	n, err := s.body.Read(p)
+	if err != nil {
+		_ = s.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
 // Handler serves a plane.
 type Handler struct {
 	cfg   Config
@@ -211,7 +238,7 @@ func New(cfg Config, p Plane) *Handler {
 	for i, op := range p.Operations {
 		segs := strings.Split(strings.Trim(op.Path, "/"), "/")
 		h.segs = append(h.segs, segs)
-		if strings.HasPrefix(segs[0], "{") {
+		if strings.HasPrefix(segs[0], "{") || strings.Contains(op.Path, "...}") {
 			h.index = nil
 		}
 		if h.index != nil {
@@ -293,6 +320,7 @@ func (h *Handler) serve(c *Call) (any, error) {
 		}
 		return nil, h.plane.RefuseNetwork(c, blocked)
 	}
+	c.body, c.time = 1<<20, h.plane.BodyTime
 	if err := h.credential(c); err != nil {
 		return nil, err
 	}
@@ -306,9 +334,8 @@ func (h *Handler) serve(c *Call) (any, error) {
 	if err := h.authorise(c, op); err != nil {
 		return nil, err
 	}
-	c.body, c.time = op.Body, h.plane.BodyTime
-	if c.body == 0 {
-		c.body = 1 << 20
+	if op.Body != 0 {
+		c.body = op.Body
 	}
 	if h.plane.Limit != nil {
 		if err := h.plane.Limit(c); err != nil {
@@ -321,6 +348,13 @@ func (h *Handler) serve(c *Call) (any, error) {
 // credential finds out who asks: whoever has a key of the resource, or the
 // principal of a token.
 func (h *Handler) credential(c *Call) (err error) {
+	if h.plane.Caller != nil {
+		_, _ = h.operation(c) // the challenge says what it is for; serve asks again
+		if c.Caller, err = h.plane.Caller(c); err == nil {
+			web.EventFrom(c.Context).SetPrincipal(c.Caller.ObjectID)
+		}
+		return err
+	}
 	if h.plane.Key != nil {
 		if c.Key, err = h.plane.Key(c); err != nil {
 			return err
@@ -456,6 +490,9 @@ func (h *Handler) chosen(c *Call, i int, params map[string]string) *Operation {
 }
 
 func match(pattern, segs []string) (map[string]string, bool) {
+	if i := slices.IndexFunc(pattern, func(p string) bool { return strings.HasSuffix(p, "...}") }); i >= 0 {
+		return matchMany(pattern, segs, i)
+	}
 	if len(pattern) != len(segs) {
 		return nil, false
 	}
@@ -476,6 +513,18 @@ func match(pattern, segs []string) (map[string]string, bool) {
 	return params, true
 }
 
+// matchMany is match for a pattern whose segment i stands for one or more.
+func matchMany(pattern, segs []string, i int) (map[string]string, bool) {
+	n := len(segs) - len(pattern) + 1
+	if n < 1 {
+		return nil, false
+	}
+	one := slices.Clone(pattern)
+	one[i] = strings.TrimSuffix(pattern[i], "...}") + "}"
+	joined := append(slices.Clone(segs[:i]), strings.Join(segs[i:i+n], "/"))
+	return match(one, append(joined, segs[i+n:]...))
+}
+
 func (h *Handler) authorise(c *Call, op *Operation) error {
 	if c.Key != "" {
 		return nil // whoever may list keys stands behind it
@@ -487,7 +536,7 @@ func (h *Handler) authorise(c *Call, op *Operation) error {
 	if err != nil {
 		return err
 	}
-	d, err := h.cfg.Authorizer.Check(c.Context, c.Caller.ObjectID, op.Action, true, scope)
+	d, err := h.cfg.Authorizer.Check(c.Context, c.Caller.ObjectID, op.Action, !op.Manage, scope)
 	if err != nil {
 		return err
 	}
@@ -561,7 +610,8 @@ func (h *Handler) kept(c *Call, e *apierr.Error) bool {
 // Preview is what a request would ask for.
 type Preview struct {
 	Target  *Target
-	Action  string // data action
+	Action  string // data action, unless Manage
+	Manage  bool
 	Scope   rid.ID
 	Network trace.Hop // how the network gate would judge the arrival in ctx
 }
@@ -596,7 +646,7 @@ func (h *Handler) Preview(ctx context.Context, method string, u *url.URL) (Previ
 	if err != nil {
 		return p, err
 	}
-	p.Action = op.Action
+	p.Action, p.Manage = op.Action, op.Manage
 	p.Scope, err = scopeOf(c, op)
 	return p, err
 }

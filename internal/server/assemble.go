@@ -66,6 +66,7 @@ type system struct {
 	networks *network.Networks
 
 	cognitive arm.Provider
+	registry  arm.Provider
 	planes    map[string]http.Handler // data planes by surface
 	out       *Assembly
 }
@@ -88,6 +89,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"Key Vault", s.keyVault},
 		{"the models", s.inference},
 		{"Cognitive Services", s.cognitiveServices},
+		{"Container Registry", s.containerRegistry},
 		{"management", s.management},
 		{"the metadata service", s.identities},
 		{"the owner's sign-in", s.signIn},
@@ -223,7 +225,7 @@ func (s *system) management(context.Context) error {
 	s.worker(activity.Run)
 	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, Existing: s.existing, TenantID: s.in.Tenant})
 	s.worker(func(ctx context.Context) error { return clusters.Resume(ctx, s.Config.Log) })
-	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, s.network(), managedidentity.New(managedidentity.Config{
+	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, s.registry, s.network(), managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
 	}), clusters.Provider()}
 	templates := deployments.New(deployments.Config{Store: s.Store, Seal: s.keyring, TenantID: s.in.Tenant, Versions: resources.Versions(), Cloud: resources.PublicCloud().Facts()})
@@ -339,6 +341,7 @@ func counted() map[string]string {
 		"resource groups":       strings.ToLower(rid.TypeResourceGroup),
 		"key vaults":            "microsoft.keyvault/vaults",
 		"AI accounts":           "microsoft.cognitiveservices/accounts",
+		"container registries":  "microsoft.containerregistry/registries",
 		"identities":            "microsoft.managedidentity/userassignedidentities",
 		"federated credentials": "microsoft.managedidentity/userassignedidentities/federatedidentitycredentials",
 		"clusters":              "microsoft.containerservice/managedclusters",

@@ -95,6 +95,12 @@ type Config struct {
 	// it. Default: kube beside laz, else the user's cache.
 	Kubernetes string `yaml:"kubernetes"`
 
+	// Registries is the folder of the content of container registries. Replicas
+	// that share a database need one that they share as well, with working file
+	// locks; without it they refuse to make registries. Default: inside Home, with
+	// SQLite.
+	Registries string `yaml:"registries"`
+
 	// Mirrors are registries that nodes ask first: by the registry that an image
 	// names, or "*" for all others, the URL of one that has the same
 	// repositories. Default: none; nodes ask what the image names.
@@ -233,6 +239,9 @@ func (c *Config) Default() error {
 		c.Propagation = azurePropagation
 	}
 	set(&c.RootKeyFile, filepath.Join(Home(c.Home).Keys(), "root.json"))
+	if c.Store.PostgresDSNFile == "" {
+		set(&c.Registries, Home(c.Home).Registries())
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -307,6 +316,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Kubernetes != "" && !filepath.IsAbs(c.Kubernetes) {
 		wrong("kubernetes: %q is not an absolute path", c.Kubernetes)
+	}
+	if c.Registries != "" && !filepath.IsAbs(c.Registries) {
+		wrong("registries: %q is not an absolute path", c.Registries)
 	}
 	if err := node.CheckMirrors(c.Mirrors); err != nil {
 		wrong("mirrors: %w", err)

@@ -43,6 +43,9 @@ func (h Home) Kubeconfig() string { return h.path("kubeconfig") }
 // Images are the archives that every cluster gets.
 func (h Home) Images() string { return h.path("images") }
 
+// Registries are the blobs of container registries.
+func (h Home) Registries() string { return h.path("registries") }
+
 // Log is the log file of `laz up`.
 func (h Home) Log() string { return h.path("log", "laz.log") }
 

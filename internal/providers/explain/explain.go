@@ -485,7 +485,7 @@ func (c *chain) target(oid string) error {
 		}
 		scope = pv.Scope
 		if action == "" {
-			action = pv.Action
+			action, data = pv.Action, !pv.Manage
 		}
 	}
 	c.out.What = action + " on " + scope.String()
