@@ -2,7 +2,6 @@ package template
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,8 +83,10 @@ func Bind(template []byte, params map[string]any, env Env, outer *Deployment) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := d.give(params); err != nil {
-		return nil, invalid(err)
+	if outer == nil {
+		if err := d.give(params); err != nil {
+			return nil, invalid(err)
+		}
 	}
 	for _, name := range sortedKeys(d.params) {
 		v, err := d.parameter(name)
@@ -135,9 +136,7 @@ func begin(in Input, outer *Deployment) (*Deployment, error) {
 		builtins: builtins(), special: specials(),
 	}
 	if outer != nil {
-		if len(t.parameters) > 0 || len(t.variables) > 0 || len(t.functions) > 0 {
-			return nil, invalid(errors.New("a nested template that is evaluated in the outer scope has no parameters, variables or functions of its own; set 'expressionEvaluationOptions': {'scope': 'inner'}"))
-		}
+		t.parameters, t.variables = nil, nil // the outer one's count
 		if _, err := outer.Plan(); err != nil {
 			return nil, err
 		}

@@ -16,6 +16,7 @@ import (
 	"lazurite.dev/internal/arm/armtest"
 	"lazurite.dev/internal/providers/resources"
 	"lazurite.dev/internal/providers/resources/deployments"
+	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/seal"
 	"lazurite.dev/internal/store"
 )
@@ -30,6 +31,7 @@ type thing struct {
 
 // shop is a provider whose things a test can hold up.
 type shop struct {
+	store store.Store
 	mu    sync.Mutex // guards order
 	order []string   // names, as they were made
 	hold  chan struct{}
@@ -69,7 +71,12 @@ func (s *shop) provider() arm.Provider {
 	kind := func(typ string, async bool) arm.Kind[thing] {
 		return arm.Kind[thing]{
 			Type: typ, APIVersions: []string{"2024-01-01"}, Tracked: true, Async: async, Put: s.put, ReadOnly: []string{"key"}, WriteOnly: []string{"secret"},
-			Validate: func(_ context.Context, _, next *arm.Resource[thing]) error {
+			Validate: func(ctx context.Context, _, next *arm.Resource[thing]) error {
+				if id, err := rid.Parse(next.Properties.Of); err == nil && id.Namespace() != "" {
+					if _, err := (arm.Resources{Store: s.store}).Get(ctx, id); err != nil {
+						return apierr.New(apierr.BadRequest, "ThingMissing", "There is no %s.", id)
+					}
+				}
 				if next.Properties.Size > 100 {
 					return apierr.New(apierr.BadRequest, "ThingTooLarge", "A thing has at most the size 100.")
 				}
@@ -96,6 +103,7 @@ func start(t *testing.T) (*armtest.Plane, *shop, string) {
 	s := &shop{hold: make(chan struct{}), busy: make(chan string, 100)}
 	var service *deployments.Service
 	p := armtest.New(t, func(st store.Store) []arm.Provider {
+		s.store = st
 		service = deployments.New(deployments.Config{Store: st, Seal: seal.NewKeyring(st, root), TenantID: armtest.Tenant, Versions: resources.Versions()})
 		return []arm.Provider{s.provider(), resources.New(resources.Config{
 			Store: st, TenantID: armtest.Tenant, Routes: service.Routes(), Endpoints: service.Endpoints(),
@@ -232,6 +240,31 @@ func mustJSON(t *testing.T, v any) []byte {
 	return b
 }
 
+// TestChecksWait: what another resource of the template is needed for can't be
+// checked before that is made, in a module that comes after one neither.
+func TestChecksWait(t *testing.T) {
+	p, _, group := start(t)
+	of := `,"properties":{"of":"[resourceId('Contoso.Shop/things','base')]"}`
+	module := func(name, resource, more string) string {
+		return `{"type":"Microsoft.Resources/deployments","apiVersion":"2022-09-01","name":"` + name + `"` + more + `,"properties":{"mode":"Incremental","expressionEvaluationOptions":{"scope":"inner"},"template":{` + schema + `,"resources":[` + resource + `]}}}`
+	}
+	for name, resources := range map[string]string{
+		"plain":   thingJSON("a", of+`,"dependsOn":["base"]`) + `,` + thingJSON("base", ""),
+		"modules": module("m1", thingJSON("base", ""), "") + `,` + module("m2", thingJSON("a", of), `,"dependsOn":["m1"]`),
+	} {
+		text := body(t, "Incremental", `"resources":[`+resources+`]`, "")
+		p.Want(200, "POST", at(group, name)+"/whatIf"+v, text)
+		if a := deploy(t, p, at(group, name), text); a.Text("properties", "provisioningState") != "Succeeded" {
+			t.Errorf("%s: %s", name, a.Raw)
+		}
+		p.Want(200, "POST", at(group, name)+"/validate"+v, text)
+		for _, n := range []string{"a", "base"} {
+			p.Want(200, "DELETE", group+"/providers/Contoso.Shop/things/"+n+"?api-version=2024-01-01", "")
+		}
+	}
+	p.WantError(400, "InvalidTemplateDeployment", "PUT", at(group, "x")+v, body(t, "Incremental", `"resources":[`+thingJSON("a", of)+`]`, ""))
+}
+
 func TestFailsInTheMiddle(t *testing.T) {
 	p, s, group := start(t)
 	a := deploy(t, p, at(group, "d"), body(t, "Incremental", `"parameters":{"p":{"type":"secureString"}},"resources":[`+thingJSON("good", "")+`,`+
@@ -259,7 +292,7 @@ func TestSecrets_AreNowhere(t *testing.T) {
 	tmpl := `"parameters":{"p":{"type":"securestring"},"o":{"type":"secureObject"}},"resources":[` + thingJSON("a", `,"properties":{"secret":"[parameters('p')]"}`) + `,
 		{"type":"Microsoft.Resources/deployments","apiVersion":"2022-09-01","name":"inner","properties":{"mode":"Incremental","expressionEvaluationOptions":{"scope":"inner"},
 			"parameters":{"q":{"value":"[parameters('p')]"}},"template":{` + schema + `,"parameters":{"q":{"type":"securestring"}},"resources":[` + thingJSON("b", `,"properties":{"secret":"[parameters('q')]"}`) + `]}}},
-		{"type":"Microsoft.Resources/deployments","apiVersion":"2022-09-01","name":"outer","properties":{"mode":"Incremental","template":{` + schema + `,"resources":[` + thingJSON("c", `,"properties":{"secret":"[parameters('p')]"}`) + `]}}}],
+		{"type":"Microsoft.Resources/deployments","apiVersion":"2022-09-01","name":"outer","properties":{"mode":"Incremental","parameters":{"p":{"value":"[parameters('p')]"}},"template":{` + schema + `,"parameters":{"p":{"type":"string"}},"resources":[` + thingJSON("c", `,"properties":{"secret":"[parameters('p')]"}`) + `]}}}],
 		"outputs":{"s":{"type":"securestring","value":"[parameters('p')]"}}`
 	params := `"p":{"value":"` + secret + `"},"o":{"value":{"x":"` + secret + `"}}`
 	what := p.Want(200, "POST", at(group, "d")+"/whatIf"+v, body(t, "Incremental", tmpl, params))

@@ -69,7 +69,7 @@ func (s *Service) preflight(ctx context.Context, o *order) error {
 	if strings.EqualFold(o.level, "Template") {
 		return nil
 	}
-	err := s.each(ctx, o, nil, func(p preview) error {
+	err := s.each(ctx, o, nil, false, func(p preview) error {
 		if p.err != nil {
 			if ctx.Err() != nil || apierr.From(p.err).Kind == apierr.Internal {
 				return p.err
@@ -113,8 +113,9 @@ type preview struct {
 }
 
 // each previews every resource of the order, those in nested deployments too.
-// planned are the ids that will be there by then.
-func (s *Service) each(ctx context.Context, o *order, planned map[string]bool, fn func(preview) error) error {
+// planned are the ids that will be there by then; waits says that all of them
+// come after something that is still to be made.
+func (s *Service) each(ctx context.Context, o *order, planned map[string]bool, waits bool, fn func(preview) error) error {
 	all := map[string]bool{}
 	for id := range planned {
 		all[id] = true
@@ -131,7 +132,12 @@ func (s *Service) each(ctx context.Context, o *order, planned map[string]bool, f
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		p := s.preview(ctx, o, r, all)
+		late, err := s.late(ctx, o, r)
+		if err != nil {
+			return err
+		}
+		late = late || waits
+		p := s.preview(ctx, o, r, all, late)
 		if r.Nested == nil {
 			if err := fn(p); err != nil {
 				return err
@@ -157,7 +163,7 @@ func (s *Service) each(ctx context.Context, o *order, planned map[string]bool, f
 			}
 			continue
 		}
-		if err := s.each(ctx, inner, all, fn); err != nil {
+		if err := s.each(ctx, inner, all, late, fn); err != nil {
 			return err
 		}
 	}
@@ -182,12 +188,29 @@ func (s *Service) inner(ctx context.Context, o *order, r *template.Resource, bod
 	return s.order(withOuter(ctx, outer), rid.MustParse(r.ID), location, &p)
 }
 
-func (s *Service) preview(ctx context.Context, o *order, r *template.Resource, planned map[string]bool) preview {
+// late says whether something that the resource depends on is still to be made:
+// then nothing but the caller's rights can be checked.
+func (s *Service) late(ctx context.Context, o *order, r *template.Resource) (bool, error) {
+	for _, i := range r.DependsOn {
+		if o.plan.Resources[i].Nested != nil {
+			return true, nil // who knows what it makes
+		}
+		_, err := s.res.Get(ctx, rid.MustParse(o.plan.Resources[i].ID))
+		if errors.Is(err, store.ErrNotFound) {
+			return true, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (s *Service) preview(ctx context.Context, o *order, r *template.Resource, planned map[string]bool, late bool) preview {
 	p := preview{r: r}
 	if p.body, p.err = o.d.Body(r, unknown{}, true); p.err != nil {
 		return p
 	}
-	p.open = unevaluated(p.body, r)
+	p.open = unevaluated(p.body, r) || late && r.Nested == nil
 	ask := arm.Ask{
 		Caller: arm.Caller(ctx), Correlation: web.CorrelationID(ctx), Method: http.MethodPut, Path: r.ID, Version: r.APIVersion,
 		Body: p.body, Dry: true, Rights: p.open || r.Nested != nil,

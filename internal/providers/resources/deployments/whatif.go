@@ -58,7 +58,7 @@ func (s *Service) whatIf(ctx context.Context, r *arm.Resource[properties], body 
 func (s *Service) changes(ctx context.Context, o *order, full bool) ([]change, error) {
 	changes := []change{}
 	keep := map[string]bool{}
-	err := s.each(ctx, o, nil, func(p preview) error {
+	err := s.each(ctx, o, nil, false, func(p preview) error {
 		if p.err != nil {
 			return o.masked(apierr.From(p.err))
 		}
