@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"lazurite.dev/internal/inference/tinywriter"
@@ -37,6 +40,9 @@ func (s *suite) writer(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", set.file, err)
 		}
 		all = all[:min(len(all), s.n(len(all)))]
+		if err := s.guarded(all, "tiny-writer, "+set.what); err != nil {
+			return err
+		}
 		for _, temperature := range []float64{0, 0.7} {
 			if err := s.unaided(ctx, w, all, temperature, "tiny-writer, "+set.what, set.goal); err != nil {
 				return err
@@ -67,6 +73,28 @@ func (s *suite) unaided(ctx context.Context, w *tinywriter.Writer, all []briefed
 	share := 100 * float64(uses) / float64(len(all))
 	s.add(figure{what: what + ", " + how + ": all used unaided", value: fmt.Sprintf("%.1f %% of %d", share, len(all)),
 		limit: fmt.Sprintf("passes the whole guard: %.1f %%", 100*float64(good)/float64(len(all))), goal: goal, met: share >= 90})
+	return nil
+}
+
+// guarded asks as a caller does, at temperature 0: how often the answer is the
+// model's own, after up to four more drafts, and not a template's.
+func (s *suite) guarded(all []briefed, what string) error {
+	h, own := tinywriter.Handler(), 0
+	for _, a := range all {
+		asked, err := json.Marshal("Product name: " + a.Name + "\nTags: " + strings.Join(a.Tags, ", "))
+		if err != nil {
+			return err
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/chat/completions", strings.NewReader(`{"temperature":0,"messages":[{"role":"user","content":`+string(asked)+`}]}`)))
+		if w.Code != http.StatusOK {
+			return fmt.Errorf("asked for %q: %d %s", a.Name, w.Code, w.Body)
+		}
+		if !strings.Contains(w.Body.String(), "-template\"") && !strings.Contains(w.Body.String(), "-notice\"") {
+			own++
+		}
+	}
+	s.add(figure{what: what + ", after the guard: no template", value: fmt.Sprintf("%.1f %% of %d", 100*float64(own)/float64(len(all)), len(all))})
 	return nil
 }
 

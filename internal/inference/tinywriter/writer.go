@@ -11,7 +11,7 @@ import (
 )
 
 // WeightsSHA256 is the SHA-256 of the weights in hexadecimal.
-const WeightsSHA256 = "7a9f2c82e841615fd584a88afc23d79ceaea7dbc964d4c8c7705300d9a98bb74"
+const WeightsSHA256 = "28ab4e692017eac2c0da1b2473f399762b179247cb8aaa180fb56ac4e9c2e18f"
 
 //go:embed tiny-writer.gguf
 var weights string

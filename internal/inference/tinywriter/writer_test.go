@@ -193,7 +193,7 @@ func TestUnaided(t *testing.T) {
 			good++
 		}
 	}
-	if good*100 < len(products)*60 {
+	if good*100 < len(products)*55 {
 		t.Errorf("%d of %d drafts use the name and all tags", good, len(products))
 	}
 }

@@ -50,6 +50,10 @@ class Maker:
             return "".join(r.choice("ABCDEFGHKLMNPRSTVXZ") for _ in range(r.randint(1, 3))) + r.choice(("", "-", " ")) + str(r.randint(2, 9999))
         if x < 0.93:
             return str(r.randint(100, 99999))
+        if x < 0.95:  # with punctuation in it
+            a, b = r.randint(1, 99), r.randint(1, 99)
+            w = "".join(r.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(r.randint(2, 5)))
+            return r.choice((f"{a}.{b} {w}", f"{a}-{b} {w}", f"{a}-in-{b}", f"{w} {a}+", f"{a}{w.upper()}", f"{w}+{w[::-1]}", f"{w}'s {w[::-1]}", f"{w} & {w[::-1]}", f"{w}/{a}"))
         lo, hi = r.choice(SCRIPTS)
         return "".join(chr(r.randint(lo, hi)) for _ in range(r.randint(1, 6)))
 

@@ -249,6 +249,9 @@ def options():
     p.add_argument("--tokens", type=int, default=4096, help="of a batch")
     p.add_argument("--lr", type=float, default=0.02)
     p.add_argument("--copying", type=float, default=0.5, help="share of exercises in copying at the start; it falls to a twentieth")
+    p.add_argument("--workers", type=int, default=1, help="processes that train side by side with the same --out, each with its --rank")
+    p.add_argument("--rank", type=int, default=0)
+    p.add_argument("--meet", type=int, default=25, help="steps after which workers take the mean of their weights")
     p.add_argument("--resume", help="a checkpoint to go on from")
     for k, v in (("dim", 160), ("layers", 4), ("heads", 5), ("hidden", 416), ("vocab", 1024)):
         p.add_argument("--" + k, type=int, default=v)
@@ -263,6 +266,24 @@ def vocabulary(a):
             pickle.dump(tok.merges, f)
     with open(path, "rb") as f:
         return tk.Tokenizer(pickle.load(f))
+
+
+def meet(a, model, turn):
+    """takes the mean of all workers' weights; one that is gone is not waited for long"""
+    def name(rank):
+        return os.path.join(a.out, f"meet-{turn}-{rank}.pt")
+    torch.save(model.state_dict(), name(a.rank) + ".new")
+    os.rename(name(a.rank) + ".new", name(a.rank))
+    all_, until = [], time.time() + 120
+    for rank in range(a.workers):
+        while not os.path.exists(name(rank)) and time.time() < until:
+            time.sleep(0.1)
+        if os.path.exists(name(rank)):
+            all_.append(torch.load(name(rank), map_location="cpu"))
+    model.load_state_dict({k: sum(s[k] for s in all_) / len(all_) for k in all_[0]})
+    old = os.path.join(a.out, f"meet-{turn - 2}-{a.rank}.pt")
+    if os.path.exists(old):
+        os.remove(old)
 
 
 def main():
@@ -285,7 +306,7 @@ def main():
         name, _, _, tags, _ = held.product()
         if tags:
             test.append({"name": name, "tags": tags})
-    source = Source(tok, a.seed, a.tokens)
+    source = Source(tok, a.seed + 1000 * a.rank, a.tokens)
     print(f"{sum(p.numel() for p in model.parameters())} parameters on {device}", flush=True)
     began, step, seen, mean, last = time.time(), 0, 0, None, time.time()
     while True:
@@ -308,10 +329,13 @@ def main():
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
         if step % 25 == 0:
             print(f"{step:6d} {gone:5.1%} loss {mean:.4f} {seen / (time.time() - began):.0f} tokens/s", flush=True)
-        if time.time() - last > 400:
+        if a.workers > 1 and step % a.meet == 0:
+            meet(a, model, step // a.meet)
+        if a.rank == 0 and time.time() - last > 400:
             check(model, tok, test, device, a.out)
             last = time.time()
-    check(model, tok, test, device, a.out)
+    if a.rank == 0:
+        check(model, tok, test, device, a.out)
     print(f"done: {step} steps, {seen} tokens, {time.time() - began:.0f} s")
 
 
