@@ -29,7 +29,7 @@ func environment() cli.Env {
 		Program: os.Args[0], Version: server.Version(), Product: map[string]cli.Product{},
 	}
 	for name, c := range daemon.Commands() {
-		env.Product[name] = cli.Product{Short: c.Short, Usage: c.Usage, Run: func(ctx context.Context, args []string, e cli.Env) int {
+		env.Product[name] = cli.Product{Short: c.Short, Usage: c.Usage, Verbs: c.Verbs, Run: func(ctx context.Context, args []string, e cli.Env) int {
 			return c.Run(ctx, args, daemon.Env{
 				Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr, Getenv: e.Getenv, Environ: os.Environ, IsTerminal: e.IsTerminal,
 			})

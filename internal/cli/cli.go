@@ -51,6 +51,12 @@ type Product struct {
 	Short string // one line of help
 	Usage string // what help prints for the command; it names each option and gives an example
 	Run   func(ctx context.Context, args []string, env Env) int
+	Verbs []string // the first arguments that are its own, where az has the word too; nil: all
+}
+
+// takes reports whether the product command is meant, and not az's of the name.
+func (p Product) takes(args []string) bool {
+	return p.Verbs == nil || len(args) > 0 && slices.Contains(p.Verbs, args[0])
 }
 
 // Exit statuses, as az gives them.
@@ -68,7 +74,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	env = env.complete()
 	args = asked(args)
 	if len(args) > 0 {
-		if p, ok := env.Product[args[0]]; ok {
+		if p, ok := env.Product[args[0]]; ok && p.takes(args[1:]) {
 			if len(args) > 1 && (args[1] == "--help" || args[1] == "-h") {
 				writeProductHelp(env, args[0], p)
 				return exitOK

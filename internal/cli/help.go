@@ -58,7 +58,7 @@ Start here:
 
 // ofLife are the product's commands in the order in which people meet them.
 func ofLife() []string {
-	return []string{"up", "status", "env", "run", "kubectl", "image", "models", "explain", "doctor", "logs", "rotate", "down", "serve"}
+	return []string{"up", "status", "env", "run", "network", "kubectl", "image", "models", "explain", "doctor", "logs", "rotate", "down", "serve"}
 }
 
 func writeRootHelp(env Env) {

@@ -19,12 +19,14 @@ func keyvaultNoun() noun {
 			"secret": "Manage secrets.", "key": "Manage keys.", "key rotation-policy": "Manage when a key is renewed.",
 			"certificate": "Manage certificates.", "certificate pending": "Manage certificates that are being made.",
 			"certificate issuer": "Manage who issues certificates.", "certificate contact": "Manage who is told of certificates.",
-			"network-rule": "Manage from where a vault may be reached.",
+			"network-rule": "Manage from where a vault may be reached.", "private-endpoint-connection": "Decide about private endpoints.",
+			"private-link-resource": "Show what private endpoints can reach.",
 		},
 		commands: func() []*command {
 			cmds := []*command{vaultCreate(), vaultShow(), vaultList(), vaultUpdate(), vaultDelete(), vaultRecover(), vaultPurge(),
 				vaultListDeleted(), vaultShowDeleted(), vaultCheckName(), vaultWait(), vaultSetPolicy(), vaultDeletePolicy(), vaultRewrap()}
 			cmds = append(cmds, networkRuleCommands()...)
+			cmds = append(cmds, vaultConnectionCommands()...)
 			cmds = append(cmds, secretCommands()...)
 			cmds = append(cmds, keyCommands()...)
 			cmds = append(cmds, keyCryptoCommands()...)

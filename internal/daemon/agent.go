@@ -36,8 +36,19 @@ const (
 // helper through which it starts programs. done is false when args are no such
 // command.
 func Hidden(ctx context.Context, args []string) (status int, done bool) {
-	if len(args) == 0 || args[0] != agent.Command && args[0] != agent.ExecCommand {
+	if len(args) == 0 || args[0] != agent.Command && args[0] != agent.ExecCommand && args[0] != insideCommand {
 		return 0, false
+	}
+	if args[0] == insideCommand {
+		err := becomeInside()
+		if err == nil {
+			return exitError, true
+		}
+		fmt.Fprintf(os.Stderr, "ERROR: %v\n", err)
+		if e, ok := errors.AsType[exit](err); ok {
+			return e.status, true
+		}
+		return exitError, true
 	}
 	if args[0] == agent.ExecCommand {
 		if err := agent.Exec(); err != nil {

@@ -22,7 +22,8 @@ type Env struct {
 	Environ        func() []string
 	IsTerminal     func(io.Writer) bool // nil: nothing is
 
-	agent *waiting // that root started for this command; nil is none
+	agent  *waiting // that root started for this command; nil is none
+	inside *inside  // the place in a network that root made for this command; nil is none
 }
 
 // Command is one product command.
@@ -30,23 +31,25 @@ type Command struct {
 	Short string // one line of help
 	Usage string // what --help prints
 	Run   func(ctx context.Context, args []string, env Env) int
+	Verbs []string // the first arguments that are its own, where az has the word too; nil: all
 }
 
 // Commands are all commands, by name.
 func Commands() map[string]Command {
 	return map[string]Command{
-		"up":      {"Start Lazurite on this machine.", upUsage, runAfter(upAsRoot, up)},
-		"down":    {"Stop Lazurite on this machine.", downUsage, runAfter(downAsRoot, down)},
-		"status":  {"Show what runs here.", statusUsage, run(status)},
-		"logs":    {"Show the log.", logsUsage, run(logs)},
-		"env":     {"Print the environment that programs need.", envUsage, run(environment)},
-		"run":     {"Run a program in that environment.", runUsage, run(runProgram)},
-		"image":   {"Make container images and bring them to clusters.", imageUsage, run(imageCommand)},
-		"models":  {"Show and test the models and their servers.", modelsUsage, run(models)},
-		"doctor":  {"Look for what is wrong.", doctorUsage, run(doctor)},
-		"rotate":  {"Change the keys of this cloud.", rotateUsage, run(rotate)},
-		"kubectl": {"Run the kubectl of Lazurite's Kubernetes.", kubectlUsage, run(kubectl)},
-		"serve":   {"Run Lazurite as a service.", serveUsage, run(serve)},
+		"up":      {"Start Lazurite on this machine.", upUsage, runAfter(upAsRoot, up), nil},
+		"down":    {"Stop Lazurite on this machine.", downUsage, runAfter(downAsRoot, down), nil},
+		"status":  {"Show what runs here.", statusUsage, run(status), nil},
+		"logs":    {"Show the log.", logsUsage, run(logs), nil},
+		"env":     {"Print the environment that programs need.", envUsage, run(environment), nil},
+		"run":     {"Run a program in that environment.", runUsage, runInside, nil},
+		"image":   {"Make container images and bring them to clusters.", imageUsage, run(imageCommand), nil},
+		"models":  {"Show and test the models and their servers.", modelsUsage, run(models), nil},
+		"doctor":  {"Look for what is wrong.", doctorUsage, run(doctor), nil},
+		"rotate":  {"Change the keys of this cloud.", rotateUsage, run(rotate), nil},
+		"network": {"Show the virtual networks of this machine.", networkUsage, run(networkCommand), []string{"list", "show"}},
+		"kubectl": {"Run the kubectl of Lazurite's Kubernetes.", kubectlUsage, run(kubectl), nil},
+		"serve":   {"Run Lazurite as a service.", serveUsage, run(serve), nil},
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 const runUsage = `Run a program that reaches Lazurite.
 
     laz run [--as NAMESPACE/SERVICEACCOUNT [--cluster NAME]] [--identity NAME] [--real-az] -- COMMAND [ARGUMENT…]
+    sudo laz run --network VNET[/SUBNET] [--as …] [--real-az] -- COMMAND [ARGUMENT…]
 
     --as NS/SA       with a projected token of that service account and the four AZURE_ variables:
                      a pod's identity without a pod
@@ -28,6 +29,8 @@ const runUsage = `Run a program that reaches Lazurite.
     --identity NAME  with a managed identity, as an App Service has it; together with --as:
                      which identity the service account stands for
     --audience A     of the token, with --as (default api://AzureADTokenExchange)
+    --network VNET   inside that virtual network: NETWORK, GROUP/NETWORK or a resource id, with /SUBNET
+                     for one of its subnets. It needs root, and the program is the invoking user's
     --real-az        leave the PATH alone: az is Microsoft's own
 
 The exit status is the program's; 127 when it isn't found.
@@ -44,6 +47,7 @@ const (
 
 type runOptions struct {
 	as, cluster, identity, audience string
+	network                         string
 	realAz                          bool
 	command                         []string
 }
@@ -71,6 +75,17 @@ func runProgram(ctx context.Context, args []string, env Env) error {
 	if err != nil {
 		return err
 	}
+	if o.network != "" {
+		if env.inside == nil {
+			return exit{exitError, "--network needs root: sudo laz run --network " + o.network + " -- …"}
+		}
+		vars, gone := insideVariables(vars, env.inside.at.ID)
+		s := &supervised{h: h, e: e, o: o, env: env, file: file, vars: vars, gone: gone}
+		if o.as == "" {
+			return s.start()
+		}
+		return s.run(ctx)
+	}
 	if o.as == "" && o.identity == "" {
 		err := syscall.Exec(file, o.command, withVariables(env.Environ(), vars, nil))
 		return exit{exitNotExecutable, fmt.Sprintf("%s: %v", file, err)}
@@ -87,13 +102,13 @@ func runFlags(args []string, env Env) (runOptions, error) {
 	fs.StringVar(&o.identity, "identity", "", "")
 	fs.StringVar(&o.audience, "audience", "", "")
 	fs.BoolVar(&o.realAz, "real-az", false, "")
-	network := fs.String("network", "", "")
+	fs.StringVar(&o.network, "network", "", "")
 	rest, err := parse(fs, args, runUsage, env)
 	if err != nil {
 		return o, err
 	}
-	if *network != "" {
-		return o, usage("--network: this version can't put a program into a virtual network yet, and running it outside would be no isolation")
+	if o.network != "" && o.identity != "" {
+		return o, usage("--network and --identity do not go together: the endpoint of managed identities is on this machine, which nobody in a virtual network reaches. Use --as")
 	}
 	ns, name, ok := strings.Cut(o.as, "/")
 	if o.as != "" && (!ok || ns == "" || name == "" || strings.Contains(name, "/")) {
@@ -170,6 +185,7 @@ type supervised struct {
 	env  Env
 	file string
 	vars []variable
+	gone []string // variables that are left out, beside other identities'
 }
 
 // identityVariables are those by which SDKs find an identity: whoever runs as
@@ -242,14 +258,14 @@ func (s *supervised) end(ctx context.Context, secret string) {
 
 // start runs the program to its end, passing signals on.
 func (s *supervised) start() error {
-	cmd := exec.Command(s.file, s.o.command[1:]...) // no context: it ends when it likes
-	cmd.Args[0] = s.o.command[0]
-	cmd.Env = withVariables(s.env.Environ(), s.vars, identityVariables())
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.env.Stdin, s.env.Stdout, s.env.Stderr
+	cmd, begin, err := s.process()
+	if err != nil {
+		return err
+	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	if err := cmd.Start(); err != nil {
+	if err := begin(); err != nil {
 		return exit{exitNotExecutable, err.Error()}
 	}
 	ended := make(chan error, 1)
@@ -266,6 +282,26 @@ func (s *supervised) start() error {
 			return exitOf(err)
 		}
 	}
+}
+
+// process is the program, and how it begins.
+func (s *supervised) process() (*exec.Cmd, func() error, error) {
+	gone := s.gone
+	if s.o.as != "" || s.o.identity != "" {
+		gone = append(gone, identityVariables()...)
+	}
+	environ := withVariables(s.env.Environ(), s.vars, gone)
+	if in := s.env.inside; in != nil {
+		dir, err := os.Getwd()
+		return in.cmd, func() error {
+			return in.become(insideJob{Path: s.file, Args: s.o.command, Env: environ, Dir: dir})
+		}, err
+	}
+	cmd := exec.Command(s.file, s.o.command[1:]...) // no context: it ends when it likes
+	cmd.Args[0] = s.o.command[0]
+	cmd.Env = environ
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.env.Stdin, s.env.Stdout, s.env.Stderr
+	return cmd, cmd.Start, nil
 }
 
 func exitOf(err error) error {
