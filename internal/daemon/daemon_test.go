@@ -297,7 +297,8 @@ func TestRun_StatusAndSignals(t *testing.T) {
 	l.run("run", "--", "/etc/passwd").want(t, 126, "not an executable")
 	l.run("run", "--", "/no/such/file").want(t, 127)
 	l.run("run").want(t, 2, "which command")
-	l.run("run", "--network", "v", "--", "true").want(t, 2, "--network")
+	l.run("run", "--network", "v", "--", "true").want(t, 1, "network")
+	l.run("run", "--network", "v", "--identity", "i", "--", "true").want(t, 2, "--network")
 	l.run("run", "--as", "nonsense", "--", "true").want(t, 2, "NAMESPACE/SERVICEACCOUNT")
 	l.run("run", "--cluster", "c", "--", "true").want(t, 2, "--as")
 	if got := l.ok("run", "--", "sh", "-c", "command -v az"); got != filepath.Join(l.home, "bin", "az")+"\n" {
