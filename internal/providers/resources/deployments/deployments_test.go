@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
@@ -458,6 +459,24 @@ func TestCancel(t *testing.T) {
 	if got := strings.Join(s.made(), " "); strings.Contains(got, "last") {
 		t.Errorf("made %s", got)
 	}
+}
+
+// TestHistory_IsBounded: the oldest of 800 makes room.
+func TestHistory_IsBounded(t *testing.T) {
+	p, _, group := start(t)
+	res := arm.Resources{Store: p.Store}
+	for i := range 800 {
+		name := fmt.Sprintf("h%d", i)
+		e := &arm.Envelope{ID: at(group, name), Name: name, Type: "Microsoft.Resources/deployments", Properties: map[string]any{"mode": "Incremental", "provisioningState": "Succeeded"}}
+		e.System.LastModifiedAt = time.Date(2026, 1, 1, 0, (i+799)%800, 0, 0, time.UTC) // h1 is the oldest
+		if err := res.Put(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	deploy(t, p, at(group, "new"), body(t, "Incremental", `"resources":[]`, ""))
+	p.Want(404, "GET", at(group, "h1")+v, "")
+	p.Want(200, "GET", at(group, "h0")+v, "")
+	p.Want(200, "GET", at(group, "h2")+v, "")
 }
 
 func TestSubscriptionScope(t *testing.T) {
