@@ -211,6 +211,12 @@ func TestNetwork_JudgesTheArrival(t *testing.T) {
 	private := func(endpoint string) arrival.Arrival {
 		return arrival.Arrival{Kind: arrival.PrivateEndpoint, Client: netip.MustParseAddr("10.0.0.4"), Endpoint: endpoint}
 	}
+	subnet := func(services string) arrival.Arrival {
+		return arrival.Arrival{Client: netip.MustParseAddr("198.51.100.7"), Network: "/net", Subnet: "/net/sub", Services: services}
+	}
+	only := func(one string) func(context.Context, string) (bool, error) {
+		return func(_ context.Context, endpoint string) (bool, error) { return endpoint == one, nil }
+	}
 	trusted := arrival.Arrival{Kind: arrival.TrustedService, Client: netip.MustParseAddr("10.0.0.5")}
 	tests := []struct {
 		name    string
@@ -224,6 +230,13 @@ func TestNetwork_JudgesTheArrival(t *testing.T) {
 		{"public, a rule, IPv4 in IPv6", gate.Network{Public: true, IPRules: rules}, public("::ffff:198.51.100.7"), ""},
 		{"public is off, a rule", gate.Network{DefaultAllow: true, IPRules: rules}, public("198.51.100.7"), "Connection"},
 		{"from nowhere", gate.Network{Public: true, IPRules: rules}, arrival.Arrival{}, "Firewall"},
+		{"a subnet, no rule", gate.Network{Public: true, Service: "S"}, subnet(",s,"), "Firewall"},
+		{"a subnet, its rule", gate.Network{Public: true, Service: "S", Subnets: []string{"/NET/SUB"}}, subnet(",s,"), ""},
+		{"a subnet, its rule, no service endpoint", gate.Network{Public: true, Service: "S", Subnets: []string{"/net/sub"}}, subnet(""), "Firewall"},
+		{"a subnet, a rule with its address", gate.Network{Public: true, Service: "S", IPRules: rules}, subnet(",s,"), "Firewall"},
+		{"a subnet, its rule, public is off", gate.Network{Service: "S", Subnets: []string{"/net/sub"}}, subnet(",s,"), "Connection"},
+		{"an endpoint that is approved now", gate.Network{Approved: only("/pe/1")}, private("/pe/1"), ""},
+		{"an endpoint that is not", gate.Network{Public: true, DefaultAllow: true, Approved: only("/pe/1")}, private("/pe/2"), "Connection"},
 		{"approved endpoint", gate.Network{Endpoints: []string{"/pe/1"}}, private("/PE/1"), ""},
 		{"another endpoint, all open", gate.Network{Public: true, DefaultAllow: true, Endpoints: []string{"/pe/1"}}, private("/pe/2"), "Connection"},
 		{"trusted, bypass", gate.Network{Trusted: true}, trusted, ""},

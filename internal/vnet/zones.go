@@ -1,6 +1,7 @@
 package vnet
 
 import (
+	"context"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -158,4 +159,12 @@ func (n *Names) look(name string, typ uint16) (f found, ok bool) {
 	}
 	f.rcode = dns.RcodeServerFailure
 	return f, true
+}
+
+// Answer answers a question as the resolver does that came in a datagram.
+func (r *Resolver) Answer(ctx context.Context, q *dns.Msg) *dns.Msg {
+	if m := r.answer(q); m != nil {
+		return m
+	}
+	return r.forward(ctx, q).m
 }
