@@ -5,7 +5,7 @@ func nouns() []noun {
 	return []noun{
 		accountNoun(), loginNoun(), logoutNoun(),
 		groupNoun(), deploymentNoun(), resourceNoun(), tagNoun(), providerNoun(),
-		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), networkNoun(), cognitiveNoun(), aksNoun(), clusterNoun(), monitorNoun(),
+		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), networkNoun(), cognitiveNoun(), acrNoun(), aksNoun(), clusterNoun(), monitorNoun(),
 		configNoun(), configureNoun(), cloudNoun(),
 		restNoun(), versionNoun(), completionNoun(), explainNoun(),
 	}

@@ -7,6 +7,7 @@ import (
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/providers/cognitiveservices"
+	"lazurite.dev/internal/providers/containerregistry"
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/network"
 )
@@ -18,6 +19,7 @@ func (s *system) privateLinks(ctx context.Context) error {
 	s.links, err = privatelink.Open(ctx, s.Store,
 		keyvault.PrivateLink(s.Config.vaultURL),
 		cognitiveservices.PrivateLink(s.Config.cognitiveURL),
+		containerregistry.PrivateLink(s.Config.registryHost),
 	)
 	if err != nil {
 		return err

@@ -27,9 +27,9 @@ func (s *system) containerRegistry(ctx context.Context) error {
 			suffixes = append(suffixes, strings.TrimPrefix(name, "*"))
 		}
 	}
-	plane := distribution.New(distribution.Config{Gate: s.gate(), Registries: registries, Store: s.Store, Dir: s.Config.Registries, Suffixes: suffixes})
+	plane := distribution.New(distribution.Config{Gate: s.gate(), Registries: registries, Store: s.Store, Links: s.links, Dir: s.Config.Registries, Suffixes: suffixes})
 	cfg := containerregistry.Config{
-		Store: s.Store, Sealer: s.keyring, Server: func(name string) string { return s.Config.Host(Registry, name) },
+		Store: s.Store, Sealer: s.keyring, Links: s.links, Server: s.Config.registryHost,
 		Refuse: s.Config.noRegistries, Erase: plane.Erase, Used: plane.Used,
 	}
 	s.registry = containerregistry.New(cfg)
@@ -43,6 +43,9 @@ func (s *system) containerRegistry(ctx context.Context) error {
 	s.out.Surfaces[Registry] = web.Surface{Handler: plane, IDs: web.KeyVault, MaxBody: distribution.MaxBody, Timeout: -1, Error: distribution.WriteError}
 	return nil
 }
+
+// registryHost is the login server of a registry.
+func (c *Config) registryHost(name string) string { return c.Host(Registry, name) }
 
 // noRegistries says why no registry can be made: replicas need a folder that
 // they share.

@@ -10,6 +10,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
@@ -53,7 +54,8 @@ type Config struct {
 	// Used is how many bytes the registry with the uid holds.
 	Used func(ctx context.Context, uid string) (int64, error)
 
-	Now func() time.Time // nil means time.Now
+	Links *privatelink.Links // private endpoints' connections; nil: there are none
+	Now   func() time.Time   // nil means time.Now
 }
 
 type provider struct {
@@ -66,18 +68,17 @@ func New(c Config) arm.Provider {
 	p := newProvider(c)
 	return arm.Provider{
 		Namespace: Namespace,
-		Routes: []arm.Route{
-			arm.Serve(Namespace, arm.Kind[Properties]{
-				Type: "registries", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true,
-				Name:     checkName,
-				ReadOnly: readOnly(),
-				Default:  p.complete,
-				Validate: p.validate,
-				Put:      p.put,
-				Delete:   p.delete,
-				Actions:  map[string]arm.Action[Properties]{"listCredentials": p.listCredentials, "regenerateCredential": p.regenerate},
-			}),
-		},
+		Routes: append(PrivateLink(p.Server).Routes(), arm.Serve(Namespace, arm.Kind[Properties]{
+			Type: "registries", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true,
+			Name:     checkName,
+			ReadOnly: readOnly(),
+			Default:  p.complete,
+			Validate: p.validate,
+			Put:      p.put,
+			Delete:   p.delete,
+			Read:     p.read,
+			Actions:  map[string]arm.Action[Properties]{"listCredentials": p.listCredentials, "regenerateCredential": p.regenerate},
+		})),
 		Endpoints: p.endpoints(),
 	}
 }
@@ -87,6 +88,26 @@ func newProvider(c Config) *provider {
 		c.Now = time.Now
 	}
 	return &provider{Config: c, registries: &Registries{Store: c.Store, Sealer: c.Sealer}}
+}
+
+// PrivateLink is what private endpoints reach of a registry: the login server,
+// which answers for blobs, too. server is as in Config.
+func PrivateLink(server func(name string) string) privatelink.Service {
+	const zone = "privatelink.azurecr.io"
+	return privatelink.Service{
+		Type: RegistryType, APIVersions: apiVersions(),
+		Groups: []privatelink.Group{{ID: "registry", Members: []string{"registry"}, Zone: zone}},
+		Names: func(target *arm.Envelope, _ string) []privatelink.Name {
+			name := strings.ToLower(target.Name)
+			return privatelink.NamesOf("registry", name+"."+zone, name+".azurecr.io", server(name))
+		},
+	}
+}
+
+// read shows the registry's private endpoint connections.
+func (p *provider) read(ctx context.Context, r *arm.Resource[Properties]) (err error) {
+	r.Properties.Connections, err = p.Links.Show(ctx, r.ID)
+	return err
 }
 
 const uidKey = "uid" // in Private: of this registry alone, for ever

@@ -24,10 +24,8 @@ func (p *provider) endpoints() []arm.Endpoint {
 	}
 	return []arm.Endpoint{
 		at(http.MethodPost, sub+"/checkNameAvailability", Namespace+"/checkNameAvailability/read", p.checkNameAvailability),
-		// These ask for the right at the registry by themselves.
+		// This asks for the right at the registry by itself.
 		at(http.MethodGet, registry+"/listUsages", "", p.under("/listUsages/read", p.usages)),
-		at(http.MethodGet, registry+"/privateEndpointConnections", "", p.under("/privateEndpointConnections/read", p.connections)),
-		at(http.MethodGet, registry+"/privateLinkResources", "", p.under("/privateLinkResources/read", p.linkResources)),
 	}
 }
 
@@ -104,19 +102,4 @@ func (p *provider) usages(ctx context.Context, e *arm.Envelope) (any, error) {
 		usage("Size", "Bytes", included, used), usage("Webhooks", "Count", 0, 0), usage("Geo-replications", "Count", 0, 0),
 		usage("Tokens", "Count", 0, 0), usage("ScopeMaps", "Count", 0, 0),
 	}}, nil
-}
-
-func (p *provider) connections(_ context.Context, e *arm.Envelope) (any, error) {
-	list, ok := e.Properties["privateEndpointConnections"].([]any)
-	if !ok {
-		list = []any{}
-	}
-	return map[string]any{"value": list}, nil
-}
-
-func (p *provider) linkResources(_ context.Context, e *arm.Envelope) (any, error) {
-	return map[string]any{"value": []any{map[string]any{
-		"id": e.ID + "/privateLinkResources/registry", "name": "registry", "type": RegistryType + "/privateLinkResources",
-		"properties": map[string]any{"groupId": "registry", "requiredMembers": []string{"registry", "registry_data_" + e.Location}, "requiredZoneNames": []string{"privatelink.azurecr.io"}},
-	}}}, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/gate"
 )
 
@@ -29,6 +30,8 @@ type Properties struct {
 	Bypass       string   `json:"networkRuleBypassOptions,omitempty"`
 	Network      *RuleSet `json:"networkRuleSet,omitempty"`
 	Policies     Policies `json:"policies"`
+
+	Connections []privatelink.Shown `json:"privateEndpointConnections,omitempty"` // computed
 
 	// What is refused unless it says nothing.
 	Encryption    *Encryption     `json:"encryption,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/gate"
 	"lazurite.dev/internal/providers/containerregistry"
 	"lazurite.dev/internal/rid"
@@ -35,6 +36,8 @@ type Config struct {
 
 	// Dir is the folder of blobs; "": there is none, and nothing is answered.
 	Dir string
+
+	Links *privatelink.Links // private endpoints' connections; nil: there are none
 
 	// Suffixes are the ends of the names of registries, without a port: ".azurecr.io".
 	Suffixes []string
@@ -166,7 +169,9 @@ func (p *Plane) resolve(ctx context.Context, r *http.Request) (*gate.Target, err
 		if p.Dir == "" {
 			return nil, apierr.New(apierr.Unavailable, "UNAVAILABLE", "This server has no folder for what is in registries: its replicas share a database, and 'registries' of their configuration must name a folder that they share too.")
 		}
-		return &gate.Target{ID: reg.ID, Location: reg.Location, Network: reg.Network, Data: reg, Authorize: p.authorise}, nil
+		t := &gate.Target{ID: reg.ID, Location: reg.Location, Network: reg.Network, Data: reg, Authorize: p.authorise}
+		t.Network.Approved = p.Links.Gate(reg.ID)
+		return t, nil
 	}
 	return nil, apierr.New(apierr.NotFound, "NAME_UNKNOWN", "The host name '%s' names no registry.", clip(host))
 }

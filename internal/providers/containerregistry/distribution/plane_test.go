@@ -544,3 +544,17 @@ func TestUpload_ABodyCutShortCanBeResumed(t *testing.T) {
 	w.want(202, "", auth, "PATCH", up, "three", "Content-Range", "8-12")
 	w.want(201, "", auth, "PUT", up+"?digest="+sum("one two three"), "")
 }
+
+func TestUpload_GoesOnAfterAnotherStart(t *testing.T) {
+	w := newWorld(t)
+	auth := w.bearer("me", all)
+	up := w.want(202, "", auth, "POST", "/v2/a/b/blobs/uploads/", "").Header.Get("Location")
+	w.want(202, "", auth, "PATCH", up, "one ")
+	w.plane = distribution.New(w.plane.Config) // nothing in memory is needed
+	if a := w.want(204, "", auth, "GET", up, ""); a.Header.Get("Range") != "0-3" {
+		t.Errorf("range %v", a.Header)
+	}
+	w.want(202, "", auth, "PATCH", up, "two", "Content-Range", "4-6")
+	w.want(201, "", auth, "PUT", up+"?digest="+sum("one two"), "")
+	w.want(200, "", auth, "GET", "/v2/a/b/blobs/"+sum("one two"), "")
+}
