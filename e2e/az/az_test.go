@@ -223,3 +223,20 @@ func TestDeployment(t *testing.T) {
 	want(t, "", "deployment", "group", "delete", "--name", "az", "--resource-group", live.Group)
 	fails(t, 1, "InvalidTemplateDeployment", "deployment", "group", "create", "--resource-group", live.Group, "--template-file", file, "--parameters", "name=x")
 }
+
+func TestContainerRegistry(t *testing.T) {
+	name := "cliacr" + strings.ReplaceAll(strings.TrimPrefix(cloud.Vars["VAULT"], "e2e-"), "-", "")
+	want(t, "true", "acr", "check-name", "--name", name, "--query", "nameAvailable")
+	want(t, name+".azurecr.io\tBasic", "acr", "create", "--name", name, "--resource-group", live.Group, "--sku", "Basic", "--query", "[loginServer, sku.name] | [@]")
+	want(t, name, "acr", "list", "--resource-group", live.Group, "--query", "[].name")
+	want(t, "true", "acr", "update", "--name", name, "--admin-enabled", "true", "--query", "adminUserEnabled")
+	want(t, name, "acr", "credential", "show", "--name", name, "--query", "username")
+	want(t, "2", "acr", "credential", "renew", "--name", name, "--password-name", "password", "--query", "length(passwords)")
+	want(t, name+".azurecr.io", "acr", "login", "--name", name, "--expose-token", "--query", "loginServer")
+	want(t, "", "acr", "repository", "list", "--name", name)
+	want(t, "", "acr", "private-endpoint-connection", "list", "--registry-name", name, "--resource-group", live.Group)
+	if _, err := az(t, "acr", "repository", "show", "--name", name, "--repository", "none"); err == nil {
+		t.Error("a repository that is not there was shown")
+	}
+	want(t, "", "acr", "delete", "--name", name, "--yes")
+}

@@ -71,7 +71,6 @@ type session struct {
 	password string   // mark of the administrator's; "" for a principal
 	limited  bool     // access counts
 	access   []access // of an access token
-	tenant   string
 	form     map[string][]string // of a request for a token
 }
 
