@@ -19,11 +19,15 @@ var weights string
 //go:embed words.txt
 var vocabulary string
 
+//go:embed nouns.txt
+var nouns string
+
 // Writer is the model, read and ready. It is safe for concurrent use.
 type Writer struct {
 	model      *model
 	tokens     *tokenizer
 	vocabulary map[string]bool // the words that it was taught, but for names and tags
+	nouns      map[string]bool // tags that are no qualities
 }
 
 // Open reads the weights, about 6 MB of memory. An error means that the binary is broken.
@@ -34,7 +38,7 @@ func open(gguf string) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the built-in model: %w", err)
 	}
-	w := &Writer{vocabulary: map[string]bool{}}
+	w := &Writer{vocabulary: map[string]bool{}, nouns: map[string]bool{}}
 	if w.tokens, err = newTokenizer(f.strings("tokenizer.ggml.tokens"), f.strings("tokenizer.ggml.merges")); err != nil {
 		return nil, fmt.Errorf("reading the built-in model's tokenizer: %w", err)
 	}
@@ -43,6 +47,9 @@ func open(gguf string) (*Writer, error) {
 	}
 	for word := range strings.FieldsSeq(vocabulary) {
 		w.vocabulary[word] = true
+	}
+	for noun := range strings.Lines(nouns) {
+		w.nouns[strings.TrimSpace(noun)] = true
 	}
 	return w, nil
 }
@@ -106,9 +113,9 @@ func (w *Writer) write(ctx context.Context, r *run, temperature, topP float64, r
 	return ids, false, nil
 }
 
-// good is the guard: a whole text of valid UTF-8 that uses the name and all tags, and no word that nobody taught or asked for.
+// good is the guard: a whole text of valid UTF-8 that uses the name and all tags, no word that nobody taught or asked for, and no noun as a quality.
 func (w *Writer) good(text string, whole bool, p product) bool {
-	return whole && utf8.ValidString(text) && usesAll(text, p) && w.plain(text, p)
+	return whole && utf8.ValidString(text) && usesAll(text, p) && w.plain(text, p) && w.sensible(text, p)
 }
 
 // plain says whether all words that are not the caller's are words of the corpus.
@@ -128,6 +135,22 @@ func (w *Writer) plain(text string, p product) bool {
 		}
 	}
 	return !doubled(text)
+}
+
+// sensible says whether no tag that is known as a noun stands where a quality belongs: "it is dog".
+func (w *Writer) sensible(text string, p product) bool {
+	text = strings.ToLower(text)
+	for _, t := range p.Tags {
+		if t = strings.ToLower(t); !w.nouns[t] {
+			continue
+		}
+		for _, before := range []string{"is", "are", "as", "always", "being", "something", "stay", "stays", "how", "go", "wonderfully", "surprisingly", "so"} {
+			if uses(text, before+" "+t) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // replaceTerm puts a stop in a term's place wherever it stands as words of its own.

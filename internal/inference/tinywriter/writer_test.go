@@ -125,6 +125,7 @@ func TestGuard(t *testing.T) {
 		"Meet the Zorbix Rope, made for every Dog. It is Eco-Friendly.":          true,
 		"Meet the Zorbix rope, made for every dog.":                              false, // a tag is missing
 		"Meet the Zorbox rope, made for every dog. It is eco-friendly.":          false, // the name is misspelt
+		"The Zorbix rope is dog, and it shows. It is eco-friendly.":              false, // a noun as a quality
 		"Meet the Zorbix rope, made for every dogs. It is eco-friendly.":         false,
 		"Meet the Zorbix rope, made for every dog. It is eco-friendly, Zorbox.":  false, // a word from nowhere
 		"Meet the the Zorbix rope, made for every dog. It is eco-friendly.":      false, // twice

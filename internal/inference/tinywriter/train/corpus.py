@@ -268,7 +268,14 @@ def main():
     p.add_argument("--count", type=int, default=10)
     p.add_argument("--heldout", metavar="FILE")
     p.add_argument("--words", metavar="FILE", help="writes the words that the sentences are made of")
+    p.add_argument("--nouns", metavar="FILE", help="writes the tags that are no qualities")
     a = p.parse_args()
+    if a.nouns:
+        quality = {t.lower() for t in L.TAGS["adj"]}
+        nouns = {t.lower() for k in L.TAGS if k != "adj" for t in L.TAGS[k]} - quality
+        with open(a.nouns, "w", encoding="utf-8") as f:
+            f.write("\n".join(sorted(nouns)) + "\n")
+        return
     if a.words:
         with open(a.words, "w", encoding="utf-8") as f:
             f.write("\n".join(vocabulary()) + "\n")
