@@ -68,9 +68,9 @@ func mac(key []byte, signed string) []byte {
 // session is who asks and what for.
 type session struct {
 	caller   *token.Claims
-	password string   // mark of the administrator's; "" for a principal
-	limited  bool     // access counts
-	access   []access // of an access token
+	password string              // mark of the administrator's; "" for a principal
+	limited  bool                // access counts
+	access   []access            // of an access token
 	form     map[string][]string // of a request for a token
 }
 
