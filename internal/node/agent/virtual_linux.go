@@ -483,7 +483,7 @@ func (s *virtuals) careFor(ctx context.Context, v *virtual) {
 	case v.removing:
 		err = s.erase(ctx, v)
 	case v.wire == nil || v.err != nil || !v.wire.Whole():
-		if v.wire != nil && v.wire.Whole() == false {
+		if v.wire != nil && !v.wire.Whole() {
 			s.mu.Lock()
 			v.wire = nil // it was taken apart
 			s.mu.Unlock()

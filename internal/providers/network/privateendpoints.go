@@ -293,7 +293,8 @@ func (p *provider) allot(ctx context.Context, next *arm.Resource[Endpoint], subn
 			return notFound(subnet, next.ID.String())
 		}
 		member := "default"
-		for _, ip := range next.Properties.IPs {
+		if len(next.Properties.IPs) > 0 {
+			ip := next.Properties.IPs[0] // more than one is refused before
 			if _, used := c.Addresses[ip.Properties.Address]; used || taken(ip.Properties.Address) {
 				return bad("PrivateIPAddressInUse", "properties.ipConfigurations", "The address %s is in use.", ip.Properties.Address)
 			}
