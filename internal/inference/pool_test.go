@@ -389,6 +389,7 @@ func TestBody_ReaderThatNeverComesIsGivenUp(t *testing.T) {
 		}
 		defer a.Body.Close()
 		<-gone
+		synctest.Wait() // until all know of it
 		if n := wrote.Load(); n < inference.MaxAhead || n > inference.MaxAhead+64<<10 {
 			t.Errorf("%d bytes were read ahead", n)
 		}
