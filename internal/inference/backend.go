@@ -232,6 +232,8 @@ func judgeStatus(resp *http.Response) (v verdict, next bool) {
 		return verdict{err: errKey}, true
 	case s == http.StatusInternalServerError: // it may be the request's own fault: see Do
 		return verdict{}, true
+	case s == http.StatusNotImplemented || s == http.StatusHTTPVersionNotSupported: // of this request
+		return verdict{}, true
 	case s > 500:
 		return verdict{err: problem(fmt.Sprintf("it answered HTTP %d", s))}, true
 	case s >= 300 && s < 400:

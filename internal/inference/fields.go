@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"lazurite.dev/internal/apierr"
@@ -15,12 +16,17 @@ type Fields struct {
 	Stream       bool
 	IncludeUsage *bool           // stream_options.include_usage; nil: not said
 	StreamOption json.RawMessage // stream_options as it was written; nil: not there
-	MaxTokens    int             // max_completion_tokens, max_output_tokens or max_tokens; 0: not said
-	N            int             // how many choices; 1 where it is not said
+	MaxTokens    int             // the largest of max_completion_tokens, max_output_tokens and max_tokens; 0: not said
+	N            int             // how many choices; 1 where it is not said, at most 128
 }
 
-// maxDepth is how deep a body may nest.
-const maxDepth = 512
+// Bounds of a body.
+const (
+	maxDepth   = 512  // levels
+	maxMembers = 1000 // of the outermost object
+	maxChoices = 128  // n, as OpenAI's API has it
+	maxQuoted  = 40   // bytes of a caller's text in an error, which is logged
+)
 
 // Peek reads the members of a JSON object that a gateway needs and checks all of
 // it, but decodes nothing else. It refuses with BadRequest what is not one JSON
@@ -32,7 +38,6 @@ func Peek(body []byte) (Fields, error) {
 	if err != nil {
 		return f, err
 	}
-	maxCompletion, maxOutput, maxTokens := 0, 0, 0
 	for _, m := range members {
 		if name, ok := misspelt(m.key); ok {
 			return f, badBody("the member %q is to be written %q", m.key, name).WithTarget(name)
@@ -48,30 +53,43 @@ func Peek(body []byte) (Fields, error) {
 			err = decode(value, "stream", "a boolean", &f.Stream)
 		case "stream_options":
 			f.StreamOption = value
-			var o struct {
-				IncludeUsage *bool `json:"include_usage"`
-			}
-			err = decode(value, "stream_options", "an object with a boolean include_usage", &o)
-			f.IncludeUsage = o.IncludeUsage
-		case "max_completion_tokens":
-			maxCompletion, err = count(value, "max_completion_tokens")
-		case "max_output_tokens":
-			maxOutput, err = count(value, "max_output_tokens")
-		case "max_tokens":
-			maxTokens, err = count(value, "max_tokens")
+			f.IncludeUsage, err = includeUsage(value)
+		case "max_completion_tokens", "max_output_tokens", "max_tokens":
+			var most int
+			most, err = count(value, string(m.key))
+			f.MaxTokens = max(f.MaxTokens, most) // backends differ in which they know
 		case "n":
-			f.N, err = count(value, "n")
+			if f.N, err = count(value, "n"); err == nil && f.N > maxChoices {
+				err = badBody("'n' must be at most %d", maxChoices).WithTarget("n")
+			}
 		}
 		if err != nil {
 			return f, err
 		}
 	}
-	for _, n := range []int{maxCompletion, maxOutput, maxTokens} {
-		if f.MaxTokens == 0 {
-			f.MaxTokens = n
+	return f, nil
+}
+
+// includeUsage reads stream_options.
+func includeUsage(options []byte) (*bool, error) {
+	const what = "an object with a boolean include_usage"
+	members, _, err := scan(options)
+	if err != nil {
+		return nil, badBody("'stream_options' must be %s", what).WithTarget("stream_options")
+	}
+	var out *bool
+	for _, m := range members {
+		if !bytes.EqualFold(m.key, []byte("include_usage")) {
+			continue
+		}
+		if string(m.key) != "include_usage" { // a backend would not see it as we do
+			return nil, badBody("the member %q of 'stream_options' is to be written %q", m.key, "include_usage").WithTarget("stream_options")
+		}
+		if err := decode(options[m.value:m.end], "stream_options", what, &out); err != nil {
+			return nil, err
 		}
 	}
-	return f, nil
+	return out, nil
 }
 
 // misspelt finds the name of which key is another spelling in letter case. Some
@@ -130,8 +148,23 @@ func Set(body []byte, key string, raw json.RawMessage) ([]byte, error) {
 	return append(append(append(append(out, name...), ':'), raw...), body[end:]...), nil
 }
 
+// badBody says what is wrong with a body, and quotes little of it: errors are
+// logged, and what callers send is not to be.
 func badBody(format string, args ...any) *apierr.Error {
+	for i, a := range args {
+		if text, ok := a.([]byte); ok {
+			args[i] = quoted(text)
+		}
+	}
 	return apierr.New(apierr.BadRequest, "BadRequest", "The request body is not valid: "+format+".", args...)
+}
+
+// quoted is the beginning of a caller's text.
+func quoted(text []byte) string {
+	if len(text) <= maxQuoted {
+		return string(text)
+	}
+	return strings.ToValidUTF8(string(text[:maxQuoted]), "") + "…"
 }
 
 func decode(value []byte, name, what string, into any) error {
@@ -186,7 +219,11 @@ func scan(b []byte) (members []member, end int, err error) {
 		}
 		m.end = s.i
 		if known(members, &seen, m.key) {
-			err = badBody("the member %q comes twice", m.key).WithTarget(string(m.key))
+			err = badBody("the member %q comes twice", m.key).WithTarget(quoted(m.key))
+			return false
+		}
+		if len(members) == maxMembers {
+			err = badBody("it has more than %d members", maxMembers)
 			return false
 		}
 		members = append(members, m)

@@ -3,6 +3,7 @@ package inference_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -28,13 +29,45 @@ func TestPeek(t *testing.T) {
 func TestPeek_Refusals(t *testing.T) {
 	for body, target := range map[string]string{
 		``: "", `[]`: "", `{`: "", `{}{}`: "", `{"a":1,}`: "", `{"a" 1}`: "", `{"a":01}`: "", `{"a":"\x"}`: "", "{\"a\":\"\n\"}": "", "{\"a\":\"\xff\"}": "",
-		`{"model":1}`: "model", `{"stream":"true"}`: "stream", `{"stream_options":[]}`: "stream_options", `{"n":0}`: "n", `{"n":1.5}`: "n", `{"max_tokens":-1}`: "max_tokens",
+		`{"model":1}`: "model", `{"stream":"true"}`: "stream", `{"stream_options":[]}`: "stream_options", `{"n":0}`: "n", `{"n":1.5}`: "n", `{"n":129}`: "n",
+		`{"stream_options":{"Include_Usage":true}}`: "stream_options", `{"stream_options":{"include_usage":false,"INCLUDE_USAGE":true}}`: "stream_options",
+		`{"stream_options":{"include_usage":true,"include_usage":false}}`: "stream_options", `{` + members(1001) + `}`: "",
+		`{"max_tokens":-1}`:         "max_tokens",
 		`{"model":"a","Model":"b"}`: "model", `{"MESSAGES":[]}`: "messages", `{"tool\u017f":1}`: "tools", `{"model":"a","model":"b"}`: "model", `{"model":"a","mod\u0065l":"b"}`: "model",
 		`{"a":` + strings.Repeat("[", 600) + strings.Repeat("]", 600) + `}`: "",
 	} {
 		_, err := inference.Peek([]byte(body))
 		if e, ok := errors.AsType[*apierr.Error](err); !ok || e.Kind != apierr.BadRequest || e.Target != target {
 			t.Errorf("%.40s: got %v", body, err)
+		}
+	}
+}
+
+// members are so many of an object.
+func members(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `"m%d":0,`, i)
+	}
+	return strings.TrimSuffix(b.String(), ",")
+}
+
+// TestPeek_QuotesLittle refuses bodies of long names without saying all of them:
+// errors are logged.
+func TestPeek_QuotesLittle(t *testing.T) {
+	long := strings.Repeat("secret ", 1000)
+	for _, body := range []string{`{"` + long + `":1,"` + long + `":2}`, `{"stream_options":{"` + long + `":1,"` + long + `":2}}`} {
+		_, err := inference.Peek([]byte(body))
+		if e, ok := errors.AsType[*apierr.Error](err); !ok || len(e.Message)+len(e.Target) > 300 {
+			t.Errorf("got %.400s", err)
+		}
+	}
+}
+
+func TestPeek_TheLargestBoundOfTheAnswerCounts(t *testing.T) {
+	for _, body := range []string{`{"max_output_tokens":1,"max_tokens":100}`, `{"max_tokens":100,"max_completion_tokens":1}`} {
+		if f, err := inference.Peek([]byte(body)); err != nil || f.MaxTokens != 100 {
+			t.Errorf("%s: %d, %v", body, f.MaxTokens, err)
 		}
 	}
 }

@@ -164,7 +164,7 @@ func (p *pool) acquire(ctx context.Context, key string, but tried, patient bool)
 }
 
 func (p *pool) crowded() error {
-	e := apierr.New(apierr.TooManyRequests, "BackendsBusy", "All backends of the model %s are busy. Please retry after a few seconds.", p.model)
+	e := apierr.New(apierr.TooManyRequests, "429", "All backends of the model %s are busy. Please retry after a few seconds.", p.model)
 	e.RetryAfter = 2 * time.Second
 	return e
 }
@@ -195,7 +195,7 @@ func (p *pool) none(b *backend, now time.Time, but tried) error {
 	}
 	e := apierr.New(apierr.Unavailable, "ServiceUnavailable", "No backend of the model %s can be asked now: %s. `laz models list` shows their state.", p.model, strings.Join(why, "; "))
 	if limited {
-		e.Kind, e.Code = apierr.TooManyRequests, "BackendsLimited"
+		e.Kind, e.Code = apierr.TooManyRequests, "429"
 	}
 	e.RetryAfter = max(soonest.Sub(now), time.Second)
 	return e.WithCause(errors.Join(causes...))

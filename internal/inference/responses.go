@@ -102,7 +102,7 @@ func refuseStateful(in raws) error {
 		}
 		for _, what := range include {
 			if what != "reasoning.encrypted_content" { // there is none: nothing is left out
-				return untranslatable("include", fmt.Sprintf("can't have %q here", what))
+				return untranslatable("include", fmt.Sprintf("can't have %q here", quoted([]byte(what))))
 			}
 		}
 	}
@@ -183,7 +183,7 @@ func (it responseItem) message(at string) (*chatMessage, error) {
 	switch it.Type {
 	case "", "message":
 		if !slices.Contains([]string{"user", "assistant", "system", "developer"}, it.Role) {
-			return nil, invalid(at+".role", "%q is none of user, assistant, system, developer", it.Role)
+			return nil, invalid(at+".role", "it is none of user, assistant, system, developer")
 		}
 		role := it.Role
 		if role == "developer" {
@@ -200,7 +200,7 @@ func (it responseItem) message(at string) (*chatMessage, error) {
 	case "reasoning":
 		return nil, nil // what a model thought before: chat models don't want it back
 	default:
-		return nil, untranslatable(at+".type", fmt.Sprintf("can't be %q here", it.Type))
+		return nil, untranslatable(at+".type", fmt.Sprintf("can't be %q here", quoted([]byte(it.Type))))
 	}
 }
 
@@ -240,7 +240,7 @@ func chatContent(raw json.RawMessage, at string) (any, error) {
 			}
 			out, plain = append(out, map[string]any{"type": "image_url", "image_url": image}), false
 		default:
-			return nil, untranslatable(fmt.Sprintf("%s[%d].type", at, i), fmt.Sprintf("can't be %q here", p.Type))
+			return nil, untranslatable(fmt.Sprintf("%s[%d].type", at, i), fmt.Sprintf("can't be %q here", quoted([]byte(p.Type))))
 		}
 	}
 	if plain {
@@ -276,7 +276,7 @@ func translateText(raw json.RawMessage, out raws) error {
 		}
 		out["response_format"] = f
 	default:
-		return untranslatable("text.format.type", "can't be "+kind+" here")
+		return untranslatable("text.format.type", "can't be "+quoted([]byte(kind))+" here")
 	}
 	return nil
 }
@@ -292,7 +292,7 @@ func translateTools(in, out raws) error {
 	var functions []map[string]any
 	for i, t := range tools {
 		if kind := string(t["type"]); kind != `"function"` {
-			return untranslatable(fmt.Sprintf("tools[%d].type", i), "can't be "+kind+" here")
+			return untranslatable(fmt.Sprintf("tools[%d].type", i), "can't be "+quoted([]byte(kind))+" here")
 		}
 		delete(t, "type")
 		functions = append(functions, map[string]any{"type": "function", "function": t})

@@ -31,11 +31,11 @@ func (a *ask) stream(w http.ResponseWriter) error {
 	a.streams = true
 	err, wrote := a.flow(w, eventsSize, func(p []byte, pass func([]byte) error) error { return a.events(ev, c, pass, p) }, nil)
 	u, status := ev.usage, http.StatusOK
-	if !ev.found && ev.contents > 0 {
-		u = usage{Prompt: a.prompt, Completion: ev.contents}
-	}
 	if a.breaks(err, wrote) == reasonClient {
 		status = statusGone
+	}
+	if !ev.found && (ev.contents > 0 || status == statusGone) {
+		u = usage{Prompt: a.prompt, Completion: ev.contents}
 	}
 	a.finish(status, u, !ev.found)
 	if errors.Is(err, errSlowClient) {

@@ -232,6 +232,13 @@ func passed(h http.Header) http.Header {
 func (a *ask) prepare() ([]byte, error) {
 	switch a.row.op {
 	case inference.Chat, inference.Completions:
+		if bytes.Contains(a.body, []byte(`"store"`)) { // a backend would keep prompt and answer
+			body, err := inference.Set(a.body, "store", json.RawMessage("false"))
+			if err != nil {
+				return nil, err
+			}
+			a.body = body
+		}
 		if !a.fields.Stream || a.fields.IncludeUsage != nil && *a.fields.IncludeUsage {
 			return a.body, nil
 		}
@@ -269,6 +276,10 @@ func (a *ask) give(err error) error {
 	if apierr.Is(err, apierr.Unavailable) {
 		trace.Add(a.c.Context, trace.Hop{Step: "backend", Subject: a.dep.Model, Found: apierr.From(err).Message, Fix: "laz models test " + plainName(a.dep.Model)})
 	}
+	if status == statusGone { // the model may have read all of it by then
+		a.finish(status, usage{Prompt: a.prompt}, true)
+		return err
+	}
 	a.finish(status, usage{}, false)
 	return err
 }
@@ -291,10 +302,12 @@ func (a *ask) failure() (any, error) {
 	var e *apierr.Error
 	switch {
 	case status == http.StatusTooManyRequests:
-		e = apierr.New(apierr.TooManyRequests, "TooManyRequests", "The backend of the model '%s' has too much to do. Please retry.", a.dep.Model)
+		e = apierr.New(apierr.TooManyRequests, "429", "The backend of the model '%s' has too much to do. Please retry.", a.dep.Model)
 		e.RetryAfter = retryAfter(a.answer.Header)
 	case status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusNotFound || status == http.StatusMethodNotAllowed:
 		e = apierr.New(apierr.Unavailable, "ServiceUnavailable", "The backend of the model '%s' refused this gateway's request with the status %d.", a.dep.Model, status)
+	case status == http.StatusNotImplemented || status == http.StatusHTTPVersionNotSupported:
+		e = apierr.New(apierr.BadRequest, "OperationNotSupported", "The backend of the model '%s' does not do what the request asks for: it answered the status %d.", a.dep.Model, status)
 	case status >= http.StatusInternalServerError && status != http.StatusInternalServerError:
 		e = apierr.New(apierr.Unavailable, "ServiceUnavailable", "The backend of the model '%s' is unavailable: it answered the status %d.", a.dep.Model, status)
 	case status == http.StatusInternalServerError:

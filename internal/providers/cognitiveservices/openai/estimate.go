@@ -15,7 +15,7 @@ const (
 func estimate(body []byte, output, n int) int {
 	text, images := len(body), 0
 	for rest := body; ; {
-		i := bytes.Index(rest, []byte(`"data:`))
+		i := bytes.Index(rest, []byte(`"data:image/`))
 		if i < 0 {
 			break
 		}

@@ -17,7 +17,7 @@ const (
 	mostShares   = 256         // of one deployment; who comes later takes what is for newcomers
 	newcomers    = 0.1         // of the limit: what is kept for those without a share
 	mostPools    = 4096        // deployments whose limits are kept ready
-	longestWait  = 10 * time.Minute
+	longestWait  = time.Minute // clients take no longer one from a header
 	epsilonUnits = 1e-6
 )
 
@@ -30,7 +30,8 @@ type pool struct {
 }
 
 // share is what is kept for one principal. It is below zero while the principal
-// has had more than it was due.
+// has had more than it was due, by a minute's worth at most, as Azure counts in
+// minutes. A debt stays its own: the share lasts until it is paid.
 type share struct {
 	units float64
 	until time.Time
@@ -56,7 +57,7 @@ func (p *pool) advance(now time.Time) {
 	due := max(0, now.Sub(p.at).Seconds()) * p.limit / 60
 	p.at = now
 	for who, s := range p.shares {
-		if now.After(s.until) {
+		if now.After(s.until) && s.units >= 0 {
 			p.free += s.units
 			delete(p.shares, who)
 		}
@@ -102,15 +103,15 @@ func (p *pool) fits(who string, n float64) bool {
 // take takes n, or gives back where n is negative.
 func (p *pool) take(who string, n float64) {
 	if s := p.shares[who]; s != nil {
-		s.units = min(s.units-n, p.most())
+		s.units = max(min(s.units-n, p.most()), -p.limit)
 		return
 	}
 	if n > p.free && p.free >= 0 && len(p.shares) < mostShares {
 		s := p.hold(who) // who owes, owes by itself
-		s.units, p.free = p.free-n, 0
+		s.units, p.free = max(p.free-n, -p.limit), 0
 		return
 	}
-	p.free = min(p.free-n, p.limit)
+	p.free = max(min(p.free-n, p.limit), -p.limit)
 }
 
 // hold gives a principal a share, or lets it last.

@@ -68,6 +68,53 @@ func TestLimits_TrueUsageReplacesTheEstimate(t *testing.T) {
 	}
 }
 
+// TestLimits_ADebtIsTheDebtors has one principal owe far more than a minute gives: it
+// pays as long as it owes, at most a minute's worth, and the others have their part.
+func TestLimits_ADebtIsTheDebtors(t *testing.T) {
+	c := newClock()
+	q := limits(c)
+	settle, wait := q.Admit("debtor", 100)
+	if wait != 0 {
+		t.Fatal("refused at once")
+	}
+	settle(600_000)
+	served := map[string]int{}
+	for range 60 {
+		for _, who := range []string{"debtor", "other"} {
+			if _, wait := q.Admit(who, 100); wait == 0 {
+				served[who]++
+			} else if wait > time.Minute {
+				t.Fatalf("%s is told to wait %v", who, wait)
+			}
+		}
+		c.pass(time.Second)
+	}
+	if served["debtor"] != 0 || served["other"] < 25 {
+		t.Errorf("in the first minute: %v", served)
+	}
+	// Silence does not make it another's.
+	c.pass(30 * time.Second)
+	if _, wait := q.Admit("debtor", 100); wait == 0 {
+		t.Error("the debt is gone before it was paid")
+	}
+	c.pass(10 * time.Minute)
+	if _, wait := q.Admit("debtor", 100); wait != 0 {
+		t.Errorf("the debt lasts: %v", wait)
+	}
+	served = map[string]int{}
+	for range 600 {
+		for _, who := range []string{"other", "third"} {
+			if _, wait := q.Admit(who, 100); wait == 0 {
+				served[who]++
+			}
+		}
+		c.pass(time.Second)
+	}
+	if got := served["other"] + served["third"]; got < 580 {
+		t.Errorf("ten minutes later %v of 600 are served", served)
+	}
+}
+
 func TestLimits_ARequestLargerThanTheCapacityIsServedOnce(t *testing.T) {
 	c := newClock()
 	q := limits(c)

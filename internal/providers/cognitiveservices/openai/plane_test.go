@@ -281,7 +281,8 @@ func TestBackendFailures(t *testing.T) {
 		{400, `<html>`, 400, "BadRequest", "refused the request with the status 400", false},
 		{401, `{"error":{"message":"backend key sk-secret is wrong"}}`, 503, "ServiceUnavailable", "refused this gateway's request with the status 401", false},
 		{404, `{}`, 503, "ServiceUnavailable", "status 404", false},
-		{429, `{}`, 429, "TooManyRequests", "too much to do", false},
+		{429, `{}`, 429, "429", "too much to do", false},
+		{501, `{}`, 400, "OperationNotSupported", "does not do what the request asks for", false},
 		{500, `{"error":{"message":"trace"}}`, 500, "InternalServerError", "The server had an error while processing your request. Sorry about that!", false},
 		{502, `bad gateway`, 503, "ServiceUnavailable", "status 502", false},
 	} {

@@ -177,18 +177,19 @@ func (e *events) object(data []byte) ([]byte, error) {
 		return withoutUsage(data)
 	}
 	var chunk struct {
-		Usage   *usage            `json:"usage"`
+		Usage   json.RawMessage   `json:"usage"`
 		Choices []json.RawMessage `json:"choices"`
 	}
 	if err := json.Unmarshal(data, &chunk); err != nil {
 		return nil, errMalformed
 	}
-	if chunk.Usage != nil {
-		e.usage, e.found = chunk.Usage.plain(), true
+	said := readUsage(chunk.Usage)
+	if said != nil {
+		e.usage, e.found = *said, true
 	}
 	if len(chunk.Choices) > 0 {
 		e.contents++
-	} else if chunk.Usage != nil && e.hide {
+	} else if said != nil && e.hide {
 		return nil, nil
 	}
 	if !e.hide {
@@ -223,7 +224,7 @@ func (e *events) lastOfResponse(data []byte) error {
 	var last struct {
 		Type     string `json:"type"`
 		Response struct {
-			Usage *usage `json:"usage"`
+			Usage json.RawMessage `json:"usage"`
 		} `json:"response"`
 	}
 	if err := json.Unmarshal(data, &last); err != nil {
@@ -234,8 +235,8 @@ func (e *events) lastOfResponse(data []byte) error {
 		e.failed = true
 	case "response.completed", "response.incomplete", "response.failed":
 		e.done = true
-		if last.Response.Usage != nil {
-			e.usage, e.found = last.Response.Usage.plain(), true
+		if u := readUsage(last.Response.Usage); u != nil {
+			e.usage, e.found = *u, true
 		}
 	}
 	return nil

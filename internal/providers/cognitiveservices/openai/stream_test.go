@@ -145,6 +145,72 @@ func TestStream_WhoeverGoesAwayEndsTheBackendsWork(t *testing.T) {
 	})
 }
 
+// TestStream_WhoGoesBeforeTheFirstWordPaysItsPrompt hangs up while the model
+// reads: it has the prompt by then.
+func TestStream_WhoGoesBeforeTheFirstWordPaysItsPrompt(t *testing.T) {
+	w := newWorld(t)
+	key := w.standard()
+	asked := make(chan struct{})
+	w.backs(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		close(asked)
+		<-r.Context().Done()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		long := strings.Replace(streamed, `"stream":true`, `"stream":true,"user":"`+strings.Repeat("x", 4000)+`"`, 1)
+		if _, _, err := w.try(ctx, key, chat, long); err == nil {
+			t.Error("it was answered")
+		}
+	}()
+	<-asked
+	cancel()
+	<-ended
+	eventually(t, func() error {
+		if got := w.metric("laz_openai_tokens_total", "dd", "prompt"); got < 1000 {
+			return fmt.Errorf("%v tokens counted", got)
+		}
+		return nil
+	})
+}
+
+// TestStream_UsageInAnyForm lets backends write their bill as they do; one that
+// can't be read does not break the answer.
+func TestStream_UsageInAnyForm(t *testing.T) {
+	w := newWorld(t)
+	key := w.standard()
+	before := 0.0
+	for bill, want := range map[string]float64{
+		`{"prompt_tokens":5.0,"completion_tokens":2}`: 7, `{"prompt_tokens":"5","completion_tokens":"2"}`: 7, `{"prompt_tokens":1e20,"completion_tokens":-3}`: 1e8,
+		`"none"`: -1, `[]`: -1, `{"prompt_tokens":null}`: 0,
+	} {
+		w.events(word, stop, `data: {"id":"c","object":"chat.completion.chunk","choices":[],"usage":`+bill+"}\n\n", done)
+		_, raw := w.over(key, chat, streamed)
+		if !strings.HasSuffix(string(raw), done) || strings.Contains(string(raw), "malformed") {
+			t.Errorf("%s: %s", bill, raw)
+		}
+		got := w.metric("laz_openai_tokens_total", "dd") - before
+		before += got
+		if want >= 0 && got != want || want < 0 && got <= 0 {
+			t.Errorf("%s: %v tokens counted", bill, got)
+		}
+		w.mu.Lock()
+		w.now = w.now.Add(10 * time.Minute) // no bill lasts longer
+		w.mu.Unlock()
+	}
+}
+
+func TestChat_IsNotStoredAtTheBackend(t *testing.T) {
+	w := newWorld(t)
+	w.standard()
+	w.want(200, "", me, "POST", chat, strings.Replace(hello, "{", `{"store":true,`, 1))
+	if got := w.last()["store"]; got != false {
+		t.Errorf("the backend was asked with store %v", got)
+	}
+}
+
 func TestStream_NothingIsLeftOfThoseWhoWentAway(t *testing.T) {
 	w := newWorld(t)
 	w.standard()

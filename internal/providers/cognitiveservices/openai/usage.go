@@ -1,20 +1,42 @@
 package openai
 
-import "encoding/json"
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+)
 
-// usage is what an answer says that it cost. Source: OpenAI API reference, chat
-// completions and responses, which name the same differently.
-type usage struct {
-	Prompt     int `json:"prompt_tokens"`
-	Completion int `json:"completion_tokens"`
-	Input      int `json:"input_tokens"`
-	Output     int `json:"output_tokens"`
+// usage is what an answer cost, in tokens.
+type usage struct{ Prompt, Completion int }
+
+// tokens are a number as backends write it: whole, with a point, in quotes.
+// What is no number counts as none: an answer is not broken by its bill.
+type tokens int
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *tokens) UnmarshalJSON(raw []byte) error {
+	f, err := strconv.ParseFloat(string(bytes.Trim(raw, `"`)), 64)
+	if err != nil || !(f > 0) { // NaN is not either
+		f = 0
+	}
+	*t = tokens(min(f, mostTokens))
+	return nil
 }
 
-// plain is usage in one naming, with what no answer can mean taken as 0.
-func (u usage) plain() usage {
-	in, out := max(u.Prompt, u.Input, 0), max(u.Completion, u.Output, 0)
-	return usage{Prompt: min(in, mostTokens), Completion: min(out, mostTokens)}
+// readUsage reads what an answer says that it cost; nil is nothing. Source:
+// OpenAI API reference, chat completions and responses, which name the same
+// differently.
+func readUsage(raw []byte) *usage {
+	var u *struct {
+		Prompt     tokens `json:"prompt_tokens"`
+		Completion tokens `json:"completion_tokens"`
+		Input      tokens `json:"input_tokens"`
+		Output     tokens `json:"output_tokens"`
+	}
+	if json.Unmarshal(raw, &u) != nil || u == nil {
+		return nil
+	}
+	return &usage{Prompt: int(max(u.Prompt, u.Input)), Completion: int(max(u.Completion, u.Output))}
 }
 
 // mostTokens bounds what a backend's word counts for.
@@ -100,9 +122,12 @@ func (s *usageScanner) end() {
 
 // usage is what was found.
 func (s *usageScanner) usage() (usage, bool) {
-	var u *usage
-	if !s.whole || json.Unmarshal(s.value, &u) != nil || u == nil {
+	if !s.whole {
 		return usage{}, false
 	}
-	return u.plain(), true
+	u := readUsage(s.value)
+	if u == nil {
+		return usage{}, false
+	}
+	return *u, true
 }
