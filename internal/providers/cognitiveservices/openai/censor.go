@@ -41,6 +41,10 @@ func (s *censor) event(ev []byte) {
 	if len(data) > 0 && data[0] == '{' {
 		last = s.listen(data)
 	}
+	if s.err != nil {
+		s.held = nil
+		return
+	}
 	if s.fresh >= batchText || last && s.fresh > 0 {
 		s.err = s.judge()
 	} else if s.fresh == 0 {
@@ -48,22 +52,21 @@ func (s *censor) event(ev []byte) {
 	}
 }
 
+// mostChoices bounds the choices of a stream, as the requests' n is.
+const mostChoices = 128
+
 // listen takes in what an event says, and reports whether it ends something.
+// What can't be read can't be judged, and does not pass.
 func (s *censor) listen(data []byte) bool {
+	if s.a.row.op == inference.Responses {
+		return s.listenResponse(data)
+	}
 	var chunk struct {
-		Type    string            `json:"type"`
-		Delta   json.RawMessage   `json:"delta"`
 		Choices []json.RawMessage `json:"choices"`
 	}
 	if json.Unmarshal(data, &chunk) != nil {
+		s.err = errMalformed
 		return false
-	}
-	if s.a.row.op == inference.Responses {
-		var text string
-		if json.Unmarshal(chunk.Delta, &text) == nil {
-			s.add(0, text)
-		}
-		return strings.HasSuffix(chunk.Type, ".done") || strings.HasPrefix(chunk.Type, "response.completed") || strings.HasPrefix(chunk.Type, "response.incomplete")
 	}
 	ended := false
 	for _, raw := range chunk.Choices {
@@ -71,24 +74,59 @@ func (s *censor) listen(data []byte) bool {
 			Index  int     `json:"index"`
 			Finish *string `json:"finish_reason"`
 		}
-		if json.Unmarshal(raw, &c) == nil {
-			s.add(c.Index, choiceText(raw))
-			ended = ended || c.Finish != nil
+		if json.Unmarshal(raw, &c) != nil || c.Index < 0 || c.Index >= mostChoices {
+			s.err = errMalformed
+			return false
 		}
+		s.add(c.Index, choiceText(raw))
+		ended = ended || c.Finish != nil
 	}
 	return ended
 }
 
+// listenResponse is listen for the events of a response. Their whole texts come
+// again at the end of what their pieces made; what was heard is not added twice.
+func (s *censor) listenResponse(data []byte) bool {
+	var event map[string]json.RawMessage
+	var kind string
+	var response struct {
+		Output json.RawMessage `json:"output"`
+	}
+	err := json.Unmarshal(data, &event)
+	if err == nil && event["type"] != nil {
+		err = json.Unmarshal(event["type"], &kind)
+	}
+	if err == nil && event["response"] != nil {
+		err = json.Unmarshal(event["response"], &response)
+	}
+	if err != nil {
+		s.err = errMalformed
+		return false
+	}
+	for _, text := range textsIn(event["delta"]) {
+		s.add(0, text)
+	}
+	for _, name := range []string{"type", "delta", "response", "item_id", "obfuscation", "logprobs", "error"} {
+		delete(event, name)
+	}
+	for _, text := range append(membersTexts(event), textsIn(response.Output)...) {
+		if !strings.Contains(s.said[0], text) {
+			s.add(0, text)
+		}
+	}
+	return strings.HasSuffix(kind, ".done") || strings.HasPrefix(kind, "response.completed") || strings.HasPrefix(kind, "response.incomplete")
+}
+
 func (s *censor) add(choice int, text string) {
-	if text == "" || choice < 0 || choice > 128 {
+	if text == "" {
 		return
 	}
 	if s.said == nil {
 		s.said = map[int]string{}
 	}
 	all := s.said[choice] + text
-	if len(all) > mostText+4*batchText {
-		all = strings.ToValidUTF8(all[len(all)-mostText:], "")
+	if len(all) > mostText+4*batchText && s.fresh < batchText { // the next batch; of this one all is judged
+		all = strings.ToValidUTF8(all[max(0, len(all)-mostText-len(text)):], "")
 	}
 	s.said[choice] = all
 	s.fresh += len(text)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -231,21 +232,34 @@ func prompts(op inference.Operation, body []byte) ([]string, error) {
 	if err := json.Unmarshal(body, &top); err != nil {
 		return nil, err
 	}
-	switch op {
-	case inference.Chat:
-		// What a client says of tools and of the answer's form is for the model, too.
-		return joined(textsIn(top["messages"]), textsIn(top["tools"]), textsIn(top["functions"])), nil
-	case inference.Completions:
+	if op == inference.Embeddings {
+		return nil, nil
+	}
+	var list []string
+	if op == inference.Completions {
 		if numbersIn(top["prompt"]) {
 			return nil, apierr.New(apierr.BadRequest, "BadRequest", "A prompt that is a list of tokens can't be judged by the content filter: send text.").WithTarget("prompt")
 		}
-		return append(textsIn(top["prompt"]), textsIn(top["suffix"])...), nil
-	case inference.Images:
-		return joined(textsIn(top["prompt"])), nil
-	case inference.Responses:
-		return joined(textsIn(top["instructions"]), textsIn(top["input"]), textsIn(top["tools"])), nil
+		list = textsIn(top["prompt"])
+		delete(top, "prompt")
 	}
-	return nil, nil
+	// What a client says of tools, of the answer's form, and in members that only
+	// some backends know, is for the model, too.
+	for _, name := range []string{"model", "user", "safety_identifier", "prompt_cache_key", "metadata", "service_tier", "encoding_format"} {
+		delete(top, name)
+	}
+	return append(list, joined(membersTexts(top))...), nil
+}
+
+// membersTexts are the texts in an object's members, by their names.
+func membersTexts(members map[string]json.RawMessage) []string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		if value := members[name]; !structural(name) || len(value) > 0 && value[0] != '"' {
+			out = append(out, textsIn(value)...)
+		}
+	}
+	return out
 }
 
 func joined(lists ...[]string) []string {
@@ -282,7 +296,9 @@ func textsIn(raw json.RawMessage) []string {
 	return out
 }
 
-// eachText gives add the strings of the next value.
+// eachText gives add the strings of the next value, but for one that itself is to
+// be skipped: what has structure below it, such as a schema with a property
+// called "data", is looked into.
 func eachText(dec *json.Decoder, skip bool, add func(string)) error {
 	t, err := dec.Token()
 	if err != nil {
@@ -296,13 +312,13 @@ func eachText(dec *json.Decoder, skip bool, add func(string)) error {
 		return nil
 	}
 	for dec.More() {
-		under := skip
+		under := false
 		if delim == '{' {
 			name, err := dec.Token()
 			if err != nil {
 				return err
 			}
-			under = under || structural(name)
+			under = structural(name)
 		}
 		if err := eachText(dec, under, add); err != nil {
 			return err
@@ -315,7 +331,7 @@ func eachText(dec *json.Decoder, skip bool, add func(string)) error {
 // structural reports whether what stands under a name is no text for a model.
 func structural(name any) bool {
 	switch name {
-	case "role", "type", "id", "call_id", "tool_call_id", "file_id", "url", "image_url", "data", "file_data", "detail", "format":
+	case "role", "type", "id", "object", "status", "call_id", "tool_call_id", "file_id", "url", "image_url", "data", "file_data", "detail", "format":
 		return true
 	}
 	return false
@@ -365,38 +381,22 @@ func (a *ask) checkWhole(raw []byte) ([]byte, error) {
 	return inference.Set(raw, "prompt_filter_results", a.shown)
 }
 
-// choiceText is what a choice says: as a message, its refusal and the arguments
-// of its calls, or as plain text.
+// choiceText is all that a choice says, whatever a backend calls it: content,
+// refusal, reasoning, calls and their arguments.
 func choiceText(raw json.RawMessage) string {
-	var c struct {
-		Text    string `json:"text"`
-		Message part   `json:"message"`
-		Delta   part   `json:"delta"`
-	}
-	if json.Unmarshal(raw, &c) != nil {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil {
 		return ""
 	}
-	return c.Text + c.Message.text() + c.Delta.text()
-}
-
-// part is a message, or a piece of one.
-type part struct {
-	Content   string `json:"content"`
-	Reasoning string `json:"reasoning_content"`
-	Calls     []struct {
-		Function struct {
-			Arguments string `json:"arguments"`
-		} `json:"function"`
-	} `json:"tool_calls"`
-}
-
-func (p part) text() string {
-	out := p.Reasoning + p.Content
-	for _, c := range p.Calls {
-		out += c.Function.Arguments
+	for _, name := range aboutChoice() {
+		delete(members, name)
 	}
-	return out
+	return strings.Join(membersTexts(members), "")
 }
+
+// aboutChoice are members of a choice that say nothing of their own; the tokens
+// of logprobs are those of the text.
+func aboutChoice() []string { return []string{"index", "finish_reason", "stop_reason", "logprobs"} }
 
 // mark puts a verdict into a choice; what is filtered loses its text.
 func (a *ask) mark(choice json.RawMessage, v verdict) (json.RawMessage, error) {
@@ -409,14 +409,16 @@ func (a *ask) mark(choice json.RawMessage, v verdict) (json.RawMessage, error) {
 		if err := json.Unmarshal(choice, &c); err != nil {
 			return nil, errors.Join(errMalformed, err)
 		}
-		if _, ok := c["text"]; ok {
-			sets = append(sets, [2]string{"text", `""`})
-		}
-		if _, ok := c["message"]; ok {
-			sets = append(sets, [2]string{"message", `{"role":"assistant"}`})
-		}
-		if _, ok := c["logprobs"]; ok {
-			sets = append(sets, [2]string{"logprobs", "null"})
+		for member := range c {
+			switch member {
+			case "index", "finish_reason":
+			case "text":
+				sets = append(sets, [2]string{member, `""`})
+			case "message":
+				sets = append(sets, [2]string{member, `{"role":"assistant"}`})
+			default:
+				sets = append(sets, [2]string{member, "null"})
+			}
 		}
 	}
 	var err error

@@ -132,6 +132,56 @@ func TestFilter_Streams(t *testing.T) {
 	}
 }
 
+// TestFilter_JudgesAllThatIsSaid has what is bad in each place that a model may
+// read or speak in.
+func TestFilter_JudgesAllThatIsSaid(t *testing.T) {
+	f := newFilter(t)
+	w := newWorld(t, f.in(true))
+	w.standard()
+	for _, more := range []string{
+		`"response_format":{"type":"json_schema","json_schema":{"name":"x","description":"bad","schema":{}}}`, `"prediction":{"type":"content","content":"bad"}`,
+		`"chat_template":"bad"`, `"tools":[{"type":"function","function":{"name":"f","parameters":{"properties":{"data":{"description":"bad"},"url":{"enum":["bad"]}}}}}]`,
+	} {
+		w.want(400, "content_filter", me, "POST", chat, strings.Replace(hello, "{", "{"+more+",", 1))
+	}
+	const responses = "https://acc.openai.azure.com/openai/v1/responses"
+	w.want(400, "content_filter", me, "POST", responses, `{"model":"dd","input":"x","text":{"format":{"type":"json_schema","name":"n","schema":{"description":"bad"}}}}`)
+	for _, said := range []string{
+		`"message":{"role":"assistant","refusal":"bad"}`, `"message":{"role":"assistant","function_call":{"name":"f","arguments":"bad"}}`,
+		`"message":{"role":"assistant","reasoning":"bad","content":"good"}`, `"message":{"role":"assistant","content":[{"type":"text","text":"bad"}]}`, `"text":"good","thought":"bad"`,
+	} {
+		w.answers(200, "application/json", `{"choices":[{"index":0,`+said+`,"finish_reason":"stop"}]}`)
+		if a := w.want(200, "", me, "POST", chat, hello); strings.Contains(string(a.Raw), `"bad"`) || !strings.Contains(string(a.Raw), `"finish_reason":"content_filter"`) {
+			t.Errorf("%s: %s", said, a.Raw)
+		}
+		piece := strings.Replace(said, `"message":{"role":"assistant",`, `"delta":{`, 1)
+		w.events(`data: {"choices":[{"index":0,`+piece+`,"finish_reason":null}]}`+"\n\n", stop, done)
+		if _, raw := w.over(me, chat, streamed); strings.Contains(string(raw), `"bad"`) || !strings.Contains(string(raw), `"finish_reason":"content_filter"`) {
+			t.Errorf("%s in a stream: %s", said, raw)
+		}
+	}
+	long := strings.Repeat("long ", 5000)
+	for name, event := range map[string]string{
+		"at the head of a long piece": `{"choices":[{"index":0,"delta":{"content":"bad` + long + `"}}]}`,
+		"a choice that is none":       `{"choices":[{"index":200,"delta":{"content":"bad"}}]}`,
+		"choices that are no list":    `{"choices":{"0":{"delta":{"content":"bad"}}}}`,
+	} {
+		w.events(word, "data: "+event+"\n\n", stop, done)
+		if _, raw := w.over(me, chat, streamed); strings.Contains(string(raw), `bad`) {
+			t.Errorf("%s: %.300s", name, raw)
+		}
+	}
+	for _, event := range []string{
+		`{"type":"response.output_item.done","item":{"type":"function_call","arguments":"bad"}}`, `{"type":"response.refusal.delta","delta":"bad"}`,
+		`{"type":"response.completed","response":{"output":[{"type":"message","content":[{"type":"output_text","text":"bad"}]}]}}`,
+	} {
+		w.events("data: "+event+"\n\n", "data: {\"type\":\"response.completed\",\"response\":{\"output\":[]}}\n\n")
+		if _, raw := w.over(me, responses, `{"model":"dd","input":"x","stream":true}`); strings.Contains(string(raw), "bad") {
+			t.Errorf("%s: %s", event, raw)
+		}
+	}
+}
+
 func TestFilter_WhereItIsDown(t *testing.T) {
 	f := newFilter(t)
 	f.down.Store(true)
