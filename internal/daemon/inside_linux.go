@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,7 @@ func ownResolver(address string) error {
 	if err != nil {
 		target = conf
 	}
+	hidden := false // target is in a folder that nobody else sees
 	for _, dir := range []string{"/run/systemd/resolve", "/run/nscd", "/var/run/nscd"} {
 		real, err := filepath.EvalSymlinks(dir)
 		if err != nil {
@@ -68,10 +70,14 @@ func ownResolver(address string) error {
 		if err := unix.Mount("tmpfs", real, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size=64k"); err != nil {
 			return err
 		}
+		hidden = hidden || strings.HasPrefix(target, real+"/")
 	}
 	text := []byte("# of a virtual network of Lazurite's\nnameserver " + address + "\n")
-	if _, err := os.Stat(target); err != nil { // it was in a folder that is hidden now, or is not there
+	if hidden {
 		return os.WriteFile(target, text, 0o644)
+	}
+	if _, err := os.Stat(target); err != nil { // a file made here would be the machine's
+		return fmt.Errorf("%s is needed, for another to lie over it: %w", conf, err)
 	}
 	file, err := os.CreateTemp("", "laz-resolv-")
 	if err != nil {

@@ -244,6 +244,41 @@ func TestEndpoint_WhoeverMayNotApproveIsRefusedOrWaits(t *testing.T) {
 	}
 }
 
+// TestEndpoint_WhatCannotBeChangedIsRefused wants no change that would not be
+// followed, and nothing of another endpoint's gone with one that was refused.
+func TestEndpoint_WhatCannotBeChangedIsRefused(t *testing.T) {
+	s := newSite(t)
+	more := func(members string) string {
+		_, body := s.endpoint("pe", "privateLinkServiceConnections", "")
+		return strings.Replace(body, `"properties":{`, `"properties":{`+members+`,`, 1)
+	}
+	addresses := func(list ...string) string {
+		var out []string
+		for _, a := range list {
+			out = append(out, `{"name":"i`+a+`","properties":{"privateIPAddress":"`+a+`"}}`)
+		}
+		return `"ipConfigurations":[` + strings.Join(out, ",") + `]`
+	}
+	pe, _ := s.endpoint("pe", "privateLinkServiceConnections", "")
+	s.WantError(http.StatusBadRequest, "InvalidRequestFormat", "PUT", pe+v, more(addresses("10.77.0.20", "10.77.0.21")))
+	s.WantError(http.StatusBadRequest, "PrivateIPAddressNotInSubnet", "PUT", pe+v, more(addresses("9.9.9.9")))
+	s.Want(http.StatusCreated, "PUT", pe+v, more(addresses("10.77.0.20")+`,"customNetworkInterfaceName":"nic1"`))
+	for _, change := range []string{addresses("10.77.0.21"), `"customNetworkInterfaceName":"nic2"`} {
+		s.WantError(http.StatusBadRequest, "PrivateEndpointCannotBeUpdated", "PUT", pe+v, more(change))
+	}
+	_, manual := s.endpoint("pe", "manualPrivateLinkServiceConnections", "")
+	s.WantError(http.StatusBadRequest, "PrivateEndpointCannotBeUpdated", "PUT", pe+v, manual)
+	s.Want(http.StatusOK, "PUT", pe+v, more(`"customNetworkInterfaceName":"NIC1"`))
+
+	pe2, _ := s.endpoint("pe2", "privateLinkServiceConnections", "")
+	s.WantError(http.StatusBadRequest, "PrivateIPAddressInUse", "PUT", pe2+v, more(addresses("10.77.0.20")))
+	s.WantError(http.StatusBadRequest, "NetworkInterfaceNameInUse", "PUT", pe2+v, more(`"customNetworkInterfaceName":"nic1"`))
+	nic := s.group + "/providers/Microsoft.Network/networkInterfaces/nic1"
+	s.Want(http.StatusOK, "GET", nic+v, "")
+	s.Want(http.StatusOK, "DELETE", pe+v, "")
+	s.Want(http.StatusNotFound, "GET", nic+v, "")
+}
+
 func TestVault_ItsConnectionsGoWithIt(t *testing.T) {
 	s := newSite(t)
 	pe, body := s.endpoint("pe", "privateLinkServiceConnections", "")

@@ -130,10 +130,20 @@ func (p *provider) validateEndpoint(ctx context.Context, old, next *arm.Resource
 		return bad("InvalidRequestFormat", "properties.privateLinkServiceConnections.requestMessage", "The request message has %d characters; at most 140 are allowed.", len(one.Properties.Message))
 	}
 	if old != nil {
-		was, _ := old.Properties.request()
+		was, waited := old.Properties.request()
 		if old.Properties.Subnet == nil || !strings.EqualFold(old.Properties.Subnet.ID, n.Subnet.ID) || was == nil || !strings.EqualFold(was.Properties.Target, one.Properties.Target) ||
 			!slices.EqualFunc(was.Properties.GroupIDs, one.Properties.GroupIDs, strings.EqualFold) {
 			return bad("PrivateEndpointCannotBeUpdated", "properties", "Subnet and connection of the private endpoint '%s' cannot be changed. Delete it and make it again.", next.ID.Name())
+		}
+		if n.NICName == "" {
+			n.NICName = old.Properties.NICName
+		}
+		if len(n.IPs) == 0 {
+			n.IPs = old.Properties.IPs
+		}
+		if waited != manual || !strings.EqualFold(n.NICName, old.Properties.NICName) ||
+			!slices.EqualFunc(n.IPs, old.Properties.IPs, func(a, b IPEntry) bool { return a.Properties.Address == b.Properties.Address }) {
+			return bad("PrivateEndpointCannotBeUpdated", "properties", "Way of approval, network interface and addresses of the private endpoint '%s' cannot be changed. Delete it and make it again.", next.ID.Name())
 		}
 		return nil
 	}
@@ -211,6 +221,9 @@ func (p *provider) validatePlace(ctx context.Context, next *arm.Resource[Endpoin
 	v, err := arm.View[Subnet](s)
 	if err != nil {
 		return err
+	}
+	if len(next.Properties.IPs) > 1 {
+		return bad("InvalidRequestFormat", "properties.ipConfigurations", "The private endpoint asks for %d addresses, and has one, for all names of its resource.", len(next.Properties.IPs))
 	}
 	for _, ip := range next.Properties.IPs {
 		a, err := netip.ParseAddr(ip.Properties.Address)
@@ -294,7 +307,7 @@ func (p *provider) allot(ctx context.Context, next *arm.Resource[Endpoint], subn
 		}
 		member := "default"
 		if len(next.Properties.IPs) > 0 {
-			ip := next.Properties.IPs[0] // more than one is refused before
+			ip := next.Properties.IPs[0] // validatePlace refuses more
 			if _, used := c.Addresses[ip.Properties.Address]; used || taken(ip.Properties.Address) {
 				return bad("PrivateIPAddressInUse", "properties.ipConfigurations", "The address %s is in use.", ip.Properties.Address)
 			}
@@ -378,8 +391,15 @@ func (p *provider) deleteEndpoint(ctx context.Context, old *arm.Resource[Endpoin
 	if err := p.links.Disconnect(ctx, old.ID); err != nil {
 		return err
 	}
-	if err := p.res.Delete(ctx, p.interfaceOf(old)); err != nil {
+	nic, err := p.get(ctx, p.interfaceOf(old))
+	if err != nil {
 		return err
+	}
+	// One that asked for another's name and was refused has none.
+	if nic != nil && strings.EqualFold(nic.Private["endpoint"], old.ID.String()) {
+		if err := p.res.Delete(ctx, nic.RID()); err != nil {
+			return err
+		}
 	}
 	if old.Properties.Subnet == nil {
 		return nil
