@@ -8,9 +8,9 @@ KUBE_MODULES = $(patsubst %/go.mod,%,$(wildcard kube/*/go.mod))
 KUBE_GO = CGO_ENABLED=0 GOFLAGS=-trimpath $(GO)
 FUZZTIME ?= 1m
 
-.PHONY: help build kube images demo demo-openai test unit e2e e2e-deps walk-keyvault walk-openai check bench fuzz clean
+.PHONY: help build kube images demo demo-openai test unit e2e e2e-deps walk-keyvault walk-openai cgroup2 check bench fuzz clean
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 build: ## bin/laz, one static file
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags="-s -w" -o bin/laz ./cmd/laz

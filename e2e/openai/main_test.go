@@ -61,7 +61,7 @@ func run(m *testing.M) int {
 	})
 }
 
-// world is what document 000 types, with more deployments, and a second account.
+// world is what docs/openai.md types, with more deployments, and a second account.
 func world(c *live.Cloud) error {
 	v := c.Vars
 	v["AOAI_NAME"] = fmt.Sprintf("store%08x", rand.Uint32())

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo: document 003 against a Lazurite of its own, with a pod on a real
+# The demo: the Key Vault quick start against a Lazurite of its own, with a pod on a real
 # cluster at its end. It keeps nothing and leaves no process behind. Without
 # root there are no nodes: then it ends with a process that has the pod's
 # identity, and says so.
@@ -29,9 +29,9 @@ if [ -n "$pods" ]; then
 fi
 note "az is laz in this shell now. All state is in ${LAZ_HOME#"$PWD/"} and goes with the demo; nothing leaves this machine."
 
-chapter 'Document 003: a cluster that issues identities'
+chapter 'A cluster that issues identities'
 [ -n "$pods" ] || note 'Without root this cluster has an issuer and no nodes. `sudo make demo` ends with a pod.'
-note 'Typed as in the document; of each answer one line is shown.'
+note 'Typed as in Microsoft's quick start; of each answer one line is shown.'
 show 'az account show' user.name
 export RESOURCE_GROUP=myResourceGroup LOCATION=eastus CLUSTER_NAME=myAKSCluster
 export SERVICE_ACCOUNT_NAMESPACE=default SERVICE_ACCOUNT_NAME=workload-identity-sa

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demo of the store: document 000 against a Lazurite of its own. A model
+# The demo of the store: Microsoft's article on the AI service against a Lazurite of its own. A model
 # writes a product's description for a pod that has no key; then its role is
 # taken away. Without root there are no nodes: then the three services are
 # processes, and the one that calls the model has the pod's identity. It keeps
@@ -54,9 +54,9 @@ show 'az cognitiveservices account deployment create --resource-group $RG_NAME -
   --sku-capacity 10 --sku-name Standard' properties.provisioningState
 note 'No model is configured here, so the built-in one answers: small, part of laz, and it writes product descriptions only.'
 
-chapter 'Document 000: a cluster whose service accounts have identities'
+chapter 'A cluster whose service accounts have identities'
 [ -n "$pods" ] || note 'Without root this cluster has an issuer and no nodes. `sudo make demo-openai` runs the store in pods.'
-note 'Typed as in the document; of each answer one line is shown.'
+note 'Typed as in Microsoft's article; of each answer one line is shown.'
 show 'az aks create --resource-group $RG_NAME --name $AKS_NAME --generate-ssh-keys' provisioningState
 show 'az aks update \
   --resource-group $RG_NAME \

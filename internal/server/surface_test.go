@@ -89,7 +89,7 @@ Every type is listed at its scopes, too.
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", r.Type, strings.Join(r.Verbs(), ", "), versions.name(r.APIVersions))
 		}
 	}
-	b.WriteString("\n## Management: what is no resource\nTemplate deployments to the tenant, exports of groups and moves are known and answer that they are not built.\n\n| method and path | action asked for | api-versions |\n|---|---|---|\n")
+	b.WriteString("\n## Management: what is no resource\nTemplate deployments to management groups and the tenant, exports of groups and moves are known and answer that they are not built.\n\n| method and path | action asked for | api-versions |\n|---|---|---|\n")
 	for _, p := range providers {
 		for _, e := range p.Endpoints {
 			if notBuilt.MatchString(e.Path) {
@@ -109,6 +109,12 @@ Every type is listed at its scopes, too.
 	b.WriteString("\n## Key Vault: data plane\nApi-versions: " + vault + ".\n\n| method and path | data action asked for |\n|---|---|\n")
 	for _, op := range a.Surfaces[KeyVault].Handler.(*gate.Handler).Operations() {
 		fmt.Fprintf(&b, "| %s `%s` | %s |\n", op.Method, op.Path, op.Action)
+	}
+	for _, plane := range []struct{ surface, title string }{{OpenAI, "Azure OpenAI"}, {Registry, "Container registry"}} {
+		b.WriteString("\n## " + plane.title + ": data plane\n\n| method and path | data action asked for |\n|---|---|\n")
+		for _, op := range a.Surfaces[plane.surface].Handler.(interface{ Operations() []gate.Operation }).Operations() {
+			fmt.Fprintf(&b, "| %s `%s` | %s |\n", op.Method, op.Path, op.Action)
+		}
 	}
 	b.WriteString("\n## Api-versions\n")
 	for i, list := range versions.all {

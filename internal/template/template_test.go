@@ -238,7 +238,7 @@ func TestExpressions(t *testing.T) {
 	}
 }
 
-// TestGuid is the value that Bicep's and Terraform's users know of Azure.
+// TestGuid asks for version 5 of RFC 9562.
 func TestGuid(t *testing.T) {
 	for expr, want := range map[string]string{
 		`[guid('a')]`:      "5",
