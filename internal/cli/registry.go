@@ -40,7 +40,7 @@ func (c *call) registryAt(ctx context.Context, m *management, name string) (*reg
 		return nil, err
 	}
 	r.server = strings.ToLower(name) + "." + strings.TrimPrefix(suffix, ".")
-	if strings.ContainsAny(name, "/.:@") {
+	if strings.ContainsFunc(name, func(r rune) bool { return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9') }) {
 		return nil, usagef("argument --name: '%s' is no name of a registry", name)
 	}
 	return r, nil

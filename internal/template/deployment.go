@@ -144,8 +144,7 @@ func begin(in Input, outer *Deployment) (*Deployment, error) {
 		d.in.Outer = &o
 	}
 	for name, p := range t.parameters {
-		typ, _ := p.m["type"].(string)
-		d.params[name] = &parameter{declaration: p, secure: strings.HasPrefix(strings.ToLower(typ), "secure")}
+		d.params[name] = &parameter{declaration: p, secure: t.secure(p.m, 0)}
 	}
 	for name, v := range t.variables {
 		d.vars[name] = &variable{value: v}

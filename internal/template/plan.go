@@ -314,6 +314,9 @@ func (p *planner) nested(r *Resource) error {
 	if o, ok := props["expressionEvaluationOptions"].(map[string]any); ok {
 		v, _ := member(o, "scope")
 		scope, _ := v.(string)
+		if !slices.Contains([]string{"", "notspecified", "inner", "outer"}, strings.ToLower(scope)) {
+			return fmt.Errorf("the nested deployment '%s' has the scope '%s'; expected is 'inner' or 'outer'", r.Name, scope)
+		}
 		r.Nested.Inner = strings.EqualFold(scope, "inner")
 	}
 	if _, err := Parse(b); err != nil {

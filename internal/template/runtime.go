@@ -169,7 +169,7 @@ func (d *Deployment) Outputs(rt Runtime) (map[string]Output, error) {
 				return nil, invalid(err)
 			}
 		}
-		out[name] = Output{Type: shownType(typ), Value: v, Secure: strings.HasPrefix(lower(typ), "secure")}
+		out[name] = Output{Type: shownType(typ), Value: v, Secure: d.t.secure(o, 0)}
 	}
 	return out, nil
 }

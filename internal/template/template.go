@@ -305,6 +305,36 @@ func (t *Template) readResources(m map[string]any) error {
 	return nil
 }
 
+// secure reports whether a declaration has a secure type anywhere in it, also in a
+// definition that it refers to: then all of its value is.
+func (t *Template) secure(v any, depth int) bool {
+	if depth > maxTypeDepth {
+		return true
+	}
+	switch v := v.(type) {
+	case []any:
+		return slices.ContainsFunc(v, func(x any) bool { return t.secure(x, depth+1) })
+	case map[string]any:
+		for k, x := range v {
+			if text, ok := x.(string); ok {
+				if strings.EqualFold(k, "type") && strings.HasPrefix(strings.ToLower(text), "secure") {
+					return true
+				}
+				if strings.EqualFold(k, "$ref") && t.secure(t.types[strings.ToLower(strings.TrimPrefix(text, "#/definitions/"))], depth+1) {
+					return true
+				}
+			} else if t.secure(x, depth+1) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// maxTypeDepth is how deep types are looked into; a type that refers to itself
+// goes on for ever, and is taken as secure.
+const maxTypeDepth = 32
+
 func (t *Template) readOutputs(m map[string]any) error {
 	list, err := objectAt(m, "outputs")
 	if len(list) > maxOutputs {

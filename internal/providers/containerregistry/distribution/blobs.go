@@ -103,6 +103,11 @@ func (p *Plane) deleteBlob(c *gate.Call) (any, error) {
 	if !ok {
 		return nil, badDigest(c.Params["digest"])
 	}
+	unlock, err := p.files.lock(registryOf(c).UID, true) // no manifest is written with it meanwhile
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	x, key := p.index(registryOf(c).UID), linkKey(c.Params["name"], d)
 	_, _, there, err := get[linkDoc](c.Context, x, key)
 	if err != nil {

@@ -104,7 +104,7 @@ func New(c Config) *Plane {
 		WriteError: writeError, RefuseNetwork: refuseNetwork,
 		Headers: func(h http.Header, _ *gate.Call) { h.Set("Docker-Distribution-Api-Version", "registry/2.0") },
 		OpenFirewall: func(id rid.ID, client netip.Addr) string {
-			return "az acr network-rule add --name " + id.Name() + " --ip-address " + client.String()
+			return "az resource update --ids " + id.String() + " --add properties.networkRuleSet.ipRules value=" + client.String()
 		},
 	})
 	return p

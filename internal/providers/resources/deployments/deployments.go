@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -116,8 +117,9 @@ type order struct {
 	plan    *template.Plan
 	mode    string // Incremental or Complete
 	hash    string
-	level   string // of validation
-	secrets []string
+	level   string   // of validation
+	secrets []string // longest first: one may be in another
+	outer   *order   // of which it is a nested deployment, while it is looked at
 }
 
 // run is an order as it is kept, sealed, until the deployment is gone: to go on
@@ -134,6 +136,11 @@ func withOuter(ctx context.Context, d *template.Deployment) context.Context {
 	return context.WithValue(ctx, outerKey{}, d)
 }
 
+func longestFirst(list []string) []string {
+	slices.SortFunc(list, func(a, b string) int { return len(b) - len(a) })
+	return list
+}
+
 func bad(code, format string, args ...any) error {
 	return apierr.New(apierr.BadRequest, code, format, args...)
 }
@@ -145,6 +152,10 @@ func (s *Service) order(ctx context.Context, id rid.ID, location string, p *prop
 		return nil, bad("TemplateLinkNotSupported", "'templateLink' and 'parametersLink' are not supported: nothing is fetched from elsewhere. Send the template itself, in 'template'.")
 	case p.OnError != nil && string(p.OnError) != "null":
 		return nil, bad("OnErrorDeploymentNotSupported", "'onErrorDeployment' is not supported: deploy the earlier template again.")
+	case p.Debug != nil && p.Debug.DetailLevel != "" && !strings.EqualFold(p.Debug.DetailLevel, "none"):
+		return nil, bad("DebugSettingNotSupported", "'debugSetting' is not supported: nothing of requests and answers is kept.")
+	case p.ValidationLevel != "" && !strings.EqualFold(p.ValidationLevel, "Template") && !strings.EqualFold(p.ValidationLevel, "Provider"):
+		return nil, bad("InvalidDeployment", "The 'validationLevel' '%s' is not supported; expected is 'Template' or 'Provider'.", p.ValidationLevel)
 	case len(p.Template) == 0 || string(p.Template) == "null":
 		return nil, bad("InvalidDeployment", "The 'template' property of the deployment is missing.")
 	}
@@ -182,7 +193,7 @@ func (s *Service) order(ctx context.Context, id rid.ID, location string, p *prop
 	if o.hash, err = hash(p.Template); err != nil {
 		return nil, err
 	}
-	o.secrets = o.d.Secrets()
+	o.secrets = longestFirst(o.d.Secrets())
 	return o, nil
 }
 
@@ -223,11 +234,7 @@ func (s *Service) env(ctx context.Context, id rid.ID, location string) (template
 
 // accept checks a PUT, and puts a sealed run in the place of what it sent.
 func (s *Service) accept(ctx context.Context, old, next *arm.Resource[properties]) error {
-	if old == nil {
-		if err := s.makeRoom(ctx, next.ID); err != nil {
-			return err
-		}
-	} else if !strings.EqualFold(old.Location, next.Location) {
+	if old != nil && !strings.EqualFold(old.Location, next.Location) {
 		return apierr.New(apierr.Conflict, "InvalidDeploymentLocation",
 			"Invalid deployment location '%s'. The deployment '%s' already exists in location '%s'.", next.Location, next.ID.Name(), old.Location)
 	}
@@ -242,6 +249,11 @@ func (s *Service) accept(ctx context.Context, old, next *arm.Resource[properties
 	}
 	if err := s.preflight(ctx, o); err != nil {
 		return err
+	}
+	if old == nil { // only for one that begins
+		if err := s.makeRoom(ctx, next.ID); err != nil {
+			return err
+		}
 	}
 	ref, err := s.keep(ctx, o)
 	if err != nil {
@@ -311,7 +323,7 @@ func (s *Service) reopen(ctx context.Context, id rid.ID, ref string) (*order, er
 	if o.d, err = template.Open(r.Input); err != nil {
 		return nil, err
 	}
-	o.secrets = o.d.Secrets()
+	o.secrets = longestFirst(o.d.Secrets())
 	o.plan, err = o.d.Plan()
 	return o, err
 }

@@ -321,6 +321,49 @@ func TestSecrets_AreNowhere(t *testing.T) {
 	}
 }
 
+// TestSecrets_InTypesAndInEachOther hides secrets that are members of types, that
+// hold one another, and that only a nested deployment has.
+func TestSecrets_InTypesAndInEachOther(t *testing.T) {
+	p, _, group := start(t)
+	tmpl := `"languageVersion":"2.0","definitions":{"word":{"type":"securestring"},"login":{"type":"object","properties":{"user":{"type":"string"},"password":{"$ref":"#/definitions/word"}}}},
+		"parameters":{"l":{"$ref":"#/definitions/login"},"a":{"type":"securestring"},"b":{"type":"securestring"}},
+		"resources":{"t":` + thingJSON("a", `,"properties":{"secret":"[parameters('b')]"}`) + `,
+		"n":{"type":"Microsoft.Resources/deployments","apiVersion":"2022-09-01","name":"inner","properties":{"mode":"Incremental","expressionEvaluationOptions":{"scope":"inner"},
+			"parameters":{"q":{"value":"[toUpper(parameters('a'))]"}},"template":{` + schema + `,"parameters":{"q":{"type":"securestring"}},"resources":[` + thingJSON("b", `,"properties":{"secret":"[parameters('q')]"}`) + `]}}}},
+		"outputs":{"o":{"$ref":"#/definitions/login","value":"[parameters('l')]"}}`
+	params := `"l":{"value":{"user":"u","password":"type-secret"}},"a":{"value":"hush"},"b":{"value":"hush-and-more"}`
+	what := p.Want(200, "POST", at(group, "d")+"/whatIf"+v, body(t, "Incremental", tmpl, params))
+	a := deploy(t, p, at(group, "d"), body(t, "Incremental", tmpl, params))
+	if a.Text("properties", "provisioningState") != "Succeeded" {
+		t.Fatalf("got %s", a.Raw)
+	}
+	docs, err := p.Store.List(t.Context(), store.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := [][]byte{what.Raw, a.Raw}
+	for _, d := range docs {
+		seen = append(seen, d.Value)
+	}
+	for _, raw := range seen {
+		for _, secret := range []string{"type-secret", "and-more", "HUSH"} {
+			if bytes.Contains(raw, []byte(secret)) {
+				t.Errorf("%q is in %s", secret, raw)
+			}
+		}
+	}
+}
+
+// TestReference_ToWhatIsNoResource ends in an error of the deployment, and in
+// nothing else.
+func TestReference_ToWhatIsNoResource(t *testing.T) {
+	p, _, group := start(t)
+	a := deploy(t, p, at(group, "d"), body(t, "Incremental", `"resources":[`+thingJSON("a", `,"properties":{"secret":"[string(reference('/tenants','2022-09-01','Full'))]"}`)+`]`, ""))
+	if a.Text("properties", "provisioningState") != "Failed" {
+		t.Errorf("got %s", a.Raw)
+	}
+}
+
 func TestComplete_DeletesTheRest(t *testing.T) {
 	p, _, group := start(t)
 	for _, n := range []string{"stays", "goes"} {
@@ -385,6 +428,9 @@ func TestRefusals(t *testing.T) {
 		"no template":     {400, "InvalidDeployment", "template", `{"properties":{"mode":"Incremental"}}`},
 		"a link":          {400, "TemplateLinkNotSupported", "template", `{"properties":{"mode":"Incremental","templateLink":{"uri":"https://example.org"}}}`},
 		"on error":        {400, "OnErrorDeploymentNotSupported", "", `{"properties":{"mode":"Incremental","onErrorDeployment":{"type":"LastSuccessful"},"template":{` + schema + `,"resources":[]}}}`},
+		"debug":           {400, "DebugSettingNotSupported", "", `{"properties":{"mode":"Incremental","debugSetting":{"detailLevel":"requestContent"},"template":{` + schema + `,"resources":[]}}}`},
+		"another level":   {400, "InvalidDeployment", "validationLevel", `{"properties":{"mode":"Incremental","validationLevel":"ProviderNoRbac","template":{` + schema + `,"resources":[]}}}`},
+		"another scope":   {400, "InvalidTemplate", "scope", res(`{"type":"Microsoft.Resources/deployments","apiVersion":"2022-09-01","name":"n","properties":{"mode":"Incremental","expressionEvaluationOptions":{"scope":"inned"},"template":{` + schema + `,"resources":[]}}}`)},
 		"a cycle":         {400, "InvalidTemplate", "The cycle is", res(thingJSON("a", `,"dependsOn":["b"]`) + `,` + thingJSON("b", `,"dependsOn":["a"]`))},
 		"no such thing":   {400, "InvalidTemplate", "not defined", res(thingJSON("a", `,"dependsOn":["zzz"]`))},
 		"twice":           {400, "InvalidTemplate", "multiple times", res(thingJSON("a", "") + `,` + thingJSON("A", ""))},

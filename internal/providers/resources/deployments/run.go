@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -245,7 +246,12 @@ func (o *order) masked(e *apierr.Error) *apierr.Error {
 }
 
 // make makes one resource and records how that went.
-func (x *execution) make(ctx context.Context, r *template.Resource) error {
+func (x *execution) make(ctx context.Context, r *template.Resource) (err error) {
+	defer func() { // it runs on a goroutine of its own, beside those that others wait for
+		if v := recover(); v != nil {
+			err = fmt.Errorf("making %s: panic: %v\n%s", r.ID, v, debug.Stack())
+		}
+	}()
 	op := x.begin(r)
 	if err := x.record(ctx, op); err != nil {
 		return err
@@ -325,8 +331,11 @@ func (l *live) Reference(id, version string, full bool) (any, error) {
 		}
 		return p, nil
 	}
+	at, err := rid.Parse(id)
+	if err != nil || told.Body == nil {
+		return nil, bad("InvalidTemplate", "reference('%s') is not valid with 'Full': it names no resource.", id)
+	}
 	told.Body["apiVersion"] = version
-	at := rid.MustParse(id)
 	told.Body["resourceId"], told.Body["subscriptionId"], told.Body["resourceGroupName"] = id, at.Subscription(), at.ResourceGroup()
 	return told.Body, nil
 }

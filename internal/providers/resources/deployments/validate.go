@@ -163,6 +163,10 @@ func (s *Service) each(ctx context.Context, o *order, planned map[string]bool, w
 			}
 			continue
 		}
+		inner.outer = o
+		for at := o; at != nil; at = at.outer { // whoever shows something of it hides its secrets too
+			at.secrets = longestFirst(append(at.secrets, inner.secrets...))
+		}
 		if err := s.each(ctx, inner, all, late, fn); err != nil {
 			return err
 		}
