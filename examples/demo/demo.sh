@@ -31,7 +31,7 @@ note "az is laz in this shell now. All state is in ${LAZ_HOME#"$PWD/"} and goes 
 
 chapter 'A cluster that issues identities'
 [ -n "$pods" ] || note 'Without root this cluster has an issuer and no nodes. `sudo make demo` ends with a pod.'
-note 'Typed as in Microsoft's quick start; of each answer one line is shown.'
+note "Typed as in Microsoft's quick start; of each answer one line is shown."
 show 'az account show' user.name
 export RESOURCE_GROUP=myResourceGroup LOCATION=eastus CLUSTER_NAME=myAKSCluster
 export SERVICE_ACCOUNT_NAMESPACE=default SERVICE_ACCOUNT_NAME=workload-identity-sa

@@ -56,7 +56,7 @@ note 'No model is configured here, so the built-in one answers: small, part of l
 
 chapter 'A cluster whose service accounts have identities'
 [ -n "$pods" ] || note 'Without root this cluster has an issuer and no nodes. `sudo make demo-openai` runs the store in pods.'
-note 'Typed as in Microsoft's article; of each answer one line is shown.'
+note "Typed as in Microsoft's article; of each answer one line is shown."
 show 'az aks create --resource-group $RG_NAME --name $AKS_NAME --generate-ssh-keys' provisioningState
 show 'az aks update \
   --resource-group $RG_NAME \
