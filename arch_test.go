@@ -28,7 +28,7 @@ var floors = map[string]int{
 	"internal/trace": 1, "internal/ca": 1, "internal/proxy": 1, "internal/odata": 1,
 	"internal/image": 1, "internal/template": 1,
 
-	"internal/token": 2, "internal/directory": 2, "internal/trace/refusals": 2, "internal/ops": 2, "internal/cluster": 2, "internal/node": 2, "internal/vnet": 2, "internal/inference": 2,
+	"internal/token": 2, "internal/directory": 2, "internal/trace/refusals": 2, "internal/ops": 2, "internal/cluster": 2, "internal/node": 2, "internal/vnet": 2, "internal/inference": 2, "internal/environment": 2,
 
 	"internal/arm": 3, "internal/gate": 3,
 

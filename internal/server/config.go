@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"lazurite.dev/internal/environment"
 	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/node"
 )
@@ -125,6 +126,10 @@ type Config struct {
 	// ContentFilter is a server that judges prompts and answers. Default: none, and
 	// nothing is filtered.
 	ContentFilter *FilterConfig `yaml:"contentFilter"`
+
+	// Environments says which images stand for those of environments of machine
+	// learning; see docs/endpoints.md.
+	Environments environment.Config `yaml:"environments"`
 
 	// Offline makes the proxy refuse every name that is not Lazurite's, and refuses
 	// models with backends on other machines.
@@ -322,6 +327,9 @@ func (c *Config) Validate() error {
 	}
 	if err := node.CheckMirrors(c.Mirrors); err != nil {
 		wrong("mirrors: %w", err)
+	}
+	if err := c.Environments.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	models := c.inference()
 	if err := models.Validate(); err != nil {

@@ -1,0 +1,103 @@
+// Package environment finds the container image that an environment of machine
+// learning is run as, without a registry and without the internet: images at
+// hand stand for the images that environments name, and what the one lacks of
+// the other is written down, package by package.
+package environment
+
+import (
+	"io/fs"
+)
+
+// Environment is what a deployment asks to run in, as an environment version
+// of Microsoft.MachineLearningServices has it. One of Image, Build and Curated
+// is given, or none of them where a conda file is all that there is.
+type Environment struct {
+	// Name is what the log calls it: "my-env:1".
+	Name string
+
+	// Image is a reference: mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest.
+	Image string
+
+	// CondaFile is the content of a conda environment file; "" is none.
+	CondaFile string
+
+	// Build is a Dockerfile with what it copies; nil is none.
+	Build *Build
+
+	// Curated is an environment of a public registry:
+	// azureml://registries/azureml/environments/sklearn-1.5/labels/latest.
+	Curated string
+
+	// Inference are the routes of a container that brings its own server; nil is
+	// none, and the image must have the inference server.
+	Inference *Routes
+
+	// MLflow says that there is no script: the model is one of MLflow's, and the
+	// image must be able to score it.
+	MLflow bool
+}
+
+// Build is a build context.
+type Build struct {
+	Context    fs.FS
+	Dockerfile string // inside Context; "" is Dockerfile
+}
+
+// Route is where a container answers.
+type Route struct {
+	Path string
+	Port int
+}
+
+// Routes are those of a container's inferenceConfig.
+type Routes struct{ Liveness, Readiness, Scoring Route }
+
+// ServerPort is where the inference server of azureml listens.
+const ServerPort = 5001
+
+// ServerRoutes are the routes of the inference server.
+func ServerRoutes() Routes {
+	return Routes{
+		Liveness: Route{"/", ServerPort}, Readiness: Route{"/", ServerPort}, Scoring: Route{"/score", ServerPort},
+	}
+}
+
+// Resolved is an image at hand for an environment.
+type Resolved struct {
+	// Image is the name that pods give.
+	Image string
+
+	// Archive is a docker archive on this machine that holds Image, to be loaded
+	// into a cluster that lacks it. Where it is "", nodes find Image themselves.
+	Archive string
+
+	// Digest is that of the config of Image in Archive, sha256:…: it changes when
+	// the archive's image does.
+	Digest string
+
+	// Routes are those of the environment's inference configuration, or of the
+	// inference server.
+	Routes Routes
+
+	// Differences are those between what is asked and what Image has.
+	Differences []Difference
+
+	// Log is the build log: what was asked, what was taken, what differs.
+	Log string
+}
+
+// Difference is one package that is asked otherwise than the image has it.
+type Difference struct {
+	Package string // as it is asked: scikit-learn
+	Asked   string // =1.7.0; "" is any version
+	Has     string // 1.2.1; "" is none
+}
+
+// BuildError is an environment for which there is no image: what Azure
+// reports as ImageBuildFailure.
+type BuildError struct {
+	Message string // for who asked, with what to do about it
+	Log     string // the build log up to there
+}
+
+func (e *BuildError) Error() string { return e.Message }
