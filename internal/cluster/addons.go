@@ -25,6 +25,9 @@ type addon struct {
 
 // addons are all of them, in the order in which they are applied.
 func addons(v Values) []addon {
+	if v.Isolated { // no pod reaches the API server, which they live by
+		return nil
+	}
 	return []addon{
 		{"coredns", true},
 		{"storage", true},
@@ -69,6 +72,7 @@ type Values struct {
 	Published        bool
 	WorkloadIdentity bool
 	NetworkPolicy    bool
+	Isolated         bool
 }
 
 // StorageClasses are the names of the classes of volumes, AKS's for disks.

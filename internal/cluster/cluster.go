@@ -63,6 +63,11 @@ type Spec struct {
 	WorkloadIdentity bool // the webhook injects identities
 	NetworkPolicy    bool // false: policies are refused, as nothing would enforce them
 
+	// Isolated closes what is open inside a common cluster: pods reach the front
+	// door, the resolver and the gate and nothing else, not even each other or
+	// the API server. Add-ons, which would need those, are left out.
+	Isolated bool
+
 	Nodes []Node
 
 	Attached *Attached // of the driver existing alone

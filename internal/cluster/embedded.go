@@ -143,7 +143,7 @@ func (d *Embedded) apply(ctx context.Context, s Spec, tell func(Phase)) error {
 	switch {
 	case !s.Running && d.cfg.Left != nil:
 		d.cfg.Left(s.UID)
-	case s.Running && !s.WorkloadIdentity:
+	case s.Running && !s.WorkloadIdentity && !s.Isolated:
 		d.stopInjecting(ctx, s, plan)
 	}
 	if err := d.cfg.Agent.Apply(ctx, plan, tell); err != nil {
@@ -256,7 +256,7 @@ func (d *Embedded) values(s Spec, p Plan, access Access) (Values, error) {
 	v.PodCIDR, v.ServiceCIDR, v.DNSServiceIP, v.Issuer = s.PodCIDR, s.ServiceCIDR, s.DNSServiceIP, p.Issuer
 	v.WebhookImage = WebhookImage
 	v.Replicas = min(max(len(s.Nodes), 1), 2)
-	v.Published, v.WorkloadIdentity, v.NetworkPolicy = s.Published, s.WorkloadIdentity, s.NetworkPolicy
+	v.Published, v.WorkloadIdentity, v.NetworkPolicy, v.Isolated = s.Published, s.WorkloadIdentity, s.NetworkPolicy, s.Isolated
 	return v, nil
 }
 
@@ -315,7 +315,7 @@ func (k *KubeAPI) admits(ctx context.Context, s Spec, webhook bool) error {
 			return fmt.Errorf("whether pods get their identities: %w", err)
 		}
 	}
-	if s.NetworkPolicy {
+	if s.NetworkPolicy || s.Isolated {
 		return nil
 	}
 	err := until(ctx, admitTime, lookAgain, func(ctx context.Context) (bool, error) {

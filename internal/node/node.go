@@ -123,7 +123,9 @@ type Cluster struct {
 	Names                              []string          // further names of the API server's certificate
 	NetworkPolicy                      bool              // false: --network-policy none
 	Mirrors                            map[string]string // registry (or AllRegistries) to the URL of one that is asked first
-	Nodes                              []Node
+	// Isolated: pods reach the front door, the resolver and the gate alone.
+	Isolated bool
+	Nodes    []Node
 }
 
 // Key is a private key of a cluster's issuer. It never shows itself.

@@ -126,6 +126,7 @@ func (a nodeAgent) Apply(ctx context.Context, p cluster.Plan, tell func(cluster.
 	c := node.Cluster{
 		UID: p.UID, Name: p.Name, ResourceID: p.ResourceID, Version: p.Version, Running: p.Running, Issuer: p.Issuer, JWKSURI: p.JWKSURI,
 		PodCIDR: p.PodCIDR, ServiceCIDR: p.ServiceCIDR, DNSServiceIP: p.DNSServiceIP, Names: p.Names, NetworkPolicy: p.NetworkPolicy, Mirrors: a.mirrors,
+		Isolated: p.Isolated,
 	}
 	for _, k := range p.Keys {
 		c.Keys = append(c.Keys, node.Key{ID: k.ID, PEM: k.PEM})

@@ -184,7 +184,7 @@ func (c *cluster) layout(index int) wire.Layout {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return wire.Layout{
-		Base: c.m.opt.Range, Index: index,
+		Base: c.m.opt.Range, Index: index, Isolated: c.rec.Spec.Isolated,
 		Pods: netip.MustParsePrefix(c.rec.Spec.PodCIDR), Services: netip.MustParsePrefix(c.rec.Spec.ServiceCIDR), // they were validated
 	}
 }
@@ -197,9 +197,10 @@ func (c *cluster) connect(ctx context.Context) error {
 	}
 	defer lock.Close()
 	c.mu.Lock()
-	network, index := c.net, c.rec.Index
+	network, index, isolated := c.net, c.rec.Index, c.rec.Spec.Isolated
 	c.mu.Unlock()
 	if network != nil {
+		network.Isolate(isolated)
 		return network.Up(ctx)
 	}
 	if index < 0 || !wire.Has(c.m.root, c.m.opt.Range, index) {

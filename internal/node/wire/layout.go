@@ -32,6 +32,7 @@ type Layout struct {
 	Base           netip.Prefix // of all clusters: at most a /16 less one of /24s
 	Index          int
 	Pods, Services netip.Prefix
+	Isolated       bool // pods reach the front door, the resolver and the gate alone
 }
 
 // Indexes is how many clusters the base range has room for, at most 512.

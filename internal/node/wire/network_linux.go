@@ -81,6 +81,14 @@ func (n *Network) Up(ctx context.Context) error {
 	return nil
 }
 
+// Isolate says whether pods reach anything but the front door, the resolver and
+// the gate; it counts with the next Up and AddNode.
+func (n *Network) Isolate(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.Isolated = on
+}
+
 func (n *Network) hostSide() error {
 	name := hostEnd(n.root, n.Index)
 	link, err := netlink.LinkByName(name)

@@ -44,7 +44,7 @@ type world struct {
 
 const slotA, slotB = wire.FirstSlot, wire.FirstSlot + 1
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, isolated ...bool) *world {
 	t.Helper()
 	switch {
 	case os.Geteuid() != 0 && os.Getenv("CI") == "true":
@@ -77,7 +77,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.cluster = w.space("cluster")
-	w.Network = wire.New(w.root, w.cluster, wire.Layout{Base: base, Index: index, Pods: netip.MustParsePrefix("10.244.0.0/16"), Services: netip.MustParsePrefix("10.0.0.0/16")})
+	w.Network = wire.New(w.root, w.cluster, wire.Layout{Base: base, Index: index, Pods: netip.MustParsePrefix("10.244.0.0/16"), Services: netip.MustParsePrefix("10.0.0.0/16"), Isolated: len(isolated) > 0})
 	if err := w.Up(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -356,6 +356,98 @@ func TestNetwork_WhoReachesWhat(t *testing.T) {
 	}
 	if err := w.Down(); err != nil {
 		t.Errorf("again: %v", err)
+	}
+}
+
+// TestNetwork_Isolated: what is open inside a common cluster is closed, and the
+// gate sees which pod it was.
+func TestNetwork_Isolated(t *testing.T) {
+	w := newWorld(t, true)
+	cluster, nodeA, nodeB := w.Cluster().String(), w.Node(slotA).String(), w.Node(slotB).String()
+	host, podA, podB := w.Host().String(), w.podAddrA.String(), w.podAddrB.String()
+	at := func(addr string, port int) string { return fmt.Sprintf("%s:%d", addr, port) }
+	for _, port := range []int{node.PortHTTPS, node.PortGate} {
+		f, err := w.Listen("tcp", port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.FileListener(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		w.listen(l)
+	}
+	w.serve(w.cluster, "tcp", at(cluster, node.PortAPI))
+	w.serve(w.cluster, "tcp", at(cluster, 2379))
+	w.serve(w.cluster, "udp", at(cluster, node.PortDNS))
+	for _, sp := range []*box.Space{w.nodeA, w.nodeB} {
+		for _, port := range []int{10250, 31000, 8080} {
+			w.serve(sp, "tcp", at("0.0.0.0", port))
+		}
+		// What kube-proxy does with the API server's service.
+		rule := fmt.Sprintf("table ip t { chain c { type nat hook prerouting priority dstnat; ip daddr 10.0.0.1 tcp dport 443 dnat to %s; }; }", at(cluster, node.PortAPI))
+		if _, err := sp.Output(t.Context(), strings.NewReader(rule), "/usr/sbin/nft", "-f", "-"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sp := range []*box.Space{w.podA, w.podB} {
+		w.serve(sp, "tcp", at("0.0.0.0", 8080))
+	}
+	w.serve(nil, "tcp", at(host, 31000))
+	for _, c := range []struct {
+		who     string
+		from    *box.Space
+		network string
+		to      string
+		want    string
+	}{
+		{"host to the API server", nil, "tcp", at(cluster, node.PortAPI), host},
+		{"host to a node port", nil, "tcp", at(nodeA, 31000), "refused"},
+		{"node to the API server", w.nodeA, "tcp", at(cluster, node.PortAPI), nodeA},
+		{"cluster to the kubelet", w.cluster, "tcp", at(nodeB, 10250), cluster},
+		{"cluster to a pod", w.cluster, "tcp", at(podB, 8080), cluster},
+		{"node to its pod", w.nodeA, "tcp", at(podA, 8080), w.PodCIDR(slotA).Addr().Next().String()},
+		{"node to a pod elsewhere", w.nodeA, "tcp", at(podB, 8080), "refused"},
+		{"pod to a pod on another node", w.podA, "tcp", at(podB, 8080), "refused"},
+		{"pod to the front door", w.podA, "tcp", at(cluster, node.PortHTTPS), podA},
+		{"pod to the resolver", w.podA, "udp", at(cluster, node.PortDNS), podA},
+		{"pod outward: the gate", w.podA, "tcp", "192.0.2.1:443", podA},
+		{"pod to metadata: the gate", w.podA, "tcp", "169.254.169.254:80", podA},
+		{"pod to the platform's address: the gate", w.podA, "tcp", "168.63.129.16:80", podA},
+		{"pod to a managed private endpoint: the gate", w.podA, "tcp", "100.64.0.4:443", podA},
+		{"pod to another cluster's API server: the gate", w.podA, "tcp", "198.19.255.2:6443", podA},
+		{"pod to the API server", w.podA, "tcp", at(cluster, node.PortAPI), "refused"},
+		{"pod to the API server by its service", w.podA, "tcp", "10.0.0.1:443", "refused"},
+		{"pod to etcd", w.podA, "tcp", at(cluster, 2379), "refused"},
+		{"pod to the gate itself", w.podA, "tcp", at(cluster, node.PortGate), "refused"},
+		{"pod to its node", w.podA, "tcp", at(nodeA, 8080), "refused"},
+		{"pod to a node port", w.podA, "tcp", at(nodeB, 31000), "refused"},
+		{"pod to the kubelet", w.podA, "tcp", at(nodeA, 10250), "refused"},
+		{"pod to the host", w.podA, "tcp", at(host, 31000), "refused"},
+		{"pod outward by udp", w.podA, "udp", "192.0.2.1:443", "refused"},
+		{"pod to another resolver", w.podA, "udp", "192.0.2.53:53", "refused"},
+		{"pod to a service that is not there", w.podA, "tcp", "10.0.77.77:80", "refused"},
+	} {
+		if got := w.ask(c.from, c.network, c.to); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.who, got, c.want)
+		}
+	}
+	// A pod that says it is its node.
+	if _, err := w.podA.Output(t.Context(), nil, "/sbin/ip", "addr", "add", nodeA+"/32", "dev", "lo"); err != nil {
+		t.Fatal(err)
+	}
+	err := w.podA.Do(func() error {
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(nodeA), 0)), Timeout: time.Second}
+		c, err := d.DialContext(t.Context(), "tcp4", at(cluster, node.PortAPI))
+		if err == nil {
+			_ = c.Close()
+			t.Error("a pod reaches the API server under its node's address")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
