@@ -30,7 +30,7 @@ var floors = map[string]int{
 
 	"internal/token": 2, "internal/directory": 2, "internal/trace/refusals": 2, "internal/ops": 2, "internal/cluster": 2, "internal/node": 2, "internal/vnet": 2, "internal/inference": 2, "internal/environment": 2,
 
-	"internal/arm": 3, "internal/gate": 3,
+	"internal/arm": 3, "internal/gate": 3, "internal/compute": 3,
 
 	"internal/providers/resources": 4, "internal/providers/authorization": 4, "internal/providers/managedidentity": 4,
 	"internal/providers/keyvault": 4, "internal/providers/cognitiveservices": 4, "internal/providers/containerservice": 4, "internal/providers/containerregistry": 4, "internal/providers/network": 4, "internal/providers/insights": 4, "internal/providers/machinelearningservices": 4, "internal/providers/operationalinsights": 4, "internal/providers/explain": 4,
