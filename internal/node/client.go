@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
@@ -311,6 +312,30 @@ func (c *Client) Listen(ctx context.Context, uid, network string, port int) (*os
 		return nil, err
 	}
 	return receive(conn, req)
+}
+
+// DialPod implements Agent.
+func (c *Client) DialPod(ctx context.Context, uid string, at netip.AddrPort) (net.Conn, error) {
+	if !PodPort(at) {
+		return nil, fmt.Errorf("%w: %s is no port of a pod", ErrInvalid, at)
+	}
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	req, err := ask(ctx, conn, of(uid, "/dial"), url.Values{"at": {at.String()}})
+	if err != nil {
+		return nil, err
+	}
+	f, err := receive(conn, req)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() // FileConn has its own
+	return net.FileConn(f)
 }
 
 // receive reads an answer and the file beside its first bytes.

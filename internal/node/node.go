@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"time"
@@ -61,6 +62,10 @@ type Agent interface {
 	// "tcp" or "udp" and one of the ports that ListenPorts names. The file is
 	// the caller's to close. For tcp it is listening.
 	Listen(ctx context.Context, uid, network string, port int) (*os.File, error)
+	// DialPod connects from the cluster's network to a pod of it: an address in
+	// its PodCIDR, in a range that a node has. Everything else is ErrInvalid. The
+	// connection outlives the agent.
+	DialPod(ctx context.Context, uid string, at netip.AddrPort) (net.Conn, error)
 	// LoadImage puts a docker archive or a tar of an OCI layout into the image
 	// store of every node, and keeps it for nodes that come later. It returns
 	// the names that the images have.

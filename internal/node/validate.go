@@ -39,6 +39,19 @@ func pattern(text string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }
 
+// PodPort reports whether at can be a port of a pod in any cluster.
+func PodPort(at netip.AddrPort) bool {
+	if !at.Addr().Is4() || at.Port() == 0 {
+		return false
+	}
+	for _, no := range reserved() {
+		if no.Contains(at.Addr()) {
+			return false
+		}
+	}
+	return true
+}
+
 // ValidUID reports whether uid can name a cluster.
 func ValidUID(uid string) bool { return uidName().MatchString(uid) }
 

@@ -357,6 +357,8 @@ func TestAgent_RefusesWhatIsNotTyped(t *testing.T) {
 		{"POST", "/v1/clusters", `"` + strings.Repeat("x", 2<<20) + `"`, 400, "too large"},
 		{"DELETE", "/v1/clusters/..%2f..%2fetc", "", 200, "{}"}, // there is none
 		{"POST", "/v1/clusters/x/listen?network=tcp&port=22", "", 409, "knows no such"},
+		{"POST", "/v1/clusters/x/dial?at=10.244.0.5:5001", "", 409, "knows no such"},
+		{"POST", "/v1/clusters/x/dial?at=localhost:22", "", 409, "refused by the node agent"},
 		{"GET", "/v1/nothing", "", 404, ""},
 		{"PUT", "/v1/info", "", 405, ""},
 	} {

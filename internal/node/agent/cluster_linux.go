@@ -474,6 +474,16 @@ func (c *cluster) listen(network string, port int) (*os.File, error) {
 	return n.Listen(network, port)
 }
 
+func (c *cluster) dial(ctx context.Context, at netip.AddrPort) (*os.File, error) {
+	c.mu.Lock()
+	n := c.net
+	c.mu.Unlock()
+	if n == nil {
+		return nil, fmt.Errorf("%w: the cluster has no network now", node.ErrUnavailable)
+	}
+	return n.Dial(ctx, at)
+}
+
 func (c *cluster) loadImage(ctx context.Context, archive io.Reader) ([]string, error) {
 	parts, _, err := c.running()
 	if err != nil {

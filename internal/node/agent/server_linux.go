@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync"
@@ -38,6 +39,7 @@ func newServer(m *machine) *http.Server {
 	mux.HandleFunc("DELETE /v1/clusters/{uid}", answer(a.remove))
 	mux.HandleFunc("GET /v1/clusters/{uid}/admin", answer(of(m, func(c *cluster, _ *http.Request) (any, error) { return c.admin() })))
 	mux.HandleFunc("POST /v1/clusters/{uid}/listen", a.listen)
+	mux.HandleFunc("POST /v1/clusters/{uid}/dial", a.dial)
 	mux.HandleFunc("GET /v1/clusters/{uid}/images", answer(of(m, func(c *cluster, r *http.Request) (any, error) { return c.images(r.Context()) })))
 	mux.HandleFunc("POST /v1/clusters/{uid}/images", answer(of(m, a.loadImage)))
 	mux.HandleFunc("DELETE /v1/clusters/{uid}/images", answer(of(m, func(c *cluster, r *http.Request) (any, error) {
@@ -223,6 +225,30 @@ func (a api) listen(w http.ResponseWriter, r *http.Request) {
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\nConnection: close\r\n\r\n{}\n"
 	if _, _, err := u.WriteMsgUnix([]byte(head), syscall.UnixRights(int(f.Fd())), nil); err != nil {
 		a.m.log.Warn("a socket was not sent", slog.String("error", err.Error()))
+	}
+}
+
+// dial sends a connection to a pod beside the answer.
+func (a api) dial(w http.ResponseWriter, r *http.Request) {
+	at, err := netip.ParseAddrPort(r.URL.Query().Get("at"))
+	if err != nil {
+		err = fmt.Errorf("%w: %w", node.ErrInvalid, err)
+	}
+	var c *cluster
+	if err == nil {
+		c, err = a.m.cluster(r.PathValue("uid"))
+	}
+	var f *os.File
+	if err == nil {
+		f, err = c.dial(r.Context(), at)
+	}
+	if err != nil {
+		refuse(w, http.StatusConflict, err)
+		return
+	}
+	defer f.Close()
+	if conn := a.send(w, f, struct{}{}); conn != nil {
+		_ = conn.Close() // everything is sent
 	}
 }
 
