@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"lazurite.dev/internal/apierr"
@@ -70,6 +71,8 @@ type Plane struct {
 	// Limit refuses what is more than the resource allows. Nil: no limit, or one
 	// that the handlers keep.
 	Limit func(c *Call) error
+	// MethodHeader is a header in which a POST may name another method; "" where the service knows none.
+	MethodHeader string
 	// Challenge adds the headers of a 401, which begins every exchange; nil where
 	// a request without a credential is a mistake.
 	Challenge func(h http.Header, t *Target)
@@ -156,6 +159,7 @@ type Call struct {
 	w    http.ResponseWriter
 	body int64
 	raw  []byte // of the request's body; nil until it was read
+	ends []func()
 	time time.Duration
 }
 
@@ -196,6 +200,18 @@ func (c *Call) Body() ([]byte, error) {
 	return c.raw, err
 }
 
+// Forget lets go of what Body has read: an answer may last long.
+func (c *Call) Forget() { c.raw = []byte{} }
+
+// AtEnd has f called when the request is over, however it ends.
+func (c *Call) AtEnd(f func()) { c.ends = append(c.ends, f) }
+
+func (c *Call) end() {
+	for _, f := range c.ends {
+		f()
+	}
+}
+
 // Stream is the request's body as it comes, of any length that the surface
 // takes; a client that sends nothing for idle is cut off.
 func (c *Call) Stream(idle time.Duration) io.Reader {
@@ -224,7 +240,11 @@ type Handler struct {
 	plane Plane
 	segs  [][]string
 	index map[route][]int // operations; nil when one's path begins with a parameter
+	bare  atomic.Int64    // when a request without a credential was recorded, in seconds
 }
+
+// bareEvery is how many seconds are between two recorded requests that had no credential.
+const bareEvery = 10
 
 // route is what requests for an operation have in common before parameters.
 type route struct {
@@ -266,6 +286,7 @@ func (h *Handler) Actions() []string {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, hops := trace.With(r.Context())
 	c := &Call{Context: ctx, Request: r, w: w}
+	defer c.end()
 	out, err := h.serve(c)
 	if h.plane.Headers != nil {
 		h.plane.Headers(w.Header(), c)
@@ -453,7 +474,7 @@ func judge(ctx context.Context, a arrival.Arrival, n Network) (Blocked, error) {
 // operation finds what method and path ask for.
 func (h *Handler) operation(c *Call) (*Operation, error) {
 	method := c.Request.Method
-	if o := c.Request.Header.Get("X-HTTP-METHOD"); o != "" && method == http.MethodPost {
+	if o := c.Request.Header.Get(h.plane.MethodHeader); o != "" && method == http.MethodPost {
 		method = strings.ToUpper(o)
 	}
 	path := strings.Trim(c.Request.URL.Path, "/")
@@ -599,8 +620,13 @@ func (h *Handler) kept(c *Call, e *apierr.Error) bool {
 	}
 	switch e.Kind {
 	case apierr.Unauthorized:
-		_, hasToken := bearer(c.Request)
-		return hasToken || h.plane.Challenge == nil // the challenge that begins every exchange is no refusal
+		if _, ok := bearer(c.Request); ok || h.plane.Challenge == nil && e.Code != token.CodeMissing {
+			return true
+		}
+		// The challenge that begins every exchange is no refusal, and of those who
+		// bring nothing one in a while is enough: a scan would push out all others.
+		now, last := time.Now().Unix(), h.bare.Load()
+		return h.plane.Challenge == nil && now-last >= bareEvery && h.bare.CompareAndSwap(last, now)
 	case apierr.Forbidden:
 		return true
 	}

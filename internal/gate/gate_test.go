@@ -64,7 +64,7 @@ func (w *world) handler() *gate.Handler {
 				return &gate.Reply{Status: http.StatusCreated, Header: http.Header{"X-A": {v.A}}}, nil
 			}}
 	}
-	return gate.New(gate.Config{Verifier: w, Authorizer: w, Recorder: w}, gate.Plane{
+	return gate.New(gate.Config{Verifier: w, Authorizer: w, Recorder: w}, gate.Plane{MethodHeader: "X-HTTP-METHOD",
 		Name: "thing", Audiences: []string{"https://thing"},
 		Operations: []gate.Operation{op("GET", "/parts/{name}", "read"), op("PUT", "/parts/{name}", "write"), op("DELETE", "/parts/{name}", "delete")},
 		Resolve: func(_ context.Context, r *http.Request) (*gate.Target, error) {

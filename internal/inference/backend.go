@@ -1,7 +1,6 @@
 package inference
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -195,8 +195,10 @@ func (b *backend) ask(ctx context.Context, op Operation, call *Call, body []byte
 		r.Header["Accept"] = []string{"text/event-stream"}
 	}
 	r.ContentLength = int64(len(body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	r.Body, _ = r.GetBody()
+	up := &upload{}
+	up.body.Store(&body)
+	r.GetBody = func() (io.ReadCloser, error) { return up.open(), nil }
+	r.Body = up.open()
 	timer := time.AfterFunc(b.timeouts.FirstByte, func() { cancel(errFirstByte) })
 	resp, err := b.transport.RoundTrip(r)
 	timer.Stop()
@@ -206,6 +208,7 @@ func (b *backend) ask(ctx context.Context, op Operation, call *Call, body []byte
 		}
 		return failed(err, true)
 	}
+	up.forget()
 	rest := b.timeouts.FirstByte - time.Since(began)
 	in := newBody(resp.Body, cancel, func() error { return context.Cause(ctx) }, b.timeouts.Idle, ended)
 	if call.Stream && resp.StatusCode == http.StatusOK {
@@ -221,6 +224,46 @@ func (b *backend) ask(ctx context.Context, op Operation, call *Call, body []byte
 	out.verdict.took = time.Since(began)
 	return out
 }
+
+// upload is the body of a request to a backend. The transport holds the request
+// for as long as the answer lasts; what was sent does not have to stay so long.
+type upload struct {
+	body atomic.Pointer[[]byte]
+	sent atomic.Bool
+}
+
+// forget lets the body go where all of it was sent.
+func (u *upload) forget() {
+	if u.sent.Load() {
+		u.body.Store(nil)
+	}
+}
+
+func (u *upload) open() io.ReadCloser { return &sending{of: u} }
+
+// sending reads an upload from its beginning.
+type sending struct {
+	of *upload
+	at int
+}
+
+// Read implements io.Reader.
+func (s *sending) Read(p []byte) (int, error) {
+	body := s.of.body.Load()
+	if body == nil || s.at == len(*body) {
+		s.of.sent.Store(true)
+		return 0, io.EOF
+	}
+	n := copy(p, (*body)[s.at:])
+	s.at += n
+	if s.at == len(*body) {
+		s.of.sent.Store(true)
+	}
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (s *sending) Close() error { return nil }
 
 // judgeStatus says what a status means for its backend, and whether another one
 // is to be asked. What is wrong with a request is wrong everywhere: no other.

@@ -192,11 +192,12 @@ func (a *asking) run(ctx context.Context) (*Answer, error) {
 			a.pool.release(b)
 			return nil, errors.Join(err, a.drop())
 		}
+		pool := a.pool // what runs until the answer's end holds no prompt
 		r := b.ask(ctx, op, a.call, body, func(err error) {
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) && !errors.Is(err, errSlow) {
-				a.pool.judge(b, verdict{err: err})
+				pool.judge(b, verdict{err: err})
 			}
-			a.pool.release(b)
+			pool.release(b)
 		})
 		if ctx.Err() != nil {
 			r.verdict = verdict{}

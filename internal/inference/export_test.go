@@ -39,6 +39,7 @@ const (
 	MinCooldown = minCooldown
 	TripAfter   = tripAfter
 	QueueTime   = queueTime
+	QueueLength = queueLength
 )
 
 // Translate is what becomes of a chat's stream for a request for a response.

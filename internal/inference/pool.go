@@ -26,7 +26,7 @@ const (
 	maxLimited = time.Minute
 
 	// queueTime is how long a call waits for a backend that is full, and queueLength
-	// how many do.
+	// how many do: when there are so many, who has most waiting makes room.
 	queueTime   = 30 * time.Second
 	queueLength = 1000
 )
@@ -135,7 +135,7 @@ func (p *pool) acquire(ctx context.Context, key string, but tried, patient bool)
 			return b, p.none(b, now, but)
 		}
 	}
-	if !patient || p.waiting.n >= queueLength {
+	if !patient || p.waiting.n >= queueLength && !p.makeRoom(key) {
 		p.mu.Unlock()
 		return nil, p.crowded()
 	}
@@ -161,6 +161,21 @@ func (p *pool) acquire(ctx context.Context, key string, but tried, patient bool)
 		p.serve()
 	}
 	return nil, err
+}
+
+// makeRoom sends away the last call of whoever has most of them waiting, unless
+// that is key itself. mu is held.
+func (p *pool) makeRoom(key string) bool {
+	most := p.waiting.longest()
+	list := p.waiting.byKey[most]
+	if len(list) <= len(p.waiting.byKey[key])+1 {
+		return false
+	}
+	w := list[len(list)-1]
+	p.waiting.remove(w)
+	w.err = p.crowded()
+	close(w.ready)
+	return true
 }
 
 func (p *pool) crowded() error {
@@ -339,6 +354,17 @@ func (t *turns) remove(w *waiter) bool {
 	t.set(w.key, slices.Delete(list, i, i+1))
 	t.n--
 	return true
+}
+
+// longest is the key with most waiters.
+func (t *turns) longest() string {
+	longest := ""
+	for key, list := range t.byKey {
+		if len(list) > len(t.byKey[longest]) {
+			longest = key
+		}
+	}
+	return longest
 }
 
 func (t *turns) set(key string, list []*waiter) {

@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/inference"
@@ -474,5 +477,79 @@ func TestCatalog_Test(t *testing.T) {
 	}
 	if s := backendStatus(t, c, "b"); s.Calls != 0 || s.State != inference.StateReady {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// TestPool_AQueueIsNobodysAlone fills the queue with one caller's calls: another
+// one is let in, and the first loses its last.
+func TestPool_AQueueIsNobodysAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := &switchable{}
+		hang.hangs.Store(true)
+		c := with(t, map[string]inference.BackendConfig{"a": {Concurrency: 1, Timeouts: inference.Timeouts{FirstByte: time.Hour}}}, map[string]http.RoundTripper{"a": hang})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var refused atomic.Int32
+		ask := func(key string, busy *atomic.Int32) {
+			wg.Go(func() {
+				call := chat()
+				call.Key = key
+				if _, err := c.Do(ctx, "m", "", call); apierr.Is(err, apierr.TooManyRequests) {
+					busy.Add(1)
+				}
+			})
+		}
+		for range inference.QueueLength + 1 { // one of them is at the backend
+			ask("greedy", &refused)
+		}
+		synctest.Wait()
+		if s := c.Status()[0]; s.Waiting != inference.QueueLength || refused.Load() != 0 {
+			t.Fatalf("%d wait, %d were refused", s.Waiting, refused.Load())
+		}
+		ask("greedy", &refused)
+		synctest.Wait()
+		if refused.Load() != 1 {
+			t.Errorf("%d of the caller who has all were refused, want the one", refused.Load())
+		}
+		var quiet atomic.Int32
+		ask("quiet", &quiet)
+		synctest.Wait()
+		if s := c.Status()[0]; quiet.Load() != 0 || refused.Load() != 2 || s.Waiting != inference.QueueLength {
+			t.Errorf("quiet: %d refused, greedy: %d, %d wait", quiet.Load(), refused.Load(), s.Waiting)
+		}
+		cancel()
+		wg.Wait()
+	})
+}
+
+// TestBody_IsNotKeptWhileTheAnswerLasts: what was sent may go.
+func TestBody_IsNotKeptWhileTheAnswerLasts(t *testing.T) {
+	over := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "data: {}\n\n")
+		w.(http.Flusher).Flush()
+		<-over
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(over) })
+	c := catalog(t, inference.BackendConfig{Name: "a", URL: server.URL})
+	ask := func() (*inference.Answer, weak.Pointer[byte]) {
+		call := chat()
+		call.Stream = true
+		call.Body = []byte(`{"messages":[],"stream":true,"user":"` + strings.Repeat("x", 1<<20) + `"}`)
+		a, err := c.Do(t.Context(), "m", "", call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a, weak.Make(&call.Body[0])
+	}
+	a, body := ask()
+	t.Cleanup(func() { _ = a.Body.Close() })
+	for deadline := time.Now().Add(10 * time.Second); body.Value() != nil; runtime.GC() {
+		if time.Now().After(deadline) {
+			t.Fatal("the prompt is held")
+		}
 	}
 }

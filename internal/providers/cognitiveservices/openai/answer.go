@@ -177,8 +177,10 @@ func (a *ask) rest(w http.ResponseWriter, head []byte) error {
 	var err, wrote error
 	if len(head) < headSize {
 		w.Header().Set("Content-Length", strconv.Itoa(len(head)))
+		a.begin(w)
 		_, wrote = w.Write(head)
 	} else {
+		a.begin(w)
 		err, wrote = a.flow(w, pieceSize, func(p []byte, pass func([]byte) error) error {
 			if p == nil {
 				return nil
@@ -199,6 +201,13 @@ func (a *ask) rest(w http.ResponseWriter, head []byte) error {
 	}
 	a.finish(status, u, !found)
 	return err
+}
+
+// begin writes the backend's status; 200 comes by itself.
+func (a *ask) begin(w http.ResponseWriter) {
+	if a.answer.Status != http.StatusOK {
+		w.WriteHeader(a.answer.Status)
+	}
 }
 
 // mostEmbeddings bounds an answer that has to be converted.
@@ -233,6 +242,7 @@ func (a *ask) converted(most int, fn func([]byte) ([]byte, error)) (any, error) 
 			w.Header()[k] = v
 		}
 		w.Header().Set("Content-Length", strconv.Itoa(len(raw)))
+		a.begin(w)
 		_, wrote := w.Write(raw)
 		u, found := scan.usage()
 		status := a.answer.Status

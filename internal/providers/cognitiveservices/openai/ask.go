@@ -27,6 +27,7 @@ type ask struct {
 	row     *operation
 	began   time.Time
 	body    []byte
+	letGo   func() // of the memory that the body takes
 	fields  inference.Fields
 	dep     *cognitiveservices.Deployment
 	prompt  int // estimated tokens
@@ -52,8 +53,15 @@ func (p *plane) limit(c *gate.Call) error {
 	}
 	a := &ask{p: p, c: c, row: row, began: time.Now()}
 	c.State = a
-	err := a.open()
-	if err != nil {
+	if !row.byModel { // who may not ask now is told so before its prompt was read
+		if err := a.find(c.Params["deployment"]); err != nil {
+			return err
+		}
+		if r := p.quotas.allows(a.dep.ID.Key(), who(c), p.allowance(a.dep)); r != nil {
+			return a.tooMuch(r, 1)
+		}
+	}
+	if err := a.open(); err != nil {
 		return err
 	}
 	output := a.fields.MaxTokens
@@ -66,8 +74,15 @@ func (p *plane) limit(c *gate.Call) error {
 	if a.ticket, r = p.quotas.admit(a.dep.ID.Key(), who(c), p.allowance(a.dep), n); r == nil {
 		return nil
 	}
+	return a.tooMuch(r, n)
+}
+
+// tooMuch is the refusal of a request of so many tokens that the deployment's
+// limits leave no room for.
+func (a *ask) tooMuch(r *refused, n int) error {
+	p, c := a.p, a.c
 	a.tell = r.first
-	e := limited(c, row, r)
+	e := limited(c, a.row, r)
 	id := c.Target.ID
 	account, deployment, _ := p.meter.names(id.Name(), a.dep.Name, "")
 	p.meter.limited.WithLabelValues(account, deployment, e.Inner).Inc()
@@ -102,19 +117,35 @@ func (p *plane) allowance(d *cognitiveservices.Deployment) allowance {
 
 // open reads the request and finds the deployment and what it can do.
 func (a *ask) open() error {
+	body := &held{ReadCloser: a.c.Request.Body, of: &a.p.bodies, who: turn(a.c)}
+	a.c.Request.Body, a.letGo = body, body.letGo
+	a.c.AtEnd(body.letGo)
 	var err error
-	if a.body, err = a.c.Body(); err != nil {
+	if a.body, err = a.c.Body(); errors.Is(err, errCrowded) {
+		e := apierr.New(apierr.Unavailable, "ServiceUnavailable", "The gateway holds as many prompts as it can. Please retry after a second.").WithCause(err)
+		e.RetryAfter = time.Second
+		return e
+	}
+	if err != nil {
 		return err
 	}
 	if a.fields, err = inference.Peek(a.body); err != nil {
 		return err
 	}
-	name := a.c.Params["deployment"]
 	if a.row.byModel {
-		if name = a.fields.Model; name == "" {
+		if a.fields.Model == "" {
 			return apierr.New(apierr.BadRequest, "BadRequest", "you must provide a model parameter").WithTarget("model")
 		}
+		if err := a.find(a.fields.Model); err != nil {
+			return err
+		}
 	}
+	return a.stateless()
+}
+
+// find finds the deployment of that name, and what it can do.
+func (a *ask) find(name string) error {
+	var err error
 	if a.dep, err = a.p.deployment(a.c.Context, a.c, name); err != nil {
 		return err
 	}
@@ -126,7 +157,7 @@ func (a *ask) open() error {
 	if !m.Capabilities.Can(a.row.op) {
 		return a.cannot(m)
 	}
-	return a.stateless()
+	return nil
 }
 
 // noModel answers where the catalogue has lost the deployment's model.
@@ -198,11 +229,12 @@ func (p *plane) ask(c *gate.Call) (any, error) {
 		}
 	}
 	a.answer, err = p.Models.Do(c.Context, a.dep.Model, a.dep.Version, &inference.Call{
-		Operation: a.row.op, Body: body, Stream: a.fields.Stream, Header: passed(c.Request.Header), Key: who(c),
+		Operation: a.row.op, Body: body, Stream: a.fields.Stream, Header: passed(c.Request.Header), Key: turn(c),
 	})
 	if err != nil {
 		return nil, a.give(err)
 	}
+	a.forget()
 	if a.answer.Status >= http.StatusBadRequest {
 		return a.failure()
 	}
@@ -210,6 +242,17 @@ func (p *plane) ask(c *gate.Call) (any, error) {
 		return gate.Answer(a.stream), nil
 	}
 	return a.whole()
+}
+
+// forget lets the prompt go: the model has it, and its answer may last long.
+func (a *ask) forget() {
+	kept := []byte(nil)
+	if a.dep.ContentLogging {
+		kept = bytes.Clone(a.body[:min(len(a.body), mostCaptured)])
+	}
+	a.body, a.fields.StreamOption = kept, nil
+	a.c.Forget()
+	a.letGo()
 }
 
 func isStream(a *inference.Answer) bool {

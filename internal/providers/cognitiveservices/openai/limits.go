@@ -222,16 +222,20 @@ type refused struct {
 	first    bool // the first refusal of this principal in a minute
 }
 
-// admit takes one request of so many tokens, or refuses it.
-func (q *quotas) admit(key, who string, a allowance, tokens int) (*ticket, *refused) {
+// allows refuses who has no room for the smallest request. It takes nothing.
+func (q *quotas) allows(key, who string, a allowance) *refused {
 	d := q.get(key, a)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	now, n := q.now(), float64(tokens)
+	return d.check(q.now(), who, 1)
+}
+
+// check says which limit has no room for a request of so many tokens. mu is held.
+func (d *quota) check(now time.Time, who string, tokens float64) *refused {
 	d.tokens.advance(now)
 	d.requests.advance(now)
 	for _, p := range []*pool{d.requests, d.tokens} {
-		need := n
+		need := tokens
 		if p == d.requests {
 			need = 1
 		}
@@ -240,7 +244,19 @@ func (q *quotas) admit(key, who string, a allowance, tokens int) (*ticket, *refu
 		}
 		first := p.shares[who] == nil
 		p.hold(who)
-		return nil, &refused{requests: p == d.requests, wait: p.wait(who, need), first: first}
+		return &refused{requests: p == d.requests, wait: p.wait(who, need), first: first}
+	}
+	return nil
+}
+
+// admit takes one request of so many tokens, or refuses it.
+func (q *quotas) admit(key, who string, a allowance, tokens int) (*ticket, *refused) {
+	d := q.get(key, a)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := float64(tokens)
+	if r := d.check(q.now(), who, n); r != nil {
+		return nil, r
 	}
 	d.tokens.take(who, n)
 	d.requests.take(who, 1)

@@ -30,7 +30,7 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
 	m := &meter{
-		requests: counter("laz_openai_requests_total", "Requests to deployments, by what was answered; 499 is a client that went away.", "account", "deployment", "operation", "status"),
+		requests: counter("laz_openai_requests_total", "Requests to accounts and their deployments, by what was answered; no deployment where none was found, 499 is a client that went away.", "account", "deployment", "operation", "status"),
 		tokens:   counter("laz_openai_tokens_total", "Tokens of prompts and answers.", "account", "deployment", "principal", "kind"),
 		limited:  counter("laz_openai_limited_total", "Requests refused by a deployment's capacity.", "account", "deployment", "limit"),
 		broken:   counter("laz_openai_broken_answers_total", "Answers that did not come to their end, by reason.", "reason"),
@@ -68,7 +68,7 @@ func (m *meter) names(account, deployment, principal string) (string, string, st
 	if !fits(0, key) {
 		return other, other, other
 	}
-	if !fits(1, key+"/"+principal) {
+	if principal != "" && !fits(1, key+"/"+principal) {
 		principal = other
 	}
 	return account, deployment, principal

@@ -71,6 +71,10 @@ type Config struct {
 	Log     *slog.Logger          // nil discards
 	Now     func() time.Time      // for limits; nil means time.Now
 
+	// MostBodies is how many bytes of requests are held in memory at once, of
+	// which one caller gets a quarter; 0 is 512 MiB.
+	MostBodies int64
+
 	// Stall is how long a client that reads nothing may keep a backend waiting
 	// whose answer has filled the buffer; 0 is 30 seconds.
 	Stall time.Duration
@@ -87,6 +91,7 @@ const bodyTime = 2 * time.Minute
 type plane struct {
 	Config
 	quotas  quotas
+	bodies  bodies
 	meter   *meter
 	regions map[string]string // display names
 	client  *http.Client      // for the filter
@@ -101,10 +106,13 @@ func New(c Config) (*gate.Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.MostBodies == 0 {
+		c.MostBodies = mostBodies
+	}
 	if c.Stall == 0 {
 		c.Stall = stall
 	}
-	p := &plane{client: filterClient(), Config: c, quotas: quotas{now: c.Now}, regions: map[string]string{}}
+	p := &plane{client: filterClient(), Config: c, quotas: quotas{now: c.Now}, bodies: bodies{most: c.MostBodies}, regions: map[string]string{}}
 	for _, l := range arm.Locations() {
 		p.regions[l.Name] = l.Display
 	}
@@ -115,7 +123,7 @@ func New(c Config) (*gate.Handler, error) {
 	return gate.New(c.Gate, gate.Plane{
 		Name: "openai", Audiences: c.Audiences, Operations: p.operations(), BodyTime: bodyTime,
 		Resolve: p.resolve, Key: p.key, Version: p.version, Limit: p.limit, Headers: p.headers,
-		WriteError: writeError, RefuseNetwork: refuseNetwork, RefuseRole: refuseRole,
+		WriteError: func(w http.ResponseWriter, c *gate.Call, e *apierr.Error) { p.refusal(c, e); writeError(w, c, e) }, RefuseNetwork: refuseNetwork, RefuseRole: refuseRole,
 		OpenFirewall: func(id rid.ID, client netip.Addr) string {
 			return "az cognitiveservices account network-rule add --name " + id.Name() + " --resource-group " + id.ResourceGroup() + " --ip-address " + client.String()
 		},
@@ -239,6 +247,33 @@ func who(c *gate.Call) string {
 		return c.Caller.ObjectID
 	}
 	return c.Key
+}
+
+// turn tells callers apart where those of many accounts meet: a key is one of
+// its account's.
+func turn(c *gate.Call) string {
+	if c.Caller != nil {
+		return c.Caller.ObjectID
+	}
+	return c.Target.ID.Key() + " " + c.Key
+}
+
+// refusal counts what was refused before it came to a model.
+func (p *plane) refusal(c *gate.Call, e *apierr.Error) {
+	if c.Target == nil { // no account is known, so there is nobody to tell
+		return
+	}
+	deployment, operation := "", "none"
+	if a, ok := c.State.(*ask); ok {
+		if a.status != 0 { // counted when it ended
+			return
+		}
+		operation = string(a.row.op)
+		if a.dep != nil {
+			deployment = a.dep.Name
+		}
+	}
+	p.meter.count(measured{account: c.Target.ID.Name(), deployment: deployment, operation: operation, status: e.Kind.Status()})
 }
 
 // headers are on every answer. Source: headers recorded of the service.

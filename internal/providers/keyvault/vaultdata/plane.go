@@ -81,7 +81,7 @@ func NewPlane(c PlaneConfig) *gate.Handler {
 		audiences = append(audiences, f.Resource, f.Resource+"/")
 	}
 	return gate.New(c.Gate, gate.Plane{
-		Name: "keyvault", Audiences: audiences, Operations: p.operations(),
+		Name: "keyvault", Audiences: audiences, Operations: p.operations(), MethodHeader: "X-HTTP-METHOD",
 		Resolve: p.resolve, Version: p.version, Challenge: p.challenge, Headers: p.headers,
 		WriteError: writeError, RefuseNetwork: refuseNetwork, RefuseRole: refuseRole,
 		OpenFirewall: func(id rid.ID, client netip.Addr) string {
