@@ -31,6 +31,7 @@ type backend struct {
 	concurrency int // 0: any number
 	own         string
 	native      bool // it has /responses itself
+	plain       bool // it knows no stream_options
 	builtin     bool
 
 	transport http.RoundTripper
@@ -51,7 +52,7 @@ type backend struct {
 // newBackend makes one of a configuration with its defaults.
 func newBackend(c BackendConfig, builtin http.Handler) (*backend, error) {
 	b := &backend{
-		name: c.Name, weight: *c.Weight, concurrency: c.Concurrency, own: c.Model, native: c.Responses, builtin: c.Builtin,
+		name: c.Name, weight: *c.Weight, concurrency: c.Concurrency, own: c.Model, native: c.Responses, plain: c.StreamOptions != nil && !*c.StreamOptions, builtin: c.Builtin,
 		azure: c.API == APIAzure, version: c.APIVersion, headers: c.Headers, timeouts: c.Timeouts, health: *c.HealthInterval,
 	}
 	var err error

@@ -304,5 +304,8 @@ func (a *asking) prepare(b *backend) (Operation, []byte, error) {
 		body = a.translated
 	}
 	body, err := Set(body, "model", b.named)
+	if err == nil && b.plain {
+		body, err = Set(body, "stream_options", nil)
+	}
 	return op, body, err
 }

@@ -125,6 +125,10 @@ type BackendConfig struct {
 	// are translated to chat.
 	Responses bool `yaml:"responses"`
 
+	// StreamOptions says that the server knows stream_options, with which usage is
+	// asked for. Default: true. Where it does not, tokens of streams are estimated.
+	StreamOptions *bool `yaml:"streamOptions"`
+
 	// Weight is the backend's share of the calls. 0 makes it a reserve, asked when
 	// no other can be. Default: 1.
 	Weight *int `yaml:"weight"`

@@ -155,3 +155,26 @@ func backendStatus(t *testing.T, c *inference.Catalog, name string) inference.Ba
 }
 
 func weight(n int) *int { return &n }
+
+// TestStreamOptions_CanBeLeftOut: some servers refuse what they don't know.
+func TestStreamOptions_CanBeLeftOut(t *testing.T) {
+	for _, knows := range []bool{true, false} {
+		var got string
+		server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			got = string(body)
+		}))
+		t.Cleanup(server.Close)
+		c := catalog(t, inference.BackendConfig{Name: "a", URL: server.URL, StreamOptions: &knows})
+		call := chat()
+		call.Body = []byte(`{"messages":[],"stream":true,"stream_options":{"include_usage":true}}`)
+		a, err := c.Do(t.Context(), "m", "", call)
+		_ = text(t, a, err)
+		if strings.Contains(got, "stream_options") != knows {
+			t.Errorf("knows %v: the backend got %s", knows, got)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // responseStream is the events of a response, made of a chat's chunks as they
@@ -18,7 +19,9 @@ type responseStream struct {
 	out      bytes.Buffer // not yet read
 	err      error        // what comes after out
 	sequence int
-	text     *outMessage    // the message that is being written
+	text     *outMessage // the message that is being written; its words are in said until it ends
+	said     strings.Builder
+	size     int            // of what was written, bytes
 	textAt   int            // where it is in the output
 	calls    map[int]*began // by chat's index
 	started  bool
@@ -27,7 +30,8 @@ type responseStream struct {
 // began is a call that is being written.
 type began struct {
 	call *outCall
-	at   int // in the output
+	said *strings.Builder // its arguments, until it ends
+	at   int              // in the output
 }
 
 // Read gives the next events.
@@ -85,6 +89,10 @@ func (s *responseStream) step() {
 		s.fail(e.Message, io.EOF)
 		return
 	}
+	if s.size += len(data); s.size > maxTranslated {
+		s.fail("The backend's answer is too long.", fmt.Errorf("more than %d bytes of events", maxTranslated))
+		return
+	}
 	s.t.note(&a)
 	if !s.started {
 		s.started = true
@@ -113,7 +121,7 @@ func (s *responseStream) delta(d *chatDelta) {
 		b := s.calls[c.Index]
 		if b == nil {
 			s.endText()
-			b = &began{&outCall{"function_call", newID("fc"), c.ID, c.Function.Name, "", "in_progress"}, len(s.t.output)}
+			b = &began{&outCall{"function_call", newID("fc"), c.ID, c.Function.Name, "", "in_progress"}, &strings.Builder{}, len(s.t.output)}
 			if s.calls == nil {
 				s.calls = map[int]*began{}
 			}
@@ -124,7 +132,7 @@ func (s *responseStream) delta(d *chatDelta) {
 		if c.Function.Arguments == "" {
 			continue
 		}
-		b.call.Arguments += c.Function.Arguments
+		b.said.WriteString(c.Function.Arguments)
 		s.emit("response.function_call_arguments.delta", map[string]any{"item_id": b.call.ID, "output_index": b.at, "delta": c.Function.Arguments})
 	}
 }
@@ -141,7 +149,7 @@ func (s *responseStream) say(kind, delta string) {
 		s.text.Content = []outPart{{Type: kind}}
 		s.part("response.content_part.added", map[string]any{"part": s.text.Content[0]})
 	}
-	s.text.Content[0].Text += delta
+	s.said.WriteString(delta)
 	members := map[string]any{"delta": delta}
 	if kind == "output_text" {
 		members["logprobs"] = []any{}
@@ -159,6 +167,8 @@ func (s *responseStream) endText() {
 	if s.text == nil {
 		return
 	}
+	s.text.Content[0].Text = s.said.String()
+	s.said.Reset()
 	p := s.text.Content[0]
 	if p.Type == "refusal" {
 		s.part("response.refusal.done", map[string]any{"refusal": p.Text})
@@ -195,7 +205,7 @@ func (s *responseStream) end() {
 		}
 		for _, b := range s.calls {
 			if b.call == call {
-				call.Status = s.itemStatus()
+				call.Status, call.Arguments = s.itemStatus(), b.said.String()
 				s.emit("response.function_call_arguments.done", map[string]any{"item_id": call.ID, "output_index": b.at, "name": call.Name, "arguments": call.Arguments})
 				s.emit("response.output_item.done", map[string]any{"output_index": b.at, "item": call})
 			}
@@ -216,8 +226,19 @@ func (s *responseStream) finish(err error) {
 	}
 }
 
+// flush puts the words so far into what they belong to.
+func (s *responseStream) flush() {
+	if s.text != nil {
+		s.text.Content[0].Text = s.said.String()
+	}
+	for _, b := range s.calls {
+		b.call.Arguments = b.said.String()
+	}
+}
+
 // fail ends the response for a reason that the client sees, then err.
 func (s *responseStream) fail(message string, err error) {
+	s.flush()
 	s.t.status, s.t.failure = "failed", &responseError{"server_error", message}
 	s.whole("response.failed")
 	s.err = err

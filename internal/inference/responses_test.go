@@ -252,3 +252,12 @@ func FuzzResponses(f *testing.F) {
 		}
 	})
 }
+
+// TestResponses_AnEndlessStreamEnds: what is translated is held, so it is bounded.
+func TestResponses_AnEndlessStreamEnds(t *testing.T) {
+	chunk := `data: {"choices":[{"index":0,"delta":{"content":"` + strings.Repeat("word ", 1<<16) + `"}}]}` + "\n\n"
+	out, err := inference.Translate([]byte(`{"model":"m","input":"hi","stream":true}`), strings.NewReader(strings.Repeat(chunk, 80)))
+	if err == nil || !bytes.Contains(out, []byte("event: response.failed")) || !bytes.Contains(out, []byte("The backend's answer is too long.")) {
+		t.Errorf("%v after %d bytes", err, len(out))
+	}
+}

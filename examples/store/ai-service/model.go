@@ -19,7 +19,6 @@ const (
 	apiVersion  = "2024-12-01-preview" // where AZURE_OPENAI_API_VERSION is not set
 	openAIModel = "gpt-4o-mini"        // what is asked of OpenAI itself
 	answerLimit = time.Minute          // with the client's repetitions
-	maxTokens   = 200                  // of a description
 	systemText  = "You write product descriptions for an online store. Answer with the description alone: two or three friendly sentences that name the product and work in its tags."
 )
 
@@ -123,7 +122,6 @@ func (m *model) describe(ctx context.Context, name string, tags []string) (strin
 		Model:       m.name,
 		Messages:    []openai.ChatCompletionMessageParamUnion{openai.SystemMessage(systemText), openai.UserMessage(prompt)},
 		Temperature: openai.Float(m.temperature),
-		MaxTokens:   openai.Int(maxTokens),
 	})
 	if err != nil {
 		return "", err

@@ -186,17 +186,22 @@ func (a *Accounts) ByKey(ctx context.Context, region, key string) (*Account, err
 		return nil, err
 	}
 	var found *Account
+	var unread error
 	for _, r := range list {
 		if r.Location != arm.NormalizeLocation(region) || r.Properties.Subdomain != "" {
 			continue
 		}
 		x, err := a.account(ctx, r)
-		if err != nil {
-			return nil, err
+		if err != nil { // the others' keys count all the same
+			unread = errors.Join(unread, fmt.Errorf("%s: %w", r.id(), err))
+			continue
 		}
 		if x.HasKey(key) { // and go on: the time says nothing of which
 			found = x
 		}
+	}
+	if found == nil && unread != nil {
+		return nil, unread
 	}
 	if found == nil {
 		return nil, apierr.New(apierr.NotFound, "ResourceNotFound", "No account in the region '%s' has this key.", region)
