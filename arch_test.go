@@ -33,7 +33,7 @@ var floors = map[string]int{
 	"internal/arm": 3, "internal/gate": 3, "internal/compute": 3,
 
 	"internal/providers/resources": 4, "internal/providers/authorization": 4, "internal/providers/managedidentity": 4,
-	"internal/providers/keyvault": 4, "internal/providers/cognitiveservices": 4, "internal/providers/containerservice": 4, "internal/providers/containerregistry": 4, "internal/providers/network": 4, "internal/providers/insights": 4, "internal/providers/machinelearningservices": 4, "internal/providers/operationalinsights": 4, "internal/providers/explain": 4,
+	"internal/providers/keyvault": 4, "internal/providers/cognitiveservices": 4, "internal/providers/containerservice": 4, "internal/providers/containerregistry": 4, "internal/providers/network": 4, "internal/providers/insights": 4, "internal/providers/machinelearningservices": 4, "internal/providers/operationalinsights": 4, "internal/providers/explain": 4, "internal/providers/storage": 4,
 	"internal/entra": 4, "internal/graph": 4, "internal/imds": 4,
 
 	"internal/server": 5,
