@@ -19,7 +19,8 @@ build: ## bin/laz, one static file
 kube: ## the Kubernetes that clusters run; the first time about ten minutes, kept over `make clean`
 	@kube/deps.sh && $(GO) run ./kube/build
 
-images: build ## the examples as container images, in bin/images
+images: build ## container images, in bin/images: scikit-learn for endpoints (of Debian packages), the examples
+	@LAZ=bin/laz images/azureml-sklearn/build.sh
 	@LAZ=bin/laz GO="$(GO)" examples/images.sh
 
 demo: build kube images ## the first path, end to end, in a cloud of its own

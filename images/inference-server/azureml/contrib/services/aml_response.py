@@ -1,0 +1,1 @@
+from inferenceserver.response import AMLResponse  # noqa: F401

@@ -1,0 +1,1 @@
+from inferenceserver.request import AMLRequest, rawhttp  # noqa: F401
