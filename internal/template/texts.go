@@ -2,11 +2,10 @@ package template
 
 import (
 	"crypto/sha1"
-	"crypto/sha256"
-	"encoding/base32"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/url"
 	"strconv"
 	"strings"
@@ -238,12 +237,52 @@ func guid(a []any) (any, error) {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16]), nil
 }
 
-// uniqueString has Azure's form, 13 characters of base 32; Azure's own hash is
-// not documented.
+// uniqueString is a hash of 64 bits in 13 characters of base 32, the highest
+// bits first. Source: values and constants of Azure/terraform-provider-azapi,
+// which makes the same ones.
 func uniqueString(a []any) (any, error) {
 	t, err := joined(a)
-	h := sha256.Sum256([]byte(t))
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h[:]))[:13], err
+	h := hash64([]byte(t))
+	var out [13]byte
+	for i := range out {
+		out[i] = "abcdefghijklmnopqrstuvwxyz234567"[h>>59]
+		h <<= 5
+	}
+	return string(out[:]), err
+}
+
+// hash64 is the hash of Azure's uniqueString: two lanes of MurmurHash3's 32 bits
+// that take turns with four bytes each.
+func hash64(data []byte) uint64 {
+	const low, high = 0x239b961b, 0xab0e9789
+	mix := func(first, second uint32, turn int, b []byte) uint32 {
+		var k uint32
+		for i, x := range b {
+			k |= uint32(x) << (8 * i)
+		}
+		return bits.RotateLeft32(k*first, turn) * second
+	}
+	final := func(h uint32) uint32 {
+		h = (h ^ h>>16) * 0x85ebca6b
+		h = (h ^ h>>13) * 0xc2b2ae35
+		return h ^ h>>16
+	}
+	var a, b uint32
+	rest := data
+	for ; len(rest) >= 8; rest = rest[8:] {
+		a = (bits.RotateLeft32(a^mix(low, high, 15, rest[:4]), 19)+b)*5 + 0x561ccd1b
+		b = (bits.RotateLeft32(b^mix(high, low, 17, rest[4:8]), 13)+a)*5 + 0x0bcaa747
+	}
+	a ^= mix(low, high, 15, rest[:min(4, len(rest))])
+	b ^= mix(high, low, 17, rest[min(4, len(rest)):])
+	a ^= uint32(len(data))
+	b ^= uint32(len(data))
+	a += b
+	b += a
+	a, b = final(a), final(b)
+	a += b
+	b += a
+	return uint64(b)<<32 | uint64(a)
 }
 
 func newGUID(s *scope, _ []any) (any, error) {
