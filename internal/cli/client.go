@@ -96,7 +96,7 @@ func (s *session) sendOnce(ctx context.Context, r request) (*answer, error) {
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	s.trace("Request: %s %s%s", r.method, req.URL, headerLines(req.Header))
+	s.trace("Request: %s %s%s", r.method, shownURL(req.URL), headerLines(req.Header))
 	client, err := s.http()
 	if err != nil {
 		return nil, err
@@ -143,6 +143,18 @@ func setDefault(h http.Header, key, value string) {
 	if h.Get(key) == "" {
 		h.Set(key, value)
 	}
+}
+
+// shownURL is an address without the signature that would let someone else in.
+func shownURL(u *url.URL) string {
+	if !u.Query().Has("sig") {
+		return u.String()
+	}
+	shown := *u
+	q := u.Query()
+	q.Set("sig", "*****")
+	shown.RawQuery = q.Encode()
+	return shown.String()
 }
 
 func (s *session) trace(format string, args ...any) {

@@ -5,8 +5,8 @@ func nouns() []noun {
 	return []noun{
 		accountNoun(), loginNoun(), logoutNoun(),
 		groupNoun(), deploymentNoun(), resourceNoun(), tagNoun(), providerNoun(),
-		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), networkNoun(), cognitiveNoun(), acrNoun(), aksNoun(), clusterNoun(), monitorNoun(),
-		configNoun(), configureNoun(), cloudNoun(),
+		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), networkNoun(), cognitiveNoun(), acrNoun(), mlNoun(), aksNoun(), clusterNoun(), monitorNoun(),
+		configNoun(), configureNoun(), cloudNoun(), extensionNoun(),
 		restNoun(), versionNoun(), completionNoun(), explainNoun(),
 	}
 }
