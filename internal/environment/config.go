@@ -21,8 +21,8 @@ type Config struct {
 	Mismatch string `yaml:"mismatch"`
 
 	// Archives are folders of docker archives (NAME.tar), whose images are brought
-	// to the clusters of workspaces that need them. Default: images beside laz,
-	// which `make images` fills.
+	// to the clusters of workspaces that need them. Default: images in the state
+	// folder, and images beside laz, which `make images` fills.
 	Archives []string `yaml:"archives"`
 }
 

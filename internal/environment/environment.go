@@ -33,7 +33,8 @@ type Environment struct {
 	Inference *Routes
 
 	// MLflow says that there is no script: the model is one of MLflow's, and the
-	// image must be able to score it.
+	// image must be able to score it. Where nothing else is given, CondaFile is the
+	// model's own.
 	MLflow bool
 }
 

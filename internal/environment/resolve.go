@@ -3,40 +3,210 @@ package environment
 import (
 	"context"
 	"fmt"
+	"path"
+	"regexp"
 	"strings"
 )
 
-// Catalogue knows the images at hand.
+// Catalogue knows the images at hand. It is safe for concurrent use.
 type Catalogue struct {
 	rows     []Row
 	warn     bool
-	archives []string
+	archives archives
+	build    string // folder of images that were built from contexts
 }
 
-// New is a catalogue of what c says; c must be valid.
-func New(c Config) *Catalogue {
-	return &Catalogue{rows: append(append([]Row{}, c.Images...), defaultRows()...), warn: c.Mismatch == MismatchWarn, archives: c.Archives}
+// New is a catalogue of what c says; c must be valid. Images made of build
+// contexts are kept in the folder built; where it is "", contexts are refused.
+func New(c Config, built string) *Catalogue {
+	folders := append([]string{}, c.Archives...)
+	if built != "" {
+		folders = append(folders, built)
+	}
+	return &Catalogue{
+		rows: append(append([]Row{}, c.Images...), defaultRows()...), warn: c.Mismatch == MismatchWarn,
+		archives: archives{folders: folders}, build: built,
+	}
+}
+
+// ours is the registry that nobody can be asked at: its images are at hand, or nowhere.
+const ours = "lazurite.dev/"
+
+// noScript is the curated environment that Azure takes for a model of MLflow
+// without a script and without an environment.
+const noScript = "azureml://registries/azureml/environments/mlflow-ubuntu20.04-py38-cpu-inference/labels/latest"
+
+// resolving is one Resolve: its log, and what was found.
+type resolving struct {
+	*Catalogue
+	log strings.Builder
+}
+
+func (r *resolving) say(format string, args ...any) { _, _ = fmt.Fprintf(&r.log, format+"\n", args...) }
+
+// refuse is the end of a build that can't be.
+func (r *resolving) refuse(format string, args ...any) error {
+	message := fmt.Sprintf(format, args...)
+	r.say("ERROR: %s", message)
+	return &BuildError{Message: message, Log: r.log.String()}
 }
 
 // Resolve finds the image for e. Its error is a *BuildError where there is
 // none, or where the image is too different; anything else is a fault here.
 func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error) {
-	var log strings.Builder
-	asked := e.Image
-	if asked == "" {
-		asked = e.Curated
-	}
-	_, _ = fmt.Fprintf(&log, "Environment %s: %s\n", e.Name, asked)
-	r := Resolved{Image: asked, Routes: ServerRoutes()}
+	r := &resolving{Catalogue: c}
+	out := Resolved{Routes: ServerRoutes()}
 	if e.Inference != nil {
-		r.Routes = *e.Inference
+		out.Routes = *e.Inference
 	}
-	for _, row := range c.rows {
-		if match(row.Match, asked) {
-			r.Image = row.Image
-			break
+	asked, err := r.asked(e)
+	if err != nil {
+		return out, err
+	}
+	if e.Build != nil {
+		if out.Image, err = r.context(ctx, *e.Build); err != nil {
+			return out, err
+		}
+	} else {
+		out.Image = r.image(asked)
+	}
+	h, at, unreadable := c.archives.find(out.Image)
+	for _, err := range unreadable {
+		r.say("WARNING: an archive of images is left out: %v", err)
+	}
+	switch {
+	case at:
+		out.Archive, out.Digest = h.file, h.digest
+		r.say("Image %s is at hand (%s).", out.Image, h.digest)
+	case strings.HasPrefix(out.Image, ours):
+		return out, r.refuse("the image %s is not at hand: `make images` builds those of Lazurite; others are put as NAME.tar into a folder of environments.archives", out.Image)
+	default:
+		r.say("Image %s is no image at hand: nodes ask its registry.", out.Image)
+	}
+	if out.Differences, err = r.compare(e, asked, out.Image, h.packages); err != nil {
+		return out, err
+	}
+	out.Log = r.log.String()
+	return out, nil
+}
+
+// asked is what the environment names, for the table.
+func (r *resolving) asked(e Environment) (string, error) {
+	r.say("Environment %s", e.Name)
+	given := 0
+	for _, is := range []bool{e.Image != "", e.Build != nil, e.Curated != ""} {
+		if is {
+			given++
 		}
 	}
-	r.Log = log.String()
-	return r, ctx.Err()
+	switch {
+	case given > 1:
+		return "", r.refuse("an environment has an image, or a build context, or is a curated one: this one is more than one of them")
+	case e.Build != nil && e.CondaFile != "":
+		return "", r.refuse("an environment with a build context has no conda file: let the Dockerfile install what it needs")
+	case given == 0 && e.MLflow:
+		r.say("The model is one of MLflow's and has no environment: %s is taken.", noScript)
+		return noScript, nil
+	case given == 0:
+		return "", r.refuse("the environment names no image")
+	}
+	return e.Image + e.Curated, nil
+}
+
+// image is what the table says for what is asked.
+func (r *resolving) image(asked string) string {
+	for _, row := range r.rows {
+		if match(row.Match, asked) {
+			r.say("%s is run as %s (environments.images: %s).", asked, row.Image, row.Match)
+			return row.Image
+		}
+	}
+	r.say("%s stands in no row of environments.images.", asked)
+	return asked
+}
+
+// compare writes down what differs, and refuses it unless that is a warning.
+func (r *resolving) compare(e Environment, asked, taken string, has *manifest) ([]Difference, error) {
+	if strings.HasPrefix(asked, "azureml://") && taken == asked {
+		return nil, r.refuse("there is no image for the curated environment %s: name one in environments.images of the configuration", asked)
+	}
+	want, from := implied(asked), "the name of the environment"
+	if e.CondaFile != "" {
+		conda, err := ParseConda(e.CondaFile)
+		if err != nil {
+			return nil, r.refuse("%s", err)
+		}
+		want, from = conda.Requirements, "the conda file"
+	} else if taken == asked || asked == noScript {
+		return nil, nil // what was asked for is what is run; of the other only that it can score
+	}
+	if len(want) == 0 {
+		return nil, nil
+	}
+	if has == nil {
+		return nil, r.refuse("%s asks for %d packages, and nothing is known of those in %s: an image that is at hand says it in its label %s, and nothing is installed upon others here", from, len(want), taken, PackagesLabel)
+	}
+	differ := has.differences(want)
+	if len(differ) == 0 {
+		r.say("The image has all of the %d packages that %s asks for.", len(want), from)
+		return nil, nil
+	}
+	r.say("Of the %d packages that %s asks for, the image has %d otherwise:", len(want), from, len(differ))
+	texts := make([]string, len(differ))
+	for i, d := range differ {
+		texts[i] = d.String()
+		r.say("  %s", texts[i])
+	}
+	if !r.warn {
+		return differ, r.refuse("%s asks for other packages than the image %s has: %s. Ask for what the image has, map the environment to another image (environments.images), or set environments.mismatch to %q in the configuration",
+			from, taken, some(texts), MismatchWarn)
+	}
+	r.say("WARNING: it is run all the same (environments.mismatch: %s).", MismatchWarn)
+	return differ, nil
+}
+
+func some(texts []string) string {
+	if len(texts) > 8 {
+		return strings.Join(texts[:8], "; ") + fmt.Sprintf("; and %d more", len(texts)-8)
+	}
+	return strings.Join(texts, "; ")
+}
+
+// String is "numpy: =2.3.1 is asked for, the image has 1.24.2".
+func (d Difference) String() string {
+	asked, has := d.Asked, d.Has
+	if asked == "" {
+		asked = "any version"
+	}
+	if has == "" {
+		has = "none"
+	}
+	return fmt.Sprintf("%s: %s is asked for, the image has %s", d.Package, asked, has)
+}
+
+var (
+	sklearnName = regexp.MustCompile(`(?:^|-)sklearn-([0-9]+(?:\.[0-9]+)*)`)
+	pythonName  = regexp.MustCompile(`(?:^|-)py([23])\.?([0-9]{1,2})(?:-|$)`)
+)
+
+// implied is what the name of a curated environment or of Azure's image
+// promises: sklearn-1.5, …-py39-….
+func implied(asked string) []Requirement {
+	last := asked
+	if rest, ok := strings.CutPrefix(asked, "azureml://registries/"); ok {
+		parts := strings.Split(rest, "/") // azureml/environments/NAME/…
+		if len(parts) > 2 {
+			last = parts[2]
+		}
+	} else {
+		last, _, _ = strings.Cut(path.Base(asked), ":")
+	}
+	var want []Requirement
+	if m := sklearnName.FindStringSubmatch(last); m != nil {
+		want = append(want, Requirement{Package: "scikit-learn", Asked: "=" + m[1]})
+	}
+	if m := pythonName.FindStringSubmatch(last); m != nil {
+		want = append(want, Requirement{Package: "python", Asked: "=" + m[1] + "." + m[2]})
+	}
+	return want
 }

@@ -25,6 +25,7 @@ type Image struct {
 	Names    []string // as they were given; a cluster knows them with docker.io in front where no registry is named
 	Digest   string   // of its config: sha256:…
 	Platform string   // linux/amd64
+	Labels   map[string]string
 	img      v1.Image
 }
 
@@ -117,7 +118,7 @@ func (a *Archive) add(img v1.Image, names []string) error {
 	if config.OS != "linux" || config.Architecture != runtime.GOARCH {
 		return fmt.Errorf("the image %s is for %s/%s, and nodes here are linux/%s", strings.Join(names, ", "), config.OS, config.Architecture, runtime.GOARCH)
 	}
-	a.Images = append(a.Images, Image{Names: names, Digest: digest.String(), Platform: config.OS + "/" + config.Architecture, img: img})
+	a.Images = append(a.Images, Image{Names: names, Digest: digest.String(), Platform: config.OS + "/" + config.Architecture, Labels: config.Config.Labels, img: img})
 	return nil
 }
 

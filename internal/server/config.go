@@ -128,7 +128,7 @@ type Config struct {
 	ContentFilter *FilterConfig `yaml:"contentFilter"`
 
 	// Environments says which images stand for those of environments of machine
-	// learning; see docs/endpoints.md.
+	// learning; see docs/environments.md.
 	Environments environment.Config `yaml:"environments"`
 
 	// Offline makes the proxy refuse every name that is not Lazurite's, and refuses
@@ -244,6 +244,12 @@ func (c *Config) Default() error {
 		c.Propagation = azurePropagation
 	}
 	set(&c.RootKeyFile, filepath.Join(Home(c.Home).Keys(), "root.json"))
+	if len(c.Environments.Archives) == 0 {
+		c.Environments.Archives = []string{Home(c.Home).Images()}
+		if self, err := os.Executable(); err == nil { // without a path to itself, it has nothing beside itself
+			c.Environments.Archives = append(c.Environments.Archives, filepath.Join(filepath.Dir(self), "images"))
+		}
+	}
 	if c.Store.PostgresDSNFile == "" {
 		set(&c.Registries, Home(c.Home).Registries())
 	}

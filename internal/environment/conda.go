@@ -1,0 +1,128 @@
+package environment
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Limits of a conda file: what people write is a hundredth of it.
+const (
+	maxCondaFile    = 256 << 10 // bytes
+	maxRequirements = 2000
+)
+
+// Requirement is one package that a conda file asks for.
+type Requirement struct {
+	Package string // as it is written, without extras: scikit-learn
+	Asked   string // as it is written: =1.7.0, ==1.4.1, >=1,<2; "" is any version
+	Pip     bool   // from the pip section: PEP 508 instead of conda's match specification
+}
+
+// Conda is what counts of a conda environment file.
+type Conda struct {
+	Name         string
+	Channels     []string
+	Requirements []Requirement
+}
+
+// ParseConda reads a conda environment file
+// (https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-environments.html#create-env-file-manually).
+// What it can't read whole is an error: a package that is overlooked would be
+// one that is missing.
+func ParseConda(text string) (Conda, error) {
+	var c Conda
+	if len(text) > maxCondaFile {
+		return c, fmt.Errorf("the conda file has %d bytes, at most %d are read", len(text), maxCondaFile)
+	}
+	var file struct {
+		Name         string            `yaml:"name"`
+		Channels     []string          `yaml:"channels"`
+		Dependencies []yaml.Node       `yaml:"dependencies"`
+		Prefix       string            `yaml:"prefix"`
+		Variables    map[string]string `yaml:"variables"`
+	}
+	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
+		return c, fmt.Errorf("the conda file is not YAML of a conda environment: %w", err)
+	}
+	if len(file.Variables) > 0 {
+		return c, errors.New("the conda file has variables: give them as environment variables of the deployment")
+	}
+	c.Name, c.Channels = file.Name, file.Channels
+	for _, d := range file.Dependencies {
+		if err := c.dependency(&d); err != nil {
+			return c, err
+		}
+		if len(c.Requirements) > maxRequirements {
+			return c, fmt.Errorf("the conda file asks for more than %d packages", maxRequirements)
+		}
+	}
+	return c, nil
+}
+
+func (c *Conda) dependency(d *yaml.Node) error {
+	if d.Kind == yaml.ScalarNode {
+		r, err := condaRequirement(d.Value)
+		if err == nil {
+			c.Requirements = append(c.Requirements, r)
+		}
+		return err
+	}
+	var sections map[string][]string
+	if err := d.Decode(&sections); err != nil {
+		return fmt.Errorf("the conda file, line %d: neither a package nor pip with a list of packages", d.Line)
+	}
+	for section, packages := range sections {
+		if section != "pip" {
+			return fmt.Errorf("the conda file, line %d: packages of %q are not known here", d.Line, section)
+		}
+		for _, p := range packages {
+			r, err := pipRequirement(p)
+			if err != nil {
+				return err
+			}
+			c.Requirements = append(c.Requirements, r)
+		}
+	}
+	return nil
+}
+
+var (
+	// NAME, NAME SPEC [BUILD], NAME=SPEC[=BUILD], with CHANNEL:: before it.
+	condaPattern = regexp.MustCompile(`^(?:[A-Za-z0-9_./:-]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*((?:[=<>!~]|\s[0-9*])?[^\[\]#]*)$`)
+	// PEP 508, without markers and addresses.
+	pipPattern = regexp.MustCompile(`^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[A-Za-z0-9._, -]*\])?\s*\(?\s*((?:(?:===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()]+\s*,?\s*)*)\)?\s*(?:;.*)?$`)
+)
+
+func condaRequirement(text string) (Requirement, error) {
+	text = strings.TrimSpace(text)
+	m := condaPattern.FindStringSubmatch(text)
+	if m == nil || len(text) > 500 {
+		return Requirement{}, fmt.Errorf("the conda file: %.100q is no package that can be read", text)
+	}
+	asked := strings.TrimSpace(m[2])
+	if asked != "" && asked[0] >= '0' && asked[0] <= '9' || strings.HasPrefix(asked, "*") {
+		asked, _, _ = strings.Cut(asked, " ") // NAME VERSION BUILD
+		asked = "==" + asked
+	}
+	return Requirement{Package: m[1], Asked: strings.ReplaceAll(asked, " ", "")}, nil
+}
+
+func pipRequirement(text string) (Requirement, error) {
+	text = strings.TrimSpace(text)
+	m := pipPattern.FindStringSubmatch(text)
+	if m == nil || len(text) > 500 {
+		return Requirement{}, fmt.Errorf("the conda file: pip's %.100q is not NAME and versions (files, addresses and options need a build with a network)", text)
+	}
+	return Requirement{Package: m[1], Asked: strings.TrimSuffix(strings.ReplaceAll(m[2], " ", ""), ","), Pip: true}, nil
+}
+
+var separators = regexp.MustCompile(`[-_.]+`)
+
+// normal is a package's name as PEP 503 compares it.
+func normal(name string) string {
+	return separators.ReplaceAllString(strings.ToLower(name), "-")
+}
