@@ -128,6 +128,7 @@ const (
 	baseKey
 	policyKey
 	headerKey
+	queryKey
 )
 
 // Authorise refuses unless the caller of the request may do the action at the

@@ -57,6 +57,7 @@ type Kind[P any] struct {
 	NoPut      bool // clients cannot create it
 	NoCreate   bool // clients can change and delete it, but others create it: a PUT of one that is not there is a 404
 	NoPatch    bool
+	Implied    bool // its parent need not be there: Put makes it
 	Identity   bool // may have an identity of its own and be given others; the pipeline makes and removes it
 
 	// Limit refuses requests that come too fast; what is "write", "delete",
@@ -149,7 +150,7 @@ type Route struct {
 	Tracked     bool
 	Async       bool
 
-	identity, noLocation, exclusive, deleteBody, noPut, noCreate, noPatch, noState, asyncDel, cancels bool
+	identity, noLocation, exclusive, deleteBody, noPut, noCreate, noPatch, noState, asyncDel, cancels, implied bool
 
 	actionType string
 	home       func(scope rid.ID, name string) (stored, shown rid.ID)
@@ -242,7 +243,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 	r := Route{
 		Type: namespace + "/" + k.Type, APIVersions: k.APIVersions, Scopes: k.Scopes, Tracked: k.Tracked, Async: k.Async,
 		identity: k.Identity, limit: k.Limit, noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
-		noState: k.NoState, asyncDel: k.AsyncDel, cancels: k.Cancels, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
+		noState: k.NoState, asyncDel: k.AsyncDel, cancels: k.Cancels, implied: k.Implied, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
 		actions: map[string]action{}, ask: k.Ask,
 	}
 	if r.Scopes == 0 {

@@ -47,6 +47,7 @@ func (h *Handler) collection(c *call) error {
 	}
 	q := c.r.URL.Query()
 	filter := q.Get("$filter")
+	c.ctx = context.WithValue(c.ctx, queryKey, q)
 	if rt.listAt != nil {
 		if err := h.authorise(c); err != nil {
 			return err
@@ -80,6 +81,13 @@ func (h *Handler) collection(c *call) error {
 		}
 	}
 	return h.page(c, p, nil)
+}
+
+// Query is the query of a list's request, for List and ListAt hooks of types
+// that have parameters of their own; nil elsewhere.
+func Query(ctx context.Context) url.Values {
+	q, _ := ctx.Value(queryKey).(url.Values)
+	return q
 }
 
 // question serves a type that has answers in place of resources.

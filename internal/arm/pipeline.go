@@ -352,9 +352,17 @@ func (h *Handler) scopeExists(ctx context.Context, id rid.ID) (*Envelope, error)
 		return nil, errResourceNotFound(p)
 	case h.routes[strings.ToLower(p.Type())] == nil: // a data-plane part of a resource, such as a secret
 		return nil, nil
+	case h.implied(id):
+		return nil, nil
 	}
 	return nil, apierr.New(apierr.NotFound, "ParentResourceNotFound",
 		"Failed to perform the operation on resource(s) of type '%s', because the parent resource '%s' could not be found.", id.Type(), p)
+}
+
+// implied reports whether resources of id's type make their parent.
+func (h *Handler) implied(id rid.ID) bool {
+	rt := h.routes[strings.ToLower(id.Type())]
+	return rt != nil && rt.implied
 }
 
 // hidden is the answer where a scope was not found: to whoever may not act
