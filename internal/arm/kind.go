@@ -72,6 +72,9 @@ type Kind[P any] struct {
 	// Busy is the provisioningState while a PUT is under way; "" is Creating or Updating.
 	Busy string
 
+	// State may give another one for a PUT: "Scaling"; "" is the usual.
+	State func(old, next *Resource[P]) string
+
 	// Failed records on an Async resource why its Put came to nothing. The PUT
 	// is then never refused for it: who polls learns it, as Azure does with
 	// deployments.
@@ -164,6 +167,7 @@ type Route struct {
 	own       bool
 	body      func([]byte) ([]byte, error)
 	busy      string
+	state     func(old, next *Envelope) string
 	failed    func(ctx context.Context, e *Envelope, err error) error
 	prepare   func(ctx context.Context, old, next *Envelope) error
 	put       func(ctx context.Context, old, next *Envelope) error
@@ -285,6 +289,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 		}}
 	}
 	r.own, r.body = k.Own, k.Body
+	k.stated(&r)
 	if r.busy = k.Busy; k.Failed != nil {
 		r.failed = func(ctx context.Context, e *Envelope, why error) error {
 			return both(nil, e, func(_, n *Resource[P]) error { return k.Failed(ctx, n, why) })
@@ -294,6 +299,25 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 		r.actions[strings.ToLower(name)] = long.action(name)
 	}
 	return r
+}
+
+// stated lifts State to envelopes.
+func (k *Kind[P]) stated(r *Route) {
+	r.state = func(_, _ *Envelope) string { return "" }
+	if k.State == nil {
+		return
+	}
+	r.state = func(old, next *Envelope) string {
+		var o *Resource[P]
+		n, _, err := view[P](next)
+		if err == nil && old != nil {
+			o, _, err = view[P](old)
+		}
+		if err != nil {
+			return "" // the checks have seen both
+		}
+		return k.State(o, n)
+	}
 }
 
 // action lifts a LongAction to one on envelopes.

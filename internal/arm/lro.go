@@ -38,7 +38,7 @@ type putInput struct {
 // startPut records intent and operation and answers 201 or 200 with the
 // headers of a long operation. Source: ARM RPC, "Asynchronous operations".
 func (h *Handler) startPut(c *call, next *Envelope, status int) error {
-	next.setState(c.route.busyState(c.old))
+	next.setState(c.route.busyState(c.old, next))
 	op := ops.Op{ID: ops.NewID(), Runner: runPut, Target: next.ID, Principal: c.caller.ObjectID}
 	next.Private = setPrivate(next.Private, privateOp, op.ID)
 	var err error
@@ -106,8 +106,10 @@ func details(faults []ops.Fault) []apierr.Error {
 }
 
 // busyState is the state while a PUT is under way.
-func (r *Route) busyState(old *Envelope) string {
-	switch {
+func (r *Route) busyState(old, next *Envelope) string {
+	switch own := r.state(old, next); {
+	case own != "":
+		return own
 	case r.busy != "":
 		return r.busy
 	case old == nil:

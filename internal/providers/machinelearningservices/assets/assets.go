@@ -26,7 +26,7 @@ const WorkspaceType = Namespace + "/workspaces"
 // Versions are the api-versions of what is in a workspace, newest first.
 func Versions() []string {
 	return []string{
-		"2025-06-01", "2025-04-01", "2025-04-01-preview", "2025-01-01-preview", "2024-10-01", "2024-10-01-preview", "2024-07-01-preview",
+		"2025-09-01", "2025-07-01-preview", "2025-06-01", "2025-04-01", "2025-04-01-preview", "2025-01-01-preview", "2024-10-01", "2024-10-01-preview", "2024-07-01-preview",
 		"2024-04-01", "2024-04-01-preview", "2024-01-01-preview", "2023-10-01", "2023-08-01-preview", "2023-06-01-preview", "2023-04-01",
 		"2023-04-01-preview", "2023-02-01-preview", "2022-12-01-preview", "2022-10-01", "2022-10-01-preview", "2022-06-01-preview", "2022-05-01",
 		"2022-02-01-preview", "2021-10-01",

@@ -1,0 +1,67 @@
+package endpoints
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/compute"
+)
+
+const (
+	defaultTail = 5000
+	maxTail     = 100_000
+)
+
+// getLogs is POST …/getLogs {"containerType":"InferenceServer","tail":100}.
+func (s *Service) getLogs(ctx context.Context, r *deployment, body json.RawMessage) (any, error) {
+	var in struct {
+		Container string `json:"containerType"`
+		Tail      *int   `json:"tail"`
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		return nil, bad("containerType", "The body must be an object such as {\"containerType\":\"InferenceServer\",\"tail\":100}: %v", err)
+	}
+	tail := defaultTail
+	if in.Tail != nil {
+		tail = *in.Tail
+	}
+	if tail < 1 || tail > maxTail {
+		return nil, bad("tail", "The number of lines %d is not from 1 to %d.", tail, maxTail)
+	}
+	container := compute.InferenceServer
+	switch {
+	case in.Container == "" || strings.EqualFold(in.Container, "InferenceServer"):
+	case strings.EqualFold(in.Container, "StorageInitializer"):
+		container = compute.StorageInitializer
+	default:
+		return nil, bad("containerType", "The containerType '%s' is neither StorageInitializer nor InferenceServer.", in.Container)
+	}
+	if err := s.available(ctx); err != nil {
+		return nil, err
+	}
+	text, err := s.Runner.Logs(ctx, endpointUID(r.Private[uidKey]), container, tail)
+	if f, ok := errors.AsType[*compute.Failure](err); ok {
+		text, err = f.Message+"\n", nil
+	}
+	if err != nil {
+		return nil, apierr.New(apierr.Conflict, "ResourceNotReady", "The log of the deployment '%s' can't be read now: nothing of it runs yet.", r.ID.Name()).WithCause(err)
+	}
+	return map[string]any{"content": s.told(r, container, text)}, nil
+}
+
+// told puts what came before the containers in front of a log: how their image
+// was found, and why they do not run.
+func (s *Service) told(r *deployment, container, text string) string {
+	var b strings.Builder
+	if log := r.Private[buildKey]; log != "" && (container == compute.StorageInitializer || text == "") {
+		b.WriteString(strings.TrimRight(log, "\n") + "\n")
+	}
+	b.WriteString(text)
+	if why := r.Private[faultKey]; why != "" {
+		b.WriteString("The last rollout failed: " + why + "\n")
+	}
+	return b.String()
+}
