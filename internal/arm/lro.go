@@ -366,7 +366,7 @@ func (h *Handler) orphaned(c *call, e *Envelope) error {
 		return nil
 	}
 	ctx := context.WithoutCancel(c.ctx)
-	_, gone := h.scopeExists(ctx, c.asked)
+	_, gone := h.scope(ctx, c)
 	if !apierr.Is(gone, apierr.NotFound) {
 		return gone
 	}

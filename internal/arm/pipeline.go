@@ -247,7 +247,7 @@ func (h *Handler) item(c *call) error {
 		return err
 	}
 	c.scope = c.asked
-	if c.parent, err = h.scopeExists(c.ctx, c.asked); err != nil {
+	if c.parent, err = h.scope(c.ctx, c); err != nil {
 		return h.hidden(c, err)
 	}
 	if c.route.home != nil {
@@ -352,17 +352,18 @@ func (h *Handler) scopeExists(ctx context.Context, id rid.ID) (*Envelope, error)
 		return nil, errResourceNotFound(p)
 	case h.routes[strings.ToLower(p.Type())] == nil: // a data-plane part of a resource, such as a secret
 		return nil, nil
-	case h.implied(id):
-		return nil, nil
 	}
 	return nil, apierr.New(apierr.NotFound, "ParentResourceNotFound",
 		"Failed to perform the operation on resource(s) of type '%s', because the parent resource '%s' could not be found.", id.Type(), p)
 }
 
-// implied reports whether resources of id's type make their parent.
-func (h *Handler) implied(id rid.ID) bool {
-	rt := h.routes[strings.ToLower(id.Type())]
-	return rt != nil && rt.implied
+// scope is scopeExists for c; who makes what makes its parent needs none.
+func (h *Handler) scope(ctx context.Context, c *call) (*Envelope, error) {
+	e, err := h.scopeExists(ctx, c.asked)
+	if c.route.implied && apierr.Is(err, apierr.NotFound) && (c.r.Method == http.MethodPut || c.r.Method == http.MethodPost) {
+		_, err = h.scopeExists(ctx, c.asked.Parent())
+	}
+	return e, err
 }
 
 // hidden is the answer where a scope was not found: to whoever may not act

@@ -19,8 +19,8 @@ import (
 type Step struct{ Path, Body string }
 
 // Case says how to make a resource of a type. In paths {group} stands for the
-// resource group, {n} for a number that is another for every resource and {guid}
-// for a GUID with it.
+// resource group, {rg} for its name, {n} for a number that is another for every
+// resource and {guid} for a GUID with it.
 type Case struct {
 	Type     string // "Microsoft.ManagedIdentity/userAssignedIdentities"
 	Path     string // "{group}/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id{n}"
@@ -31,6 +31,7 @@ type Case struct {
 	Volatile []string // properties that every write changes
 	Strict   bool     // the type refuses properties that it does not know
 	Kept     bool     // a parent that was deleted keeps its name for a time
+	Implied  bool     // a PUT makes the parent
 }
 
 // Run holds every registered type of a plane against the contract. A type
@@ -132,7 +133,7 @@ func GUID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
 func (k *contract) q() string { return "?api-version=" + k.rt.APIVersions[0] }
 
 func (k *contract) fill(s string, n int) string {
-	return strings.NewReplacer("{group}", k.group, "{n}", fmt.Sprint(n), "{guid}", GUID(n), "{sub}", Base).Replace(s)
+	return strings.NewReplacer("{group}", k.group, "{rg}", k.group[strings.LastIndexByte(k.group, '/')+1:], "{n}", fmt.Sprint(n), "{guid}", GUID(n), "{sub}", Base).Replace(s)
 }
 
 // next is the path and the body of a resource that is not there yet.

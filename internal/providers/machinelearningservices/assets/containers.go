@@ -45,7 +45,10 @@ func (s *Service) containers(typ string) arm.Kind[Container] {
 			return checkDataType(&n.DataType)
 		},
 		Read: func(ctx context.Context, r *arm.Resource[Container]) error { return s.latest(ctx, r) },
-		ListAt: func(ctx context.Context, scope rid.ID, _ string) ([]*arm.Resource[Container], error) {
+		ListAt: func(ctx context.Context, scope rid.ID, filter string) ([]*arm.Resource[Container], error) {
+			if err := unfiltered(filter); err != nil {
+				return nil, err
+			}
 			all, err := list[Container](ctx, s.res, scope, WorkspaceType+"/"+typ)
 			if err != nil {
 				return nil, err
@@ -59,6 +62,14 @@ func (s *Service) containers(typ string) arm.Kind[Container] {
 			}), nil
 		},
 	}
+}
+
+// unfiltered refuses a $filter: these lists have parameters of their own.
+func unfiltered(filter string) error {
+	if filter == "" {
+		return nil
+	}
+	return apierr.New(apierr.BadRequest, "InvalidFilterInQueryString", "Invalid $filter '%s' specified in the query string: assets are not filtered by it.", filter)
 }
 
 // anonymousKey is in Private of containers of which every version is anonymous.

@@ -32,7 +32,10 @@ func (s *Service) versions(typ string) arm.Kind[Version] {
 			return unchanged(typ, old, next)
 		},
 		Put: func(ctx context.Context, _, next *arm.Resource[Version]) error { return s.contain(ctx, next) },
-		ListAt: func(ctx context.Context, scope rid.ID, _ string) ([]*arm.Resource[Version], error) {
+		ListAt: func(ctx context.Context, scope rid.ID, filter string) ([]*arm.Resource[Version], error) {
+			if err := unfiltered(filter); err != nil {
+				return nil, err
+			}
 			return s.list(ctx, scope, typ)
 		},
 	}

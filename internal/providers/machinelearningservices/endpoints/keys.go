@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"lazurite.dev/internal/apierr"
-	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/providers/machinelearningservices/router"
 )
 

@@ -1,0 +1,476 @@
+package endpoints_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lazurite.dev/internal/arm/armtest"
+	"lazurite.dev/internal/compute"
+	"lazurite.dev/internal/providers/machinelearningservices/router"
+)
+
+func TestContract(t *testing.T) {
+	const (
+		ws   = "{group}/providers/Microsoft.MachineLearningServices/workspaces/"
+		code = `{"properties":{"codeUri":"https://mlstore.blob.core.windows.net/up-1/a/src"}}`
+		env  = `{"properties":{"image":"mcr.microsoft.com/azureml/minimal:latest"}}`
+		end  = `{"location":"westus2","identity":{"type":"SystemAssigned"},"properties":{"authMode":"Key"}}`
+	)
+	parent := []armtest.Step{{Path: ws + "parent", Body: workspaceBody}}
+	versions := func(typ, body string) []armtest.Case {
+		return []armtest.Case{
+			{Type: "Microsoft.MachineLearningServices/workspaces/" + typ, Path: ws + "parent/" + typ + "/a{n}", Body: `{"properties":{}}`, Before: parent, BadNames: []string{"-a"}},
+			{Type: "Microsoft.MachineLearningServices/workspaces/" + typ + "/versions", Path: ws + "parent/" + typ + "/a/versions/{n}", Body: body, Before: parent, BadNames: []string{"-a"}, Implied: true},
+		}
+	}
+	list := versions("codes", code)
+	list = append(list, versions("models", `{"properties":{"modelUri":"azureml://datastores/workspaceblobstore/paths/a/model"}}`)...)
+	list = append(list, versions("environments", env)...)
+	list = append(list, versions("data", `{"properties":{"dataUri":"https://mlstore.blob.core.windows.net/up-1/a/data.csv","dataType":"uri_file"}}`)...)
+	list = append(list,
+		armtest.Case{Type: "Microsoft.MachineLearningServices/workspaces", Path: ws + "ws{n}", Body: workspaceBody},
+		armtest.Case{Type: "Microsoft.MachineLearningServices/workspaces/datastores", Path: ws + "parent/datastores/d{n}", Body: `{"properties":{}}`, Before: parent},
+		armtest.Case{
+			Type: "Microsoft.MachineLearningServices/workspaces/onlineEndpoints", Path: ws + "parent/onlineEndpoints/end{n}{rg}", Body: end, Before: parent,
+			BadNames: []string{"ab", "1abc", "a--b", "abc-", "a_bc", strings.Repeat("a", 33)},
+		},
+		armtest.Case{
+			Type: "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/deployments", Path: ws + "parent/onlineEndpoints/{rg}/deployments/d{n}x",
+			Body: `{"properties":{"environmentId":"azureml:env:1","codeConfiguration":{"codeId":"azureml:code:1","scoringScript":"score.py"}}}`,
+			Before: append(parent, armtest.Step{Path: ws + "parent/codes/code/versions/1", Body: code}, armtest.Step{Path: ws + "parent/environments/env/versions/1", Body: env},
+				armtest.Step{Path: ws + "parent/onlineEndpoints/{rg}", Body: end}),
+			BadNames: []string{"ab", "1abc", "a--b"},
+		})
+	armtest.Run(t, func(t *testing.T) *armtest.Plane { return start(t).Plane }, list...)
+}
+
+func TestEndpoint_SaysWhereItAnswers(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	got := w.Want(http.StatusOK, "GET", w.endpoint("My-End", "")+v, "")
+	for path, want := range map[string]string{
+		"scoringUri": "https://my-end.westus2.inference.ml.azure.com/score", "swaggerUri": "https://my-end.westus2.inference.ml.azure.com/swagger.json",
+		"publicNetworkAccess": "Enabled", "authMode": "Key",
+	} {
+		if s := got.Text("properties", path); s != want {
+			t.Errorf("%s: got %q, want %q", path, s, want)
+		}
+	}
+	if s := got.Text("properties", "properties", "azureml.onlineendpointid"); s != strings.ToLower(w.ws+"/onlineEndpoints/My-End") {
+		t.Errorf("got the id %q", s)
+	}
+	uri := got.Text("properties", "properties", "AzureAsyncOperationUri")
+	if a := w.Want(http.StatusOK, "GET", strings.TrimPrefix(uri, "https://management.azure.com"), ""); a.Text("status") != "Succeeded" {
+		t.Errorf("%s: got %s", uri, a.Raw)
+	}
+	w.Want(http.StatusNotFound, "GET", strings.TrimPrefix(strings.Replace(uri, "oe:", "xx:", 1), "https://management.azure.com"), "")
+}
+
+func TestEndpoint_Refusals(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	path := w.ws + "/onlineEndpoints/end1" + v
+	for name, body := range map[string]string{
+		"no auth mode":      `{"location":"westus2","identity":{"type":"SystemAssigned"},"properties":{}}`,
+		"auth mode":         strings.Replace(w.endpointBody(""), "Key", "Password", 1),
+		"no identity":       `{"location":"westus2","properties":{"authMode":"Key"}}`,
+		"another location":  strings.Replace(w.endpointBody(""), "westus2", "eastus", 1),
+		"public":            w.endpointBody(`,"publicNetworkAccess":"Maybe"`),
+		"compute":           w.endpointBody(`,"compute":"azureml:k8s"`),
+		"kind":              strings.Replace(w.endpointBody(""), `{"location"`, `{"kind":"Kubernetes","location"`, 1),
+		"traffic to nobody": w.endpointBody(`,"traffic":{"blue":100}`),
+		"a short key":       w.endpointBody(`,"keys":{"primaryKey":"short"}`),
+		"keys of tokens":    strings.Replace(w.endpointBody(`,"keys":{"primaryKey":"0123456789abcdef"}`), `"Key"`, `"AMLToken"`, 1),
+	} {
+		if a := w.Do("PUT", path, body); a.Status != http.StatusBadRequest || a.Code() != "BadArgument" {
+			t.Errorf("%s: got %d %s", name, a.Status, a.Raw)
+		}
+	}
+	w.Want(http.StatusOK, "PUT", w.ws+v, strings.Replace(workspaceBody, `"properties":{`, `"properties":{"v1LegacyMode":true,`, 1))
+	if a := w.Do("PUT", path, w.endpointBody("")); a.Status != http.StatusBadRequest || !strings.Contains(string(a.Raw), "legacy") {
+		t.Errorf("a legacy workspace: got %d %s", a.Status, a.Raw)
+	}
+}
+
+func TestEndpoint_NameIsOneOfARegion(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	w.endpoint("end1", "")
+	other := w.Group("other") + "/providers/Microsoft.MachineLearningServices/workspaces/ws"
+	w.Want(http.StatusCreated, "PUT", other+v, workspaceBody)
+	east := w.Group("east") + "/providers/Microsoft.MachineLearningServices/workspaces/ws"
+	w.Want(http.StatusCreated, "PUT", east+v, strings.Replace(workspaceBody, "westus2", "eastus", 1))
+	w.WantError(http.StatusConflict, "NameNotAvailable", "PUT", other+"/onlineEndpoints/END1"+v, w.endpointBody(""))
+	w.Settle(w.Want(http.StatusCreated, "PUT", east+"/onlineEndpoints/end1"+v, strings.Replace(w.endpointBody(""), "westus2", "eastus", 1)))
+	w.Settle(w.Do("DELETE", w.ws+"/onlineEndpoints/end1"+v, ""))
+	w.Settle(w.Want(http.StatusCreated, "PUT", other+"/onlineEndpoints/end1"+v, w.endpointBody("")))
+}
+
+func TestEndpoint_NameOfADeletedOneIsReservedLikeAzure(t *testing.T) {
+	w := startLike(t, true)
+	w.workspace()
+	other := w.Group("other") + "/providers/Microsoft.MachineLearningServices/workspaces/ws"
+	w.Want(http.StatusCreated, "PUT", other+v, workspaceBody)
+	w.Settle(w.Do("DELETE", w.endpoint("end1", "")+v, ""))
+	w.WantError(http.StatusConflict, "NameNotAvailable", "PUT", other+"/onlineEndpoints/end1"+v, w.endpointBody(""))
+	w.Settle(w.Do("DELETE", w.endpoint("end1", "")+v, "")) // its own workspace may
+	w.later(6 * time.Minute)
+	w.Settle(w.Want(http.StatusCreated, "PUT", other+"/onlineEndpoints/end1"+v, w.endpointBody("")))
+}
+
+func TestKeys_GivenListedAndRegenerated(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	path := w.endpoint("end1", `,"keys":{"primaryKey":"a-key-of-my-own-1"}`)
+	got := w.Want(http.StatusOK, "GET", path+v, "")
+	if strings.Contains(string(got.Raw), "a-key-of-my-own-1") {
+		t.Errorf("the key is shown: %s", got.Raw)
+	}
+	list := func() (string, string) {
+		a := w.Want(http.StatusOK, "POST", path+"/listKeys"+v, "")
+		return a.Text("primaryKey"), a.Text("secondaryKey")
+	}
+	first, second := list()
+	if first != "a-key-of-my-own-1" || len(second) < 32 {
+		t.Errorf("got the keys %q, %q", first, second)
+	}
+	w.Want(http.StatusOK, "POST", path+"/regenerateKeys"+v, `{"keyType":"Primary"}`)
+	w.Want(http.StatusOK, "POST", path+"/regenerateKeys"+v, `{"keyType":"Secondary","keyValue":"another-key-of-mine"}`)
+	if a, b := list(); a == first || len(a) < 32 || b != "another-key-of-mine" {
+		t.Errorf("got the keys %q, %q after regeneration", a, b)
+	}
+	for _, body := range []string{`{"keyType":"Third"}`, `{"keyType":"Primary","keyValue":"short"}`, `{"keyType":"Primary","keyValue":"with a space in it"}`, `[]`} {
+		w.Want(http.StatusBadRequest, "POST", path+"/regenerateKeys"+v, body)
+	}
+	w.WantError(http.StatusBadRequest, "BadRequest", "POST", path+"/token"+v, "")
+	w.WantError(http.StatusBadRequest, "BadArgument", "PUT", path+v, w.endpointBody(`,"keys":{"primaryKey":"a-key-of-my-own-2"}`))
+
+	e, err := w.svc.Find(t.Context(), "end1.westus2.inference.ml.azure.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, ok := e.Key("another-key-of-mine"); name != "secondary" || !ok {
+		t.Errorf("got %q %v", name, ok)
+	}
+	if _, ok := e.Key(first); ok {
+		t.Error("the old key is still one")
+	}
+	if e.Token != nil {
+		t.Error("an endpoint with keys takes tokens")
+	}
+}
+
+func TestToken_CountsForItsEndpointUntilItExpires(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	amlBody := strings.Replace(w.endpointBody(""), `"Key"`, `"amltoken"`, 1)
+	var raw []string
+	for _, name := range []string{"end1", "end2"} {
+		w.Settle(w.Want(http.StatusCreated, "PUT", w.ws+"/onlineEndpoints/"+name+v, amlBody))
+		a := w.Want(http.StatusOK, "POST", w.ws+"/onlineEndpoints/"+name+"/token"+v, "")
+		raw = append(raw, a.Text("accessToken"))
+		if a.Text("tokenType") != "Bearer" || a.At("expiryTimeUtc").(float64) <= a.At("refreshAfterTimeUtc").(float64) {
+			t.Errorf("got %s", a.Raw)
+		}
+		w.WantError(http.StatusBadRequest, "BadRequest", "POST", w.ws+"/onlineEndpoints/"+name+"/listKeys"+v, "")
+	}
+	e, err := w.svc.Find(t.Context(), "end1.westus2.inference.ml.azure.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Token(t.Context(), raw[0]); err != nil {
+		t.Errorf("its own token: %v", err)
+	}
+	parts := strings.Split(raw[0], ".")
+	for name, bad := range map[string]string{
+		"another endpoint's": raw[1], "none": "", "no signature": parts[0] + "." + parts[1] + ".", "other claims": parts[0] + "." + strings.Split(raw[1], ".")[1] + "." + parts[2],
+	} {
+		if e.Token(t.Context(), bad) == nil {
+			t.Errorf("%s: it is taken", name)
+		}
+	}
+	w.later(13 * time.Hour)
+	if e.Token(t.Context(), raw[0]) == nil {
+		t.Error("it is taken after its time")
+	}
+	w.Settle(w.Want(http.StatusCreated, "PUT", w.ws+"/onlineEndpoints/end3"+v, strings.Replace(amlBody, "amltoken", "AADToken", 1)))
+	w.WantError(http.StatusBadRequest, "BadRequest", "POST", w.ws+"/onlineEndpoints/end3/token"+v, "")
+}
+
+func TestTraffic(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	path := w.endpoint("end1", "")
+	for _, name := range []string{"blue", "green"} {
+		w.deployment(path, name)
+	}
+	for _, c := range []struct {
+		traffic string
+		status  int
+		says    string
+	}{
+		{`"traffic":{"blue":50,"green":30}`, 400, "100"},
+		{`"traffic":{"blue":150,"green":-50}`, 400, "0 to 100"},
+		{`"traffic":{"red":100}`, 400, "red"},
+		{`"traffic":{"BLUE":100,"red":0}`, 200, ""},
+		{`"traffic":{"blue":100},"mirrorTraffic":{"green":60}`, 400, "50"},
+		{`"traffic":{"blue":100},"mirrorTraffic":{"blue":10}`, 400, "twice"},
+		{`"traffic":{},"mirrorTraffic":{"blue":10,"green":10}`, 400, "one deployment"},
+		{`"traffic":{"blue":100},"mirrorTraffic":{"green":10}`, 200, ""},
+	} {
+		a := w.Do("PUT", path+v, w.endpointBody(","+c.traffic))
+		w.Settle(a)
+		if a.Status != c.status || !strings.Contains(string(a.Raw), c.says) {
+			t.Errorf("%s: got %d %s", c.traffic, a.Status, a.Raw)
+		}
+	}
+	got := w.Want(http.StatusOK, "GET", path+v, "")
+	if diff := cmp.Diff(map[string]any{"blue": 100.0}, got.At("properties", "traffic")); diff != "" {
+		t.Error(diff)
+	}
+	for name, says := range map[string]string{"blue": "traffic", "green": "mirrored"} {
+		if a := w.Want(http.StatusConflict, "DELETE", path+"/deployments/"+name+v, ""); !strings.Contains(string(a.Raw), says) {
+			t.Errorf("delete %s: got %s", name, a.Raw)
+		}
+	}
+	w.Settle(w.Want(http.StatusOK, "PUT", path+v, w.endpointBody("")))
+	w.Settle(w.Do("DELETE", path+"/deployments/blue"+v, ""))
+	w.Want(http.StatusNotFound, "GET", path+"/deployments/blue"+v, "")
+}
+
+func TestIdentity_HasRolesWhileTheEndpointIsThere(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	w.Want(http.StatusOK, "PUT", w.ws+v, strings.Replace(workspaceBody, `"properties":{`, `"properties":{"containerRegistry":"`+strings.Replace(account, "Storage/storageAccounts", "ContainerRegistry/registries", 1)+`",`, 1))
+	path := w.endpoint("end1", "")
+	if n := w.roles.count(); n != 2 {
+		t.Errorf("got %d roles, want 2", n)
+	}
+	w.Settle(w.Want(http.StatusOK, "PUT", path+v, w.endpointBody("")))
+	if n := w.roles.count(); n != 2 {
+		t.Errorf("got %d roles after an update, want 2", n)
+	}
+	w.Settle(w.Do("DELETE", path+v, ""))
+	if n := w.roles.count(); n != 0 {
+		t.Errorf("%d roles stayed", n)
+	}
+}
+
+func TestDeployment_RunsWhatItSays(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	end := w.endpoint("end1", "")
+	path := end + "/deployments/blue"
+	a := w.Want(http.StatusCreated, "PUT", path+v, w.deploymentBody(func(top, p map[string]any) {
+		p["environmentVariables"] = map[string]any{"A": "1"}
+		p["requestSettings"] = map[string]any{"requestTimeout": "PT1M30S", "maxConcurrentRequestsPerInstance": 3}
+		top["sku"] = map[string]any{"name": "Default", "capacity": 2}
+	}))
+	w.Settle(a)
+	got := w.run.all()
+	if len(got) != 1 {
+		t.Fatalf("%d deployments run", len(got))
+	}
+	d := got[0]
+	if d.Image != "mcr.microsoft.com/azureml/minimal:latest" || d.Instances != 2 || d.Timeout != 90*time.Second || d.Concurrent != 3 || d.WorkspaceUID != guid || d.CPUMillis != 4000 {
+		t.Errorf("got %+v", d)
+	}
+	if diff := cmp.Diff([]string{end}, d.Identities); diff != "" {
+		t.Error(diff)
+	}
+	want := []compute.Download{
+		{URL: "https://mlstore.blob.core.windows.net/up-1/LocalUpload/h/onlinescoring", Path: "/var/azureml-app/onlinescoring"},
+		{URL: "https://mlstore.blob.core.windows.net/up-2/LocalUpload/h/model", Path: "/var/azureml-app/azureml-models/model/1/model"},
+	}
+	if diff := cmp.Diff(want, d.Downloads); diff != "" {
+		t.Error(diff)
+	}
+	env := map[string]string{
+		"A": "1", "AML_APP_ROOT": "/var/azureml-app/onlinescoring", "AZUREML_ENTRY_SCRIPT": "score.py",
+		"AZUREML_MODEL_DIR": "/var/azureml-app/azureml-models/model/1", "SERVICE_NAME": "end1",
+	}
+	if diff := cmp.Diff(env, d.Env); diff != "" {
+		t.Error(diff)
+	}
+	shown := w.Want(http.StatusOK, "GET", path+v, "")
+	if s := shown.Text("properties", "livenessProbe", "period"); s != "PT10S" {
+		t.Errorf("got the period %q", s)
+	}
+	if s := w.Want(http.StatusOK, "POST", path+"/getLogs"+v, `{"containerType":"StorageInitializer","tail":7}`).Text("content"); s != "took the image\nstorage-initializer 7\n" {
+		t.Errorf("got the log %q", s)
+	}
+	for _, body := range []string{`{"containerType":"Other"}`, `{"tail":0}`} {
+		w.WantError(http.StatusBadRequest, "BadArgument", "POST", path+"/getLogs"+v, body)
+	}
+	if n := len(w.Want(http.StatusOK, "GET", path+"/skus"+v, "").At("value").([]any)); n != 1 {
+		t.Errorf("got %d skus", n)
+	}
+	w.Settle(w.Do("DELETE", end+v, ""))
+	if n := len(w.run.all()); n != 0 {
+		t.Errorf("%d deployments run on", n)
+	}
+}
+
+func TestDeployment_Refusals(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	path := w.endpoint("end1", "") + "/deployments/blue" + v
+	set := func(key string, value any) func(_, p map[string]any) {
+		return func(_, p map[string]any) { p[key] = value }
+	}
+	for name, change := range map[string]func(top, p map[string]any){
+		"instance type":     set("instanceType", "Standard_Huge"),
+		"no environment":    set("environmentId", ""),
+		"environment":       set("environmentId", "azureml:env:9"),
+		"environment's id":  set("environmentId", "env"),
+		"model":             set("model", "azureml:model:9"),
+		"no code":           set("codeConfiguration", nil),
+		"script":            set("codeConfiguration", map[string]any{"codeId": "azureml:code:1", "scoringScript": "../score.py"}),
+		"timeout":           set("requestSettings", map[string]any{"requestTimeout": "PT4M"}),
+		"no duration":       set("requestSettings", map[string]any{"requestTimeout": "5s"}),
+		"concurrency":       set("requestSettings", map[string]any{"maxConcurrentRequestsPerInstance": -1}),
+		"probe":             set("livenessProbe", map[string]any{"period": "PT0S"}),
+		"threshold":         set("readinessProbe", map[string]any{"failureThreshold": -1}),
+		"egress":            set("egressPublicNetworkAccess", "disabled"),
+		"collector":         set("dataCollector", map[string]any{"collections": map[string]any{"a": map[string]any{}}}),
+		"identity variable": set("environmentVariables", map[string]any{"MSI_SECRET": "x"}),
+		"variable":          set("environmentVariables", map[string]any{"a b": "x"}),
+		"mount":             set("modelMountPath", "/etc"),
+		"scale":             set("scaleSettings", map[string]any{"scaleType": "Sometimes"}),
+		"compute":           set("endpointComputeType", "Kubernetes"),
+		"sku":               func(top, _ map[string]any) { top["sku"] = map[string]any{"name": "Big", "capacity": 1} },
+	} {
+		if a := w.Do("PUT", path, w.deploymentBody(change)); a.Status != http.StatusBadRequest || a.Code() != "BadArgument" {
+			t.Errorf("%s: got %d %s", name, a.Status, a.Raw)
+		}
+	}
+	w.WantError(http.StatusConflict, "OutOfQuota", "PUT", path, w.deploymentBody(func(top, _ map[string]any) { top["sku"] = map[string]any{"capacity": 51} }))
+	w.run.set(func(r *runner) { r.gone = errors.New("there is no root") })
+	if a := w.WantError(http.StatusConflict, "OperationNotAllowed", "PUT", path, w.deploymentBody(nil)); !strings.Contains(string(a.Raw), "there is no root") {
+		t.Errorf("got %s", a.Raw)
+	}
+}
+
+func TestDeployment_FailureIsTheOperations(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	path := w.endpoint("end1", "") + "/deployments/blue"
+	w.run.set(func(r *runner) {
+		r.fail = &compute.Failure{Code: compute.CodeNotReady, Message: "init() raised.", Log: "Traceback …"}
+	})
+	a := w.Want(http.StatusCreated, "PUT", path+v, w.deploymentBody(nil))
+	op := w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
+	if op.Text("status") != "Failed" || op.Text("error", "code") != "ResourceNotReady" || !strings.Contains(string(op.Raw), "Traceback") {
+		t.Errorf("got %s", op.Raw)
+	}
+	if s := w.Want(http.StatusOK, "GET", path+v, "").Text("properties", "provisioningState"); s != "Failed" {
+		t.Errorf("got the state %q", s)
+	}
+	if s := w.Want(http.StatusOK, "POST", path+"/getLogs"+v, `{}`).Text("content"); !strings.Contains(s, "init() raised.") {
+		t.Errorf("got the log %q", s)
+	}
+	e, err := w.svc.Find(t.Context(), "end1.westus2.inference.ml.azure.com")
+	if err != nil || e.Deployments["blue"].Ready {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	w.run.set(func(r *runner) { r.fail = nil })
+	w.Want(http.StatusCreated, "PUT", w.ws+"/environments/env/versions/2"+v, `{"properties":{"image":"missing"}}`)
+	a = w.Want(http.StatusOK, "PUT", path+v, w.deploymentBody(func(_, p map[string]any) { p["environmentId"] = "azureml:env@latest" }))
+	op = w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
+	if op.Text("error", "code") != "ImageBuildFailure" || !strings.Contains(string(op.Raw), "looked everywhere") {
+		t.Errorf("got %s", op.Raw)
+	}
+	w.Settle(w.Want(http.StatusOK, "PUT", path+v, w.deploymentBody(nil)))
+	if e, err = w.svc.Find(t.Context(), "end1.westus2.inference.ml.azure.com"); err != nil || !e.Deployments["blue"].Ready {
+		t.Errorf("got %+v, %v", e, err)
+	}
+}
+
+func TestDeployment_RolloutGoesOnAfterACrash(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	path := w.endpoint("end1", "") + "/deployments/blue"
+	hold := make(chan struct{})
+	w.run.set(func(r *runner) { r.hold = hold })
+	a := w.Want(http.StatusCreated, "PUT", path+v, w.deploymentBody(nil))
+	if s := a.Text("properties", "provisioningState"); s != "Creating" {
+		t.Errorf("got the state %q", s)
+	}
+	w.Restart()
+	w.run.set(func(r *runner) { r.hold = nil })
+	close(hold)
+	if s := w.Settle(a); s != "Succeeded" {
+		t.Errorf("got %s", s)
+	}
+	if n := len(w.run.all()); n != 1 {
+		t.Errorf("%d deployments run", n)
+	}
+}
+
+func TestDeployment_ScalesAndIsDeletedInTheMiddle(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	end := w.endpoint("end1", "")
+	path := w.deployment(end, "blue")
+	w.run.set(func(r *runner) { r.hold = make(chan struct{}) })
+	a := w.Want(http.StatusOK, "PATCH", path+v, `{"sku":{"name":"Default","capacity":3}}`)
+	if s := a.Text("properties", "provisioningState"); s != "Scaling" {
+		t.Errorf("got the state %q", s)
+	}
+	w.Settle(w.Do("DELETE", path+v, ""))
+	w.Want(http.StatusNotFound, "GET", path+v, "")
+	if n := len(w.run.all()); n != 0 {
+		t.Errorf("%d deployments run", n)
+	}
+}
+
+func TestResume_AppliesWhatWasRolledOut(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	w.deployment(w.endpoint("end1", ""), "blue")
+	w.run.set(func(r *runner) { r.running, r.applied = nil, 0 })
+	if err := w.svc.Resume(t.Context(), discard()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(w.run.all()); n != 1 {
+		t.Errorf("%d deployments run", n)
+	}
+}
+
+func TestCatalog(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	path := w.endpoint("end1", `,"publicNetworkAccess":"disabled"`)
+	const host = "end1.westus2.inference.ml.azure.com"
+	first, err := w.svc.Find(t.Context(), host)
+	if err != nil || first.Public || first.Workspace.String() != w.ws {
+		t.Fatalf("got %+v, %v", first, err)
+	}
+	if again, err := w.svc.Find(t.Context(), host); err != nil || again != first {
+		t.Error("the same endpoint is another one when it is asked for again")
+	}
+	w.endpoint("end2", "")
+	if again, err := w.svc.Find(t.Context(), host); err != nil || again != first {
+		t.Error("a change of another endpoint made it another one")
+	}
+	w.deployment(path, "blue")
+	second, err := w.svc.Find(t.Context(), host)
+	if err != nil || second == first {
+		t.Fatalf("got %+v, %v", second, err)
+	}
+	d := second.Deployments["blue"]
+	if d == nil || !d.Ready || d.Timeout != 5*time.Second || d.QueueWait != 500*time.Millisecond || d.MaxConcurrent != 1 || d.Instances != 1 || d.ScoringPath != "/score" {
+		t.Errorf("got %+v", d)
+	}
+	w.Settle(w.Do("DELETE", path+v, ""))
+	for _, gone := range []string{host, "end1.eastus.inference.ml.azure.com", "inference.ml.azure.com", "x"} {
+		if _, err := w.svc.Find(t.Context(), gone); !errors.Is(err, router.ErrNotFound) {
+			t.Errorf("%s: got %v", gone, err)
+		}
+	}
+}

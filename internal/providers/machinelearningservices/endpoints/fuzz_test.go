@@ -1,0 +1,46 @@
+package endpoints_test
+
+import (
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"lazurite.dev/internal/providers/machinelearningservices/endpoints"
+)
+
+func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func TestParseDuration(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"PT5S": 5 * time.Second, "PT0.5S": 500 * time.Millisecond, "PT1M30S": 90 * time.Second, "P1DT2H": 26 * time.Hour, "PT0S": 0, "P1D": 24 * time.Hour, "PT0,25S": 250 * time.Millisecond,
+	} {
+		if got, err := endpoints.ParseDuration(text); err != nil || got != want {
+			t.Errorf("%s: got %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "P", "PT", "5S", "PT5", "PT-5S", "P1Y", "P1M", "P1W", "PT1S1M", "PT1.5M", "PT1e3S", "PTS", "PT1.S", "PT1S1S", "P400D", "PT999999999999999999999S", "-PT5S", "pt5s"} {
+		if d, err := endpoints.ParseDuration(text); err == nil {
+			t.Errorf("%q is %v", text, d)
+		}
+	}
+}
+
+func FuzzParseDuration(f *testing.F) {
+	for _, s := range []string{"PT5S", "PT0.5S", "P1DT2H3M4.5S", "P", "PT1e3S"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := endpoints.ParseDuration(s)
+		if err != nil {
+			return
+		}
+		if d < 0 {
+			t.Fatalf("%q is %v", s, d)
+		}
+		text := endpoints.FormatDuration(d)
+		if again, err := endpoints.ParseDuration(text); err != nil || again != d {
+			t.Fatalf("%q is %v, which is written %q and read %v, %v", s, d, text, again, err)
+		}
+	})
+}
