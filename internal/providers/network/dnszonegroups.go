@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"lazurite.dev/internal/apierr"
@@ -157,6 +158,10 @@ func (p *provider) writeRecord(ctx context.Context, id, group rid.ID, addresses 
 				return errors.Join(err, apierr.New(apierr.BadRequest, "RecordSetConflict", "The zone '%s' has a CNAME '%s', where the private endpoint's address belongs.", id.Parent().Name(), id.Name()))
 			}
 			e = &arm.Envelope{ID: id.String(), Name: id.Name(), Type: ZoneType + "/A"}
+		} else if e.Private[ownerKey] == "" {
+			if err := sameAddresses(e, addresses); err != nil {
+				return err
+			}
 		}
 		s := RecordSet{TTL: groupTTL, Metadata: map[string]string{"creator": "created by private endpoint " + group.Parent().Name()}}
 		for _, a := range addresses {
@@ -173,6 +178,23 @@ func (p *provider) writeRecord(ctx context.Context, id, group rid.ID, addresses 
 		}
 	}
 	return apierr.New(apierr.Conflict, "Conflict", "The record set '%s' is changed by too many requests at once.", id)
+}
+
+// sameAddresses refuses to take over a record set that somebody wrote by hand
+// and that leads elsewhere.
+func sameAddresses(e *arm.Envelope, addresses []string) error {
+	r, err := arm.View[RecordSet](e)
+	if err != nil {
+		return err
+	}
+	for _, a := range r.Properties.A {
+		if !slices.Contains(addresses, a.Address) {
+			return apierr.New(apierr.Conflict, "RecordSetConflict",
+				"The zone '%s' has a record set '%s' that no zone group wrote, with the address %s. Delete it, or give it the private endpoint's address: `az network private-dns record-set a delete -g %s -z %s -n %s`.",
+				e.RID().Parent().Name(), e.Name, a.Address, e.RID().ResourceGroup(), e.RID().Parent().Name(), e.Name)
+		}
+	}
+	return nil
 }
 
 // dropRecords removes the record sets that the group wrote, but those in keep.

@@ -51,6 +51,12 @@ func shop() arm.Provider {
 
 func start(t *testing.T, more ...func(store.Store, *privatelink.Links) arm.Provider) *plane {
 	t.Helper()
+	return startOn(t, nil, more...)
+}
+
+// startOn is start on a machine that makes networks.
+func startOn(t *testing.T, wire network.Wire, more ...func(store.Store, *privatelink.Links) arm.Provider) *plane {
+	t.Helper()
 	p := &plane{}
 	p.Plane = armtest.New(t, func(s store.Store) []arm.Provider {
 		var err error
@@ -62,7 +68,7 @@ func start(t *testing.T, more ...func(store.Store, *privatelink.Links) arm.Provi
 			t.Fatal(err)
 		}
 		t.Cleanup(p.networks.Close)
-		list := []arm.Provider{network.New(network.Config{Networks: p.networks}), shop()}
+		list := []arm.Provider{network.New(network.Config{Networks: p.networks, Wire: wire}), shop()}
 		for _, f := range more {
 			list = append(list, f(s, p.links))
 		}
@@ -80,7 +86,7 @@ func vaults(s store.Store, links *privatelink.Links) arm.Provider {
 func TestContract(t *testing.T) {
 	netStep := armtest.Step{Path: net + "virtualNetworks/net" + v, Body: netBody}
 	subnet := armtest.Step{Path: net + "virtualNetworks/net/subnets/s" + v, Body: `{"properties":{"addressPrefix":"10.250.0.0/16"}}`}
-	other := armtest.Step{Path: net + "virtualNetworks/other{n}" + v, Body: strings.ReplaceAll(netBody, "10.0.0.0/8", "192.168.0.0/16")}
+	other := armtest.Step{Path: net + "virtualNetworks/other{n}" + v, Body: strings.ReplaceAll(netBody, "10.0.0.0/8", "192.168.{n}.0/24")}
 	zone := armtest.Step{Path: net + "privateDnsZones/corp.example" + vz, Body: zoneBody}
 	thing := armtest.Step{Path: "{group}/providers/Contoso.Shop/things/t?api-version=2025-01-01", Body: `{"location":"westus2"}`}
 	endpoint := `{"location":"westus2","properties":{"subnet":{"id":"{group}/providers/Microsoft.Network/virtualNetworks/net/subnets/s"},
@@ -133,7 +139,12 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	p := start(t, vaults)
+	return newSiteOn(t, nil)
+}
+
+func newSiteOn(t *testing.T, wire network.Wire) *site {
+	t.Helper()
+	p := startOn(t, wire, vaults)
 	s := &site{plane: p, t: t, group: p.Group("rg")}
 	s.net = s.group + "/providers/Microsoft.Network/virtualNetworks/net"
 	s.sub = s.net + "/subnets/default"
@@ -331,6 +342,8 @@ func TestPeering_IsConnectedByBothHalves(t *testing.T) {
 	s.Want(http.StatusCreated, "PUT", twin+v, `{"location":"westus2","properties":{"addressSpace":{"addressPrefixes":["10.77.128.0/17"]}}}`)
 	half := func(to string) string { return `{"properties":{"remoteVirtualNetwork":{"id":"` + to + `"}}}` }
 	s.WantError(http.StatusBadRequest, "VnetAddressSpacesOverlap", "PUT", s.net+"/virtualNetworkPeerings/t"+v, half(twin))
+	near := s.group + "/providers/Microsoft.Network/virtualNetworks/overlapping"
+	s.Want(http.StatusCreated, "PUT", near+v, `{"location":"westus2","properties":{"addressSpace":{"addressPrefixes":["10.88.8.0/24"]}}}`)
 	s.WantError(http.StatusBadRequest, "CannotPeerToSelf", "PUT", s.net+"/virtualNetworkPeerings/t"+v, half(s.net))
 	s.WantError(http.StatusBadRequest, "NotEnforced", "PUT", s.net+"/virtualNetworkPeerings/t"+v, `{"properties":{"useRemoteGateways":true,"remoteVirtualNetwork":{"id":"`+other+`"}}}`)
 	state := func(path string) string {
@@ -346,6 +359,7 @@ func TestPeering_IsConnectedByBothHalves(t *testing.T) {
 		t.Errorf("got %s %s", state(a), state(b))
 	}
 	s.WantError(http.StatusBadRequest, "VnetAddressSpacesOverlap", "PUT", other+v, `{"location":"westus2","properties":{"addressSpace":{"addressPrefixes":["10.88.0.0/16","10.77.9.0/24"]}}}`)
+	s.WantError(http.StatusBadRequest, "VnetAddressSpacesOverlap", "PUT", s.net+"/virtualNetworkPeerings/near"+v, half(near)) // with another peer's
 	s.Want(http.StatusOK, "DELETE", b+v, "")
 	if state(a) == "Connected" || len(s.networks.Plans()[0].Peers) != 0 {
 		t.Error("the peering outlives its half")
@@ -376,6 +390,10 @@ func TestNetwork_Refusals(t *testing.T) {
 		{g + "virtualNetworks/n", space(`,"dhcpOptions":{"dnsServers":["10.1.0.4"]}`), "NotEnforced"},
 		{g + "virtualNetworks/n", space(`,"subnets":[{"name":"a","properties":{"addressPrefix":"10.1.0.0/24"}},{"name":"b","properties":{"addressPrefix":"10.1.0.128/25"}}]`), "NetcfgSubnetRangesOverlap"},
 		{g + "virtualNetworks/n", space(`,"subnets":[{"name":"a","properties":{"addressPrefix":"10.2.0.0/24"}}]`), "NetcfgInvalidSubnet"},
+		{g + "virtualNetworks/n", space(`,"flowTimeoutInMinutes":4`), "NotEnforced"},
+		{g + "virtualNetworks/n", space(`,"privateEndpointVNetPolicies":"Basic"`), "NotEnforced"},
+		{g + "virtualNetworks/n", space(`,"virtualNetworkPeerings":[{"name":"p","properties":{}}]`), "NotEnforced"},
+		{g + "publicIPAddresses/x", `{"location":"westus2","properties":{"ipTags":[{"ipTagType":"RoutingPreference","tag":"Internet"}]}}`, "NotEnforced"},
 		{s.net + "/subnets/x", `{"properties":{"addressPrefix":"10.77.0.64/26"}}`, "NetcfgSubnetRangesOverlap"},
 		{s.net + "/subnets/x", `{"properties":{"addressPrefix":"10.78.0.0/24"}}`, "NetcfgInvalidSubnet"},
 		{s.net + "/subnets/x", `{"properties":{}}`, "InvalidRequestFormat"},

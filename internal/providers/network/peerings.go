@@ -102,6 +102,23 @@ func (p *provider) validatePeering(ctx context.Context, old, next *arm.Resource[
 		if !o.ID.Equal(next.ID) && strings.EqualFold(o.Properties.Remote.ID, n.Remote.ID) {
 			return bad("AnotherPeeringAlreadyReferencesRemoteVnet", "properties.remoteVirtualNetwork.id", "Peering %s already references remote virtual network %s. Cannot add another peering that references the same remote network.", o.ID.Name(), id)
 		}
+		if o.ID.Equal(next.ID) {
+			continue
+		}
+		other, err := rid.Parse(o.Properties.Remote.ID)
+		if err != nil {
+			continue // it was validated
+		}
+		there, err := p.get(ctx, other)
+		if err != nil {
+			return err
+		}
+		if there == nil {
+			continue // that peering is disconnected
+		}
+		if err := overlap(there, remote); err != nil {
+			return err
+		}
 	}
 	return overlap(mine, remote)
 }

@@ -214,11 +214,14 @@ func (n *Networks) Zones(network rid.ID) []vnet.Zone {
 	return out
 }
 
-// Aliases are the public names of resources that private endpoints reach, and
+// Aliases are the public names of resources that private endpoints may reach, and
 // the private names behind them, in lower case.
 func (n *Networks) Aliases(ctx context.Context) (map[string]string, error) {
 	out := map[string]string{}
 	for _, c := range n.links.All() {
+		if c.State.Status != privatelink.Approved { // until then the name leads to the public side
+			continue
+		}
 		names, err := n.links.Names(ctx, c.Target, c.GroupIDs)
 		if err != nil {
 			return nil, err

@@ -47,6 +47,8 @@ func (p *provider) publicAddresses() arm.Kind[PublicAddress] {
 				return refuse("properties.dnsSettings.domainNameLabel", "there is no public name for an address that is not given")
 			case n.Prefix != nil && n.Prefix.ID != "":
 				return refuse("properties.publicIPPrefix", "there are no prefixes of public addresses")
+			case len(n.Tags) > 0:
+				return refuse("properties.ipTags", "an address that is not given has no tags of the internet's routing")
 			}
 			return nil
 		},

@@ -167,17 +167,29 @@ func (p *provider) subnetFits(ctx context.Context, next *arm.Resource[Subnet], c
 }
 
 func (p *provider) putSubnet(ctx context.Context, _, next *arm.Resource[Subnet]) error {
+	name := strings.ToLower(next.ID.Name())
+	var before []string
 	err := p.claim(ctx, next.ID.Parent(), func(c *claims) error {
 		if err := p.subnetFits(ctx, next, c); err != nil {
 			return err
 		}
-		c.Subnets[strings.ToLower(next.ID.Name())] = texts(next.Properties.ranges())
+		before = c.Subnets[name]
+		c.Subnets[name] = texts(next.Properties.ranges())
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return p.syncNetwork(ctx, next.ID.Parent())
+	if err = p.syncNetwork(ctx, next.ID.Parent()); err == nil {
+		return nil
+	}
+	// What is refused has taken nothing.
+	return errors.Join(err, p.claim(context.WithoutCancel(ctx), next.ID.Parent(), func(c *claims) error {
+		if c.Subnets[name] = before; before == nil {
+			delete(c.Subnets, name)
+		}
+		return nil
+	}))
 }
 
 func (p *provider) syncNetwork(ctx context.Context, network rid.ID) error {

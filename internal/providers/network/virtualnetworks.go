@@ -33,6 +33,7 @@ type Network struct {
 		Community string `json:"virtualNetworkCommunity,omitempty"`
 	} `json:"bgpCommunities,omitempty"`
 	PEPolicies string `json:"privateEndpointVNetPolicies,omitempty"`
+	Flow       *int   `json:"flowTimeoutInMinutes,omitempty"`
 }
 
 // Space is a list of ranges.
@@ -187,8 +188,12 @@ func (p *provider) validateNetwork(ctx context.Context, old, next *arm.Resource[
 		return refuse("properties.encryption.enabled", "traffic inside a network stays on this machine and is not encrypted")
 	case n.BGP != nil && n.BGP.Community != "":
 		return refuse("properties.bgpCommunities", "there are no circuits that could learn it")
-	case !strings.EqualFold(n.PEPolicies, "Disabled") && !strings.EqualFold(n.PEPolicies, "Basic"):
-		return refuse("properties.privateEndpointVNetPolicies", "it is neither 'Disabled' nor 'Basic'")
+	case !strings.EqualFold(n.PEPolicies, "Disabled"):
+		return refuse("properties.privateEndpointVNetPolicies", "high availability of private endpoints is not divided between zones: all are on one machine. Leave it Disabled")
+	case n.Flow != nil && *n.Flow != 0:
+		return refuse("properties.flowTimeoutInMinutes", "flows end when their connections do")
+	case len(n.Peerings) > 0 && old == nil:
+		return refuse("properties.virtualNetworkPeerings", "peerings are resources of their own: `az network vnet peering create`")
 	}
 	if err := p.validatePeers(next.ID, space); err != nil {
 		return err
@@ -297,7 +302,18 @@ func (p *provider) putNetwork(ctx context.Context, old, next *arm.Resource[Netwo
 		}
 	}
 	next.Properties.Subnets, next.Properties.Peerings = nil, nil
-	return p.sync(ctx, next.Private[uidKey])
+	err := p.sync(ctx, next.Private[uidKey])
+	if err == nil || old != nil {
+		return err
+	}
+	// A network that was not made leaves nothing, so that it can be tried again.
+	ctx = context.WithoutCancel(ctx)
+	made, lerr := p.res.List(ctx, next.ID, SubnetType, "", 0)
+	err = errors.Join(err, lerr)
+	for _, e := range made {
+		err = errors.Join(err, p.res.Delete(ctx, e.RID()))
+	}
+	return errors.Join(err, p.disclaim(ctx, next.ID))
 }
 
 func (p *provider) putInline(ctx context.Context, next *arm.Resource[Network]) error {
@@ -451,10 +467,11 @@ func networkOf(r *arm.Request) rid.ID {
 // available answers whether an address is free, and names some that are.
 func (p *provider) available(ctx context.Context, r *arm.Request) (*arm.Response, error) {
 	id := networkOf(r)
-	c, err := p.claimsOf(ctx, id)
+	uid, c, err := p.known(ctx, id)
 	if err != nil {
 		return nil, err
 	}
+	taken := func(a string) bool { return p.wire != nil && p.wire.Taken(uid, a) }
 	want, err := netip.ParseAddr(r.HTTP.URL.Query().Get("ipAddress"))
 	if err != nil {
 		return nil, bad("InvalidIPAddress", "ipAddress", "'%s' is no address.", r.HTTP.URL.Query().Get("ipAddress"))
@@ -465,23 +482,55 @@ func (p *provider) available(ctx context.Context, r *arm.Request) (*arm.Response
 			continue
 		}
 		_, used := c.Addresses[want.String()]
+		ours := platforms(ranges, want)
 		out := []string{}
 		for len(out) < 5 {
-			a, ok := c.free(ranges, func(s string) bool { return slices.Contains(out, s) })
+			a, ok := c.free(ranges, func(s string) bool { return slices.Contains(out, s) || taken(s) })
 			if !ok {
 				break
 			}
 			out = append(out, a)
 		}
-		return &arm.Response{Body: map[string]any{"available": !used, "availableIPAddresses": out, "isPlatformReserved": false}}, nil
+		return &arm.Response{Body: map[string]any{"available": !used && !ours && !taken(want.String()), "availableIPAddresses": out, "isPlatformReserved": ours}}, nil
 	}
 	return nil, bad("PrivateIPAddressNotInAnySubnet", "ipAddress", "Private static IP address %s does not belong to the range of any subnet in virtual network %s.", want, id.Name())
+}
+
+// known gives the network's uid and claims; a NotFound where there is none.
+func (p *provider) known(ctx context.Context, id rid.ID) (string, *claims, error) {
+	e, err := p.get(ctx, id)
+	if err != nil {
+		return "", nil, err
+	}
+	if e == nil {
+		return "", nil, apierr.New(apierr.NotFound, "ResourceNotFound", "The Resource '%s' under resource group '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix", strings.TrimPrefix(id.Type()+"/"+id.Name(), "/"), id.ResourceGroup())
+	}
+	c, err := p.claimsOf(ctx, id)
+	return e.Private[uidKey], c, err
+}
+
+// platforms reports whether an address of a subnet is one that nobody gets: see firstFree.
+func platforms(ranges []netip.Prefix, a netip.Addr) bool {
+	for _, r := range ranges {
+		if !r.Contains(a) {
+			continue
+		}
+		first := r.Addr()
+		for range firstFree {
+			if a == first {
+				return true
+			}
+			first = first.Next()
+		}
+		return !r.Contains(a.Next())
+	}
+	return false
 }
 
 // usages counts the addresses of each subnet.
 func (p *provider) usages(ctx context.Context, r *arm.Request) (*arm.Response, error) {
 	id := networkOf(r)
-	c, err := p.claimsOf(ctx, id)
+	_, c, err := p.known(ctx, id)
 	if err != nil {
 		return nil, err
 	}
