@@ -8,7 +8,7 @@ KUBE_MODULES = $(patsubst %/go.mod,%,$(wildcard kube/*/go.mod))
 KUBE_GO = CGO_ENABLED=0 GOFLAGS=-trimpath $(GO)
 FUZZTIME ?= 1m
 
-.PHONY: help build kube images demo demo-openai test unit e2e e2e-deps walk-keyvault walk-openai cgroup2 check bench fuzz clean
+.PHONY: help build kube images demo demo-openai test unit e2e e2e-deps walk-keyvault walk-openai walk-endpoints cgroup2 check bench fuzz clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
@@ -52,6 +52,9 @@ walk-keyvault: build kube images ## the walkthrough with real pods (root); WALKT
 
 walk-openai: build kube images ## the same for the store and its model
 	@e2e/walkthroughs/walk.sh openai
+
+walk-endpoints: build kube images ## the same for a model behind a managed online endpoint in an isolated network; SAMPLE=DIR takes the sample from there
+	@SAMPLE="$(SAMPLE)" e2e/walkthroughs/walk.sh endpoints
 
 cgroup2: build kube ## nodes on cgroup v2, in an emulated machine: needs qemu-system-x86, busybox-static, cpio; no root
 	@e2e/cgroup2/vm.sh $(STEPS)

@@ -15,6 +15,7 @@ have azure-cli test -x /usr/bin/az
 have python3-azure /usr/bin/python3 -c 'import azure.identity, azure.keyvault.secrets, azure.keyvault.keys, azure.keyvault.certificates'
 have curl command -v curl
 have chromium command -v chromium
+have bind9-dnsutils command -v dig
 have iproute2 env PATH="$PATH:/usr/sbin:/sbin" ip -V
 
 root=()

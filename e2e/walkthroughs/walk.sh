@@ -4,6 +4,9 @@
 # after `laz down` and `laz up`.
 #
 #     LAZ=path/to/laz WALKTHROUGHS=folder e2e/walkthroughs/walk.sh keyvault
+#     SAMPLE=folder e2e/walkthroughs/walk.sh endpoints
+#
+# NAME.yaml beside this file, where there is one, is the cloud's configuration.
 set -euo pipefail
 
 name=$1
@@ -28,7 +31,15 @@ stop() {
 }
 trap stop EXIT
 
-up() { "$LAZ" up -d --offline --port 0 >/dev/null; }
+config=()
+[ ! -f "$root/e2e/walkthroughs/$name.yaml" ] || config=(--config "$root/e2e/walkthroughs/$name.yaml")
+if [ -n "${SAMPLE:-}" ]; then
+  SAMPLE=$(realpath "$SAMPLE")
+  export SAMPLE
+else
+  unset SAMPLE
+fi
+up() { "$LAZ" up -d --offline --port 0 "${config[@]}" >/dev/null; }
 walk() {
   printf '\n== %s, %s\n' "$name" "$1"
   "$LAZ" run -- bash "$script"

@@ -74,7 +74,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	env = env.complete()
 	args = asked(args)
 	if len(args) > 0 {
-		if p, ok := env.Product[args[0]]; ok && p.takes(args[1:]) {
+		if p, ok := env.Product[args[0]]; ok && p.takes(args[1:]) && !grammatical(args) {
 			if len(args) > 1 && (args[1] == "--help" || args[1] == "-h") {
 				writeProductHelp(env, args[0], p)
 				return exitOK
@@ -86,6 +86,16 @@ func Main(ctx context.Context, args []string, env Env) int {
 		}
 	}
 	return dispatch(ctx, args, env)
+}
+
+// grammatical reports whether two words name a command of this package, such as
+// "doctor endpoint", under a name that a product command has too.
+func grammatical(args []string) bool {
+	if len(args) < 2 || strings.HasPrefix(args[1], "-") {
+		return false
+	}
+	cmd, used, _ := findCommand(args[:2])
+	return cmd != nil && used == 2
 }
 
 // asked writes "help X" as "X --help", and "--version" as az means it.

@@ -74,11 +74,11 @@ func writeRootHelp(env Env) {
 	groups, verbs := map[string]string{}, map[string]string{}
 	for _, n := range nouns() {
 		cmds := n.commands()
-		if n.name == "explain" {
+		if n.name == "explain" || n.name == "doctor" && products[n.name] == "" {
 			products[n.name] = n.short
 		} else if len(cmds) == 1 && cmds[0].path == n.name {
 			verbs[n.name] = n.short
-		} else {
+		} else if products[n.name] == "" || n.name == "network" {
 			groups[n.name] = n.short
 		}
 	}

@@ -456,3 +456,39 @@ func FuzzScript(f *testing.F) {
 		}
 	})
 }
+
+func TestDoctorEndpoint(t *testing.T) {
+	c := newCabinet(t)
+	c.docs["/vault"] = object{"name": "kv", "properties": object{"networkAcls": object{"bypass": "None"}}}
+	c.answer("GET /vault", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(c.docs["/vault"]) })
+	c.docs[mlRoot]["properties"] = object{"provisioningState": "Succeeded", "keyVault": "/vault", "workspaceId": "0A", "managedNetwork": object{"isolationMode": "AllowOnlyApprovedOutbound"}}
+	c.docs[mlRoot+"/outboundRules"] = object{"value": []any{}}
+	examine := func(want int, words ...string) {
+		t.Helper()
+		status, out, errs := c.az(t, "doctor", "endpoint", "ep")
+		if status != want {
+			t.Errorf("status %d, want %d: %s%s", status, want, out, errs)
+		}
+		for _, w := range words {
+			if !strings.Contains(out, w) {
+				t.Errorf("%q is not in\n%s", w, out)
+			}
+		}
+	}
+	examine(1, "there is no endpoint ep", "bypass is None", "az keyvault update -n kv --bypass AzureServices", "az ml workspace provision-network -g rg -n ws", "The first step that fails: endpoint:")
+	c.docs[mlRoot+"/onlineEndpoints/ep"] = object{"name": "ep", "properties": object{"provisioningState": "Succeeded", "authMode": "Key", "publicNetworkAccess": "Disabled", "scoringUri": "https://ep.invalid/score"}}
+	c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"] = object{"name": "blue", "properties": object{"provisioningState": "Failed"}}
+	examine(1, "The first step that fails: key vault:", "nobody can reach it", "blue is Failed", "--traffic blue=100", "look from inside one")
+	sub(c.docs["/vault"], "properties")["networkAcls"] = object{"bypass": "AzureServices"}
+	sub(sub(c.docs[mlRoot], "properties"), "managedNetwork")["status"] = object{"status": "Active"}
+	sub(c.docs[mlRoot], "properties")["privateEndpointConnections"] = []any{object{"name": "pe", "properties": object{"privateLinkServiceConnectionState": object{"status": "Approved"}}}}
+	zone := "/subscriptions/sub/providers/Microsoft.Network/privateDnsZones"
+	c.docs[zone] = object{"value": []any{object{"name": mlZone, "id": zone + "/z"}}}
+	c.docs[zone+"/z/ALL"] = object{"value": []any{object{"name": "*.0a.inference.westcentralus"}}}
+	c.docs[zone+"/z/virtualNetworkLinks"] = object{"value": []any{}}
+	examine(1, "The first step that fails: names:", "is linked to no virtual network")
+	c.docs[zone+"/z/virtualNetworkLinks"] = object{"value": []any{object{}}}
+	sub(c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"], "properties")["provisioningState"] = "Succeeded"
+	sub(c.docs[mlRoot+"/onlineEndpoints/ep"], "properties")["traffic"] = object{"blue": 100}
+	examine(0, "No step fails.", "blue=100")
+}

@@ -7,6 +7,6 @@ func nouns() []noun {
 		groupNoun(), deploymentNoun(), resourceNoun(), tagNoun(), providerNoun(),
 		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), networkNoun(), cognitiveNoun(), acrNoun(), mlNoun(), aksNoun(), clusterNoun(), monitorNoun(),
 		configNoun(), configureNoun(), cloudNoun(), extensionNoun(),
-		restNoun(), versionNoun(), completionNoun(), explainNoun(),
+		restNoun(), versionNoun(), completionNoun(), explainNoun(), doctorNoun(),
 	}
 }

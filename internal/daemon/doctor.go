@@ -18,6 +18,7 @@ import (
 const doctorUsage = `Look for what is wrong: on this machine, in Lazurite, in its clusters.
 
     laz doctor [-o json]
+    laz doctor endpoint NAME    why an online endpoint can't be made, found or scored
 
 It looks at the server, the node agent and what clusters need of the machine
 (distribution, cgroups, nftables, room on the disk), at the clock, names and
