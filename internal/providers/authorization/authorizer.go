@@ -311,3 +311,12 @@ func (a *Authorizer) Assign(ctx context.Context, scope rid.ID, role, principal s
 	}
 	return a.res.Put(ctx, &arm.Envelope{ID: id.String(), Name: name, Type: namespace + "/roleAssignments", Properties: props})
 }
+
+// Unassign takes back what Assign gave; what was not given is no error.
+func (a *Authorizer) Unassign(ctx context.Context, scope rid.ID, role, principal string) error {
+	id, err := rid.Parse(roleAssignmentsAt(scope) + "/" + assignmentName(scope, role, principal))
+	if err != nil {
+		return fmt.Errorf("taking a role away: %w", err)
+	}
+	return a.res.Delete(ctx, id)
+}

@@ -228,8 +228,8 @@ func (s *Service) validateDeployment(ctx context.Context, old, next *deployment)
 		return bad("properties.endpointComputeType", "The endpointComputeType '%s' is not supported: deployments are 'Managed'.", n.ComputeType)
 	case !strings.EqualFold(k.Name, "Default"):
 		return bad("sku.name", "The sku '%s' is invalid: the only one is 'Default'.", k.Name)
-	case *k.Capacity < 0:
-		return bad("sku.capacity", "The number of instances %d is negative.", *k.Capacity)
+	case *k.Capacity < 1:
+		return bad("sku.capacity", "The number of instances is %d; a deployment has at least one.", *k.Capacity)
 	case *k.Capacity > maxInstances:
 		return outOfQuota("A deployment has at most %d instances, not %d.", maxInstances, *k.Capacity)
 	}
@@ -374,6 +374,6 @@ func (s *Service) skus(ctx context.Context, r *arm.Request) (*arm.Response, erro
 	}
 	return &arm.Response{Body: map[string]any{"value": []any{map[string]any{
 		"resourceType": DeploymentType, "sku": map[string]any{"name": "Default", "tier": "Standard"},
-		"capacity": map[string]any{"minimum": 0, "maximum": maxInstances, "default": 1, "scaleType": "Manual"},
+		"capacity": map[string]any{"minimum": 1, "maximum": maxInstances, "default": 1, "scaleType": "Manual"},
 	}}}}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/armtest"
 	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/providers/machinelearningservices/router"
@@ -429,16 +430,22 @@ func TestDeployment_ScalesAndIsDeletedInTheMiddle(t *testing.T) {
 	}
 }
 
-func TestResume_AppliesWhatWasRolledOut(t *testing.T) {
+func TestEndpoint_AnotherIdentityIsGivenToWhatRuns(t *testing.T) {
 	w := start(t)
 	w.workspace()
-	w.deployment(w.endpoint("end1", ""), "blue")
-	w.run.set(func(r *runner) { r.running, r.applied = nil, 0 })
-	if err := w.svc.Resume(t.Context(), discard()); err != nil {
+	end := w.endpoint("end1", "")
+	w.deployment(end, "blue")
+	id := w.Group("rg") + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/me"
+	if err := (arm.Resources{Store: w.Store}).Put(t.Context(), &arm.Envelope{ID: id, Name: "me", Type: "Microsoft.ManagedIdentity/userAssignedIdentities", Properties: map[string]any{"principalId": armtest.GUID(7)}}); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(w.run.all()); n != 1 {
-		t.Errorf("%d deployments run", n)
+	body := strings.Replace(w.endpointBody(""), `{"type":"SystemAssigned"}`, `{"type":"UserAssigned","userAssignedIdentities":{"`+id+`":{}}}`, 1)
+	w.Settle(w.Want(http.StatusOK, "PUT", end+v, body))
+	if diff := cmp.Diff([]string{id}, w.run.all()[0].Identities); diff != "" {
+		t.Error(diff)
+	}
+	if n := w.roles.count(); n != 0 {
+		t.Errorf("an identity that the user made has %d roles", n)
 	}
 }
 

@@ -1,15 +1,11 @@
 package endpoints_test
 
 import (
-	"io"
-	"log/slog"
 	"testing"
 	"time"
 
 	"lazurite.dev/internal/providers/machinelearningservices/endpoints"
 )
-
-func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func TestParseDuration(t *testing.T) {
 	for text, want := range map[string]time.Duration{

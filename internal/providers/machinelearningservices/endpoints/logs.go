@@ -46,6 +46,9 @@ func (s *Service) getLogs(ctx context.Context, r *deployment, body json.RawMessa
 	if f, ok := errors.AsType[*compute.Failure](err); ok {
 		text, err = f.Message+"\n", nil
 	}
+	if apierr.Is(err, apierr.NotFound) { // nothing of it runs, yet
+		err = nil
+	}
 	if err != nil {
 		return nil, apierr.New(apierr.Conflict, "ResourceNotReady", "The log of the deployment '%s' can't be read now: nothing of it runs yet.", r.ID.Name()).WithCause(err)
 	}

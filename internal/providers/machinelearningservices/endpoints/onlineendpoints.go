@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -202,12 +203,48 @@ func (s *Service) count(ctx context.Context, typ string, next *endpoint) (int, e
 }
 
 // putEndpoint claims the name, keeps the keys and gives the identity its roles.
-func (s *Service) putEndpoint(ctx context.Context, _, next *endpoint) error {
+func (s *Service) putEndpoint(ctx context.Context, old, next *endpoint) error {
 	if err := s.claim(ctx, next); err != nil {
 		return err
 	}
 	delete(next.Private, givenKey)
-	return s.grant(ctx, next)
+	if err := s.grant(ctx, next); err != nil || old == nil {
+		return err
+	}
+	return s.identify(ctx, old, next)
+}
+
+// identify gives what runs for an endpoint the identity that it has now.
+func (s *Service) identify(ctx context.Context, old, next *endpoint) error {
+	was, err := identities(old.ID.String(), old.Extra)
+	if err != nil {
+		return err
+	}
+	is, err := identities(next.ID.String(), next.Extra)
+	if err != nil || slices.Equal(was, is) || s.Runner == nil {
+		return err
+	}
+	all, err := s.res.List(ctx, next.ID, DeploymentType, "", 1000)
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		r, err := arm.View[Deployment](e)
+		if err != nil {
+			return err
+		}
+		if r.Private[rolledKey] != "true" {
+			continue
+		}
+		spec, err := s.spec(ctx, r)
+		if err != nil {
+			return err
+		}
+		if err := s.Runner.Apply(ctx, spec, func(string) {}); err != nil {
+			return refusal(err)
+		}
+	}
+	return nil
 }
 
 // deleteEndpoint lets go of everything that the endpoint had; its deployments

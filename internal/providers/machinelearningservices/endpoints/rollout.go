@@ -2,12 +2,12 @@ package endpoints
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
@@ -226,7 +226,7 @@ func (s *Service) spec(ctx context.Context, r *deployment) (compute.Deployment, 
 		Liveness: n.Liveness.probe(), Readiness: n.Readiness.probe(), InstanceType: t.Name, CPUMillis: t.CPU * 1000, MemoryMiB: int(t.MemoryGiB * 1024),
 		Instances: instances(r), Concurrent: n.Request.Concurrent, Timeout: timeout,
 	}
-	if d.Identities, err = identities(parent); err != nil {
+	if d.Identities, err = identities(parent.ID, parent.Extra); err != nil {
 		return d, err
 	}
 	p.mount(r, &d)
@@ -255,8 +255,8 @@ func (s *Service) image(ctx context.Context, r *deployment, p *parts) (environme
 }
 
 // identities are those of the endpoint, its own first.
-func identities(parent *arm.Envelope) ([]string, error) {
-	id, err := arm.IdentityOf(parent.Extra)
+func identities(parent string, extra map[string]json.RawMessage) ([]string, error) {
+	id, err := arm.IdentityOf(extra)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +266,7 @@ func identities(parent *arm.Envelope) ([]string, error) {
 	}
 	slices.Sort(list)
 	if id.PrincipalID != "" {
-		list = slices.Insert(list, 0, parent.ID)
+		list = slices.Insert(list, 0, parent)
 	}
 	return list, nil
 }
@@ -310,6 +310,3 @@ func (s *Service) deleteDeployment(ctx context.Context, old *deployment) error {
 	}
 	return nil
 }
-
-// settle is how long Resume waits between looks for what deployments run on.
-const settle = 2 * time.Second
