@@ -52,6 +52,7 @@ walk() {
 export MSAL_IMAGE AI_SERVICE_IMAGE PRODUCT_SERVICE_IMAGE STORE_ADMIN_IMAGE
 up
 for archive in "$root"/bin/images/*.tar; do
+  case $archive in */azureml-*) continue ;; esac # workspaces take theirs from beside laz
   "$LAZ" image load "$archive" >/dev/null
 done
 walk 'in a new cloud'

@@ -19,7 +19,7 @@ packages=(python3 python3-sklearn python3-joblib python3-numpy python3-scipy pyt
 # What packages ask for, and a running script does not: compilers (scipy names pythran), perl, and what configures a system.
 unneeded='^((gcc|g\+\+|cpp)(-[0-9]+)?|.*binutils.*|.*-dev(-bin)?|linux-libc-dev|.*perl.*|dpkg|tar|usrmerge|init-system-helpers|debconf|openssl|procps
 |python3-(pythran|beniget|gast|ply|all|lib2to3|setuptools)|libjs-.*|lib(a|t|l|hwa)san[0-9]+|libubsan1|libitm1|libcc1-0|libisl.*|libmp[cf].*|libgmp10|libctf.*|libgprofng0
-|libjansson4|libproc2-0|libdb5.*|libgdbm.*|rpcsvc-proto|readline-common|libsystemd0|libcap2|libgcrypt20|libgpg-error0|liblz4-1|libpython3\.[0-9]+(t64)?)$'
+|libjansson4|libproc2-0|libgdbm.*|rpcsvc-proto|readline-common|libsystemd0|libcap2|libgcrypt20|libgpg-error0|liblz4-1|libpython3\.[0-9]+(t64)?)$'
 unneeded=${unneeded//$'\n'/}
 
 sources() { find "$server" images/azureml-sklearn -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum; }
