@@ -298,6 +298,14 @@ func (d *Embedded) Remove(ctx context.Context, uid string) (err error) {
 	return d.cfg.Agent.Remove(work, uid)
 }
 
+// Readmit lets a cluster that was removed be made again under its UID: for who
+// knows that nobody still asks for the one that was.
+func (d *Embedded) Readmit(uid string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.removed, uid)
+}
+
 // Access implements Driver.
 func (d *Embedded) Access(ctx context.Context, uid string) (Access, error) {
 	return d.cfg.Agent.Admin(ctx, uid)

@@ -426,8 +426,10 @@ func (s *Issuers) parse(issuer string) (uid string, ours bool) {
 	return parts[1], ours
 }
 
-// isUID reports whether s is a GUID in the form in which we write them.
+// isUID reports whether s is a GUID in the form in which we write them; a
+// workspace's computes have one after "ml-".
 func isUID(s string) bool {
+	s = strings.TrimPrefix(s, "ml-")
 	u, err := uuid.Parse(s)
 	return err == nil && u.String() == s
 }

@@ -27,9 +27,10 @@ const (
 // KubeAPI speaks to an API server: plain REST, since a client library would be
 // most of this program. Close it.
 type KubeAPI struct {
-	base  string
-	token string
-	http  *http.Client
+	base   string
+	token  string
+	http   *http.Client
+	stream *http.Client // without a limit of time
 }
 
 // KubeError is an answer of an API server that is no success.
@@ -76,25 +77,34 @@ func OpenKube(a Access) (*KubeAPI, error) {
 		cfg.Certificates = []tls.Certificate{pair}
 	}
 	t := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute} // no proxy: the server is on this machine or named by its owner
-	return &KubeAPI{base: strings.TrimSuffix(a.Server, "/"), token: a.Token, http: &http.Client{Transport: t, Timeout: kubeTimeout}}, nil
+	return &KubeAPI{base: strings.TrimSuffix(a.Server, "/"), token: a.Token, http: &http.Client{Transport: t, Timeout: kubeTimeout}, stream: &http.Client{Transport: t}}, nil
 }
 
 // Close lets go of idle connections.
 func (k *KubeAPI) Close() { k.http.CloseIdleConnections() }
 
+// request is one for the API server.
+func (k *KubeAPI) request(ctx context.Context, method, path string, body []byte) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, k.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", FieldManager)
+	if k.token != "" {
+		req.Header.Set("Authorization", "Bearer "+k.token)
+	}
+	return req, nil
+}
+
 // do sends a request and decodes the answer into out, which may be nil.
 func (k *KubeAPI) do(ctx context.Context, method, path, contentType string, body []byte, out any) error {
-	req, err := http.NewRequestWithContext(ctx, method, k.base+path, bytes.NewReader(body))
+	req, err := k.request(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", FieldManager)
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
-	}
-	if k.token != "" {
-		req.Header.Set("Authorization", "Bearer "+k.token)
 	}
 	resp, err := k.http.Do(req)
 	if err != nil {

@@ -27,10 +27,9 @@ const (
 // Source: "Troubleshoot online endpoints deployment and scoring".
 const (
 	CodeNotReady   = "ResourceNotReady"    // the container ended, or does not answer
-	CodeImage      = "ImageBuildFailure"   // there is no image
+	CodeImage      = "ImageBuildFailure"   // there is no image: it could not be built
 	CodeQuota      = "OutOfQuota"          // no room for the instances
-	CodeCapacity   = "OutOfCapacity"       // the machine has less than the instance type
-	CodeBad        = "BadArgument"         // what was asked for can't be
+	CodeBad        = "BadArgument"         // what was asked for can't be: no such image, model or code
 	CodeNoSupport  = "OperationNotAllowed" // this machine runs no clusters
 	CodeInternal   = "InternalServerError" // ours
 	CodeWasRemoved = "OperationCanceled"   // taken away while it was rolled out
@@ -55,8 +54,10 @@ type Deployment struct {
 	Command        []string // instead of the image's; nil is the image's
 	Env            map[string]string
 
-	// Downloads are made before the server starts, in this order.
+	// Downloads are made before the server starts: into AppRoot, or into one of
+	// Folders, which are the pod's own as well.
 	Downloads []Download
+	Folders   []string
 
 	// Identities are whose tokens the pod gets: ARM ids of the resources or
 	// user-assigned identities that have them, the default first. None: the pod
@@ -83,13 +84,19 @@ type Deployment struct {
 	Deadline time.Duration
 }
 
-// Download is a folder of blobs that the pod finds in its file system.
+// Download is what the pod finds in its file system: a folder of blobs
+// becomes the folder Path, one blob the file Path.
 type Download struct {
-	URL  string // https://ACCOUNT.blob…/CONTAINER/PREFIX, a folder; or one blob
-	Path string // folder in the container, absolute
-	// File: URL is one blob, which becomes Path itself.
-	File bool
+	URL  string // https://ACCOUNT.blob…/CONTAINER/PREFIX or …/BLOB
+	Path string // in the container, absolute and clean
 }
+
+// Where containers find things.
+// Source: "Deploy and score a machine learning model by using an online endpoint".
+const (
+	AppRoot   = "/var/azureml-app"          // code: AML_APP_ROOT is a folder in it
+	ModelRoot = AppRoot + "/azureml-models" // models: AZUREML_MODEL_DIR is NAME/VERSION in it
+)
 
 // Routes are where the server answers probes; "" is the path "/" at
 // Deployment.Port.

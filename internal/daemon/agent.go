@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/node/agent"
 	"lazurite.dev/internal/node/wire"
@@ -36,6 +37,9 @@ const (
 // helper through which it starts programs. done is false when args are no such
 // command.
 func Hidden(ctx context.Context, args []string) (status int, done bool) {
+	if len(args) == 1 && args[0] == compute.InitializerCommand {
+		return initializeStorage(ctx), true
+	}
 	if len(args) == 0 || args[0] != agent.Command && args[0] != agent.ExecCommand && args[0] != insideCommand {
 		return 0, false
 	}

@@ -69,8 +69,9 @@ const (
 
 // held is a grant as it is stored, under the hash of its secret.
 type held struct {
-	Identities []string  `json:"identities"` // ARM ids
-	Expires    time.Time `json:"expires"`
+	Identities []string  `json:"identities"`        // ARM ids
+	Expires    time.Time `json:"expires"`           // zero: by Revoke alone
+	Default    string    `json:"default,omitempty"` // ARM id of the one that a request without a name means; "": the only one
 }
 
 // Grant lets whoever has the secret get tokens of the identities, given by
@@ -86,10 +87,38 @@ func (s *Service) Grant(ctx context.Context, identities []string) (secret string
 	}
 	secret = randomText()
 	key := prefix + hashed(secret)
-	if _, err := store.PutJSON(ctx, s.cfg.Store, key, kind, 0, held{identities, s.now().Add(grantLife).UTC()}); err != nil {
+	if _, err := store.PutJSON(ctx, s.cfg.Store, key, kind, 0, held{Identities: identities, Expires: s.now().Add(grantLife).UTC()}); err != nil {
 		return "", nil, fmt.Errorf("granting an identity: %w", err)
 	}
 	return secret, func(ctx context.Context) error { return s.Revoke(ctx, secret) }, nil
+}
+
+// Attach lets whoever has the secret get tokens of the identities, given by
+// their ARM ids, and of no others, until Revoke: also of those that are only
+// made later. The first is the one that a request without a name means. It may
+// be called again, and changes what the secret is good for.
+func (s *Service) Attach(ctx context.Context, secret string, identities []string) error {
+	if len(identities) == 0 || len(secret) < 32 {
+		return errors.New("attaching identities: there is none, or the secret can be guessed")
+	}
+	key, want := prefix+hashed(secret), held{Identities: identities, Default: identities[0]}
+	for {
+		have, rev, err := store.GetJSON[held](ctx, s.cfg.Store, key)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("attaching identities: %w", err)
+		}
+		if err == nil && slices.Equal(have.Identities, identities) && have.Default == want.Default && have.Expires.IsZero() {
+			return nil
+		}
+		_, err = store.PutJSON(ctx, s.cfg.Store, key, kind, rev, want)
+		if errors.Is(err, store.ErrConflict) && ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("attaching identities: %w", err)
+		}
+		return nil
+	}
 }
 
 // Revoke ends the grant with the secret; one that is not there is no error.
@@ -136,6 +165,9 @@ func (s *Service) find(ctx context.Context, secret string) (held, bool, error) {
 	if err != nil {
 		return held{}, false, fmt.Errorf("reading a grant: %w", err)
 	}
+	if g.Expires.IsZero() {
+		return g, true, nil
+	}
 	if !s.now().Before(g.Expires) {
 		return held{}, false, nil
 	}
@@ -159,6 +191,9 @@ func (s *Service) choose(g held, get func(string) string) (directory.ServicePrin
 	var fits []directory.ServicePrincipal
 	for _, id := range g.Identities {
 		if sp, err := s.cfg.Directory.ServicePrincipalByResource(id); err == nil && !sp.Disabled && named(sp, get) {
+			if id == g.Default && nameless(get) {
+				return sp, nil
+			}
 			fits = append(fits, sp)
 		}
 	}
@@ -170,6 +205,16 @@ func (s *Service) choose(g held, get func(string) string) (directory.ServicePrin
 	}
 	return directory.ServicePrincipal{}, refuse("invalid_request",
 		"Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request")
+}
+
+// nameless reports whether the request names no identity.
+func nameless(get func(string) string) bool {
+	for _, p := range []string{"client_id", "clientid", "object_id", "principal_id", "msi_res_id", "mi_res_id"} {
+		if get(p) != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // named reports whether every name that the request gives is sp's.

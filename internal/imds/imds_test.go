@@ -214,6 +214,41 @@ func TestAppServiceAndMachineLearning(t *testing.T) {
 	}
 }
 
+func TestAttach(t *testing.T) {
+	l := newLab(t)
+	const secret = "0123456789abcdef0123456789abcdef"
+	l.must(l.svc.Attach(t.Context(), secret, []string{id2, id1}))
+	l.must(l.svc.Attach(t.Context(), secret, []string{id2, id1}))
+	l.now = l.now.Add(400 * 24 * time.Hour) // without use
+	for q, want := range map[string]string{"": oid2, "&client_id=" + app1: oid1, "&clientid=" + app2: oid2} {
+		if status, b := l.get(msi+q, "X-IDENTITY-HEADER", secret); status != 200 || l.oid(b) != want {
+			t.Errorf("%q: %d %v, want %s", q, status, b, want)
+		}
+	}
+	if status, b := l.get("/msi/token?api-version=2017-09-01&resource=https://vault.azure.net", "secret", secret); status != 200 || l.oid(b) != oid2 {
+		t.Errorf("Azure ML: %d %v", status, b)
+	}
+	l.must(l.svc.Attach(t.Context(), secret, []string{id1}))
+	if status, b := l.get(msi, "X-IDENTITY-HEADER", secret); status != 200 || l.oid(b) != oid1 {
+		t.Errorf("another one: %d %v", status, b)
+	}
+	if status, b := l.get(msi+"&client_id="+app2, "X-IDENTITY-HEADER", secret); status != 400 {
+		t.Errorf("one that it lost: %d %v", status, b)
+	}
+	for _, bad := range []struct {
+		secret string
+		ids    []string
+	}{{"short", []string{id1}}, {secret, nil}} {
+		if err := l.svc.Attach(t.Context(), bad.secret, bad.ids); err == nil {
+			t.Errorf("%v was taken", bad)
+		}
+	}
+	l.must(l.svc.Revoke(t.Context(), secret))
+	if status, _ := l.get(msi, "X-IDENTITY-HEADER", secret); status != 401 {
+		t.Errorf("revoked: %d", status)
+	}
+}
+
 func TestGrant_EndsWithTheIdentityAndWithTime(t *testing.T) {
 	l := newLab(t)
 	secret, _ := l.grant(id1)

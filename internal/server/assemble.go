@@ -13,6 +13,7 @@ import (
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/cluster"
+	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/entra"
 	"lazurite.dev/internal/gate"
@@ -56,6 +57,7 @@ type system struct {
 	existing *cluster.Existing
 	drivers  *cluster.Drivers
 	metadata *imds.Service
+	compute  *compute.Compute
 	ops      *ops.Manager
 	vaults   arm.Provider
 	models   *inference.Catalog
@@ -85,13 +87,14 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the clusters' drivers", s.clusterDrivers},
 		{"the token service", s.entra},
 		{"the directory's surface", s.graph},
+		{"the metadata service", s.identities},
+		{"the computes of workspaces", s.computes},
 		{"private links", s.privateLinks},
 		{"Key Vault", s.keyVault},
 		{"the models", s.inference},
 		{"Cognitive Services", s.cognitiveServices},
 		{"Container Registry", s.containerRegistry},
 		{"management", s.management},
-		{"the metadata service", s.identities},
 		{"the owner's sign-in", s.signIn},
 	}
 	for _, step := range steps {

@@ -43,6 +43,9 @@ func (h Home) Kubeconfig() string { return h.path("kubeconfig") }
 // Images are the archives that every cluster gets.
 func (h Home) Images() string { return h.path("images") }
 
+// Compute is what deployments of machine learning are made of.
+func (h Home) Compute() string { return h.path("compute") }
+
 // Registries are the blobs of container registries.
 func (h Home) Registries() string { return h.path("registries") }
 

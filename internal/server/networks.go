@@ -389,5 +389,22 @@ func (s *Server) insideHandler() http.Handler {
 		}
 		http.Error(w, fmt.Sprintf("Lazurite answers for %s over https only.", host), http.StatusForbidden)
 	})}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.front.Serve(none, w, r) })
+	identity := s.wrap("msi", s.system.MSI)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Where pods with a secret get tokens: asked by address, as no name is known yet.
+		if r.URL.Path == "/msi/token" && s.system.MSI != nil && byAddress(r.Host) {
+			identity.ServeHTTP(w, r)
+			return
+		}
+		s.front.Serve(none, w, r)
+	})
+}
+
+// byAddress reports whether a Host header is an address.
+func byAddress(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	_, err := netip.ParseAddr(host)
+	return err == nil
 }

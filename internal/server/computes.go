@@ -1,0 +1,63 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+
+	"lazurite.dev/internal/cluster"
+	"lazurite.dev/internal/compute"
+)
+
+const (
+	unknownMemory = 4096 // MiB, where the machine doesn't say
+	leastMemory   = 1024
+)
+
+// computes runs the deployments of machine learning.
+func (s *system) computes(context.Context) error {
+	driver, err := s.drivers.Named(ClustersEmbedded)
+	if err != nil {
+		return err
+	}
+	if s.Config.Clusters == ClustersIssuer {
+		driver = noComputes{driver}
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s.compute = compute.New(compute.Config{
+		Driver: driver, Agent: s.Config.Nodes, Issuers: s.issuers, Store: s.Store, Seal: s.keyring, Grants: s.metadata, Log: s.Config.Log,
+		Trust:   func() ([]byte, error) { return os.ReadFile(s.CA.BundleFile()) },
+		Program: program, Folder: s.Home.Compute(), CPUMillis: runtime.NumCPU() * 1000, MemoryMiB: max(memoryMiB()*3/4, leastMemory),
+	})
+	s.worker(s.compute.Run)
+	return nil
+}
+
+// noComputes is a driver that the operator has ruled out.
+type noComputes struct{ cluster.Driver }
+
+// Offer implements cluster.Driver.
+func (noComputes) Offer(context.Context) ([]string, error) {
+	return nil, cluster.Unavailable("this Lazurite was started with --clusters %s, so nothing can run deployments", ClustersIssuer)
+}
+
+// memoryMiB is how much memory the machine has, by proc_meminfo(5).
+func memoryMiB() int {
+	f, err := os.Open("/proc/meminfo")
+	if err != nil {
+		return unknownMemory
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var kib int
+		if _, err := fmt.Sscanf(lines.Text(), "MemTotal: %d kB", &kib); err == nil {
+			return kib >> 10
+		}
+	}
+	return unknownMemory
+}
