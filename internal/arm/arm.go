@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -130,6 +131,23 @@ const (
 	headerKey
 	queryKey
 )
+
+// asked is the query of the URL by which a resource is being deleted.
+type asked struct {
+	key   string // of the resource
+	query url.Values
+}
+
+// DeleteQuery is the query of the request that deletes the resource with the
+// id, for the Delete hook of a type that does so in a long operation; empty
+// where the resource goes because something above it does.
+func DeleteQuery(ctx context.Context, id rid.ID) url.Values {
+	a, _ := ctx.Value(queryKey).(asked)
+	if a.key != id.Key() {
+		return nil
+	}
+	return a.query
+}
 
 // Authorise refuses unless the caller of the request may do the action at the
 // scope: for Endpoints whose action depends on the path.

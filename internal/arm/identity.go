@@ -77,6 +77,9 @@ func (h *Handler) identity(c *call, next *Envelope) error {
 	if err != nil {
 		return err
 	}
+	if !sent && c.old == nil && c.route.ownID && h.cfg.Principals != nil {
+		in.Type = "SystemAssigned"
+	}
 	switch in.Type = strings.TrimSpace(in.Type); {
 	case in.Type == "" && len(in.UserAssigned) == 0, strings.EqualFold(in.Type, "None"):
 		if sent {

@@ -59,6 +59,7 @@ type Kind[P any] struct {
 	NoPatch    bool
 	Implied    bool // its parent need not be there: Put makes it
 	Identity   bool // may have an identity of its own and be given others; the pipeline makes and removes it
+	OwnID      bool // of an Identity type: one whose request speaks of no identity is made with one of its own
 
 	// Limit refuses requests that come too fast; what is "write", "delete",
 	// "read" or "list".
@@ -121,6 +122,9 @@ type LongAction[P any] struct {
 	State string                                                                // provisioningState meanwhile: "Starting"
 	Check func(ctx context.Context, r *Resource[P], body json.RawMessage) error // refuses at once; may be nil
 	Run   func(ctx context.Context, r *Resource[P], body json.RawMessage) error // acts and changes r; must be idempotent by ID
+
+	// Result is what the operation's result is, by what Run left; nil: none.
+	Result func(ctx context.Context, r *Resource[P]) (any, error)
 }
 
 // Scope is where a type may live; values can be joined.
@@ -153,7 +157,7 @@ type Route struct {
 	Tracked     bool
 	Async       bool
 
-	identity, noLocation, exclusive, deleteBody, noPut, noCreate, noPatch, noState, asyncDel, cancels, implied bool
+	identity, ownID, noLocation, exclusive, deleteBody, noPut, noCreate, noPatch, noState, asyncDel, cancels, implied bool
 
 	actionType string
 	home       func(scope rid.ID, name string) (stored, shown rid.ID)
@@ -190,6 +194,8 @@ type action struct {
 	// Of a long one; run then checks.
 	state string
 	act   func(ctx context.Context, e *Envelope, body json.RawMessage) error
+
+	result func(ctx context.Context, e *Envelope) (any, error) // nil: none
 }
 
 // Endpoint is a path of a provider that is no resource: name checks, deleted
@@ -246,7 +252,7 @@ type Provider struct {
 func Serve[P any](namespace string, k Kind[P]) Route {
 	r := Route{
 		Type: namespace + "/" + k.Type, APIVersions: k.APIVersions, Scopes: k.Scopes, Tracked: k.Tracked, Async: k.Async,
-		identity: k.Identity, limit: k.Limit, noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
+		identity: k.Identity, ownID: k.OwnID, limit: k.Limit, noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
 		noState: k.NoState, asyncDel: k.AsyncDel, cancels: k.Cancels, implied: k.Implied, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
 		actions: map[string]action{}, ask: k.Ask,
 	}
@@ -322,7 +328,7 @@ func (k *Kind[P]) stated(r *Route) {
 
 // action lifts a LongAction to one on envelopes.
 func (l LongAction[P]) action(name string) action {
-	return action{
+	a := action{
 		name: name, state: l.State,
 		run: func(ctx context.Context, e *Envelope, body json.RawMessage) (any, error) {
 			if l.Check == nil {
@@ -334,6 +340,16 @@ func (l LongAction[P]) action(name string) action {
 			return both(nil, e, func(_, n *Resource[P]) error { return l.Run(ctx, n, body) })
 		},
 	}
+	if l.Result != nil {
+		a.result = func(ctx context.Context, e *Envelope) (any, error) {
+			r, _, err := view[P](e)
+			if err != nil {
+				return nil, err
+			}
+			return l.Result(ctx, r)
+		}
+	}
+	return a
 }
 
 // check runs Default, then Validate.

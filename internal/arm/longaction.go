@@ -67,8 +67,40 @@ func (h *Handler) startAction(c *call, a action, body json.RawMessage) error {
 		c.old = e
 		return h.accepted(c, op)
 	}
+	out, err := h.result(c.ctx, op)
+	if err != nil {
+		return err
+	}
+	if out != nil {
+		writeJSON(c.w, http.StatusOK, out)
+		return nil
+	}
 	c.w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// result is what an action's operation that succeeded gave; nil where it gives
+// nothing.
+func (h *Handler) result(ctx context.Context, op ops.Op) (any, error) {
+	if op.Runner != runAction {
+		return nil, nil
+	}
+	var in actionInput
+	if err := decodeNumber(op.Input, &in); err != nil {
+		return nil, fmt.Errorf("decode operation: %w", err)
+	}
+	id := rid.MustParse(op.Target)
+	rt := h.routes[strings.ToLower(id.Type())]
+	if rt == nil || rt.actions[in.Action].result == nil {
+		return nil, nil
+	}
+	e, err := h.res.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil // it was deleted meanwhile
+	} else if err != nil {
+		return nil, err
+	}
+	return rt.actions[in.Action].result(ctx, e)
 }
 
 // resumeAction is the work of an action's operation; idempotent.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,7 @@ const (
 type putInput struct {
 	Old    *Envelope     `json:"old,omitempty"`
 	Caller *token.Claims `json:"caller"`
+	Query  string        `json:"query,omitempty"` // of a DELETE's URL
 }
 
 // startPut records intent and operation and answers 201 or 200 with the
@@ -42,7 +44,7 @@ func (h *Handler) startPut(c *call, next *Envelope, status int) error {
 	op := ops.Op{ID: ops.NewID(), Runner: runPut, Target: next.ID, Principal: c.caller.ObjectID}
 	next.Private = setPrivate(next.Private, privateOp, op.ID)
 	var err error
-	if op.Input, err = json.Marshal(putInput{c.old, c.caller}); err != nil {
+	if op.Input, err = json.Marshal(putInput{Old: c.old, Caller: c.caller}); err != nil {
 		return fmt.Errorf("encode operation: %w", err)
 	}
 	if err := h.res.Put(c.ctx, next); err != nil {
@@ -174,6 +176,15 @@ func (h *Handler) delete(c *call) error {
 		if c.route.Type == rid.TypeResourceGroup {
 			return errResourceNotFound(c.id)
 		}
+		if c.route.get != nil { // one that is there without being stored
+			if e, err := c.route.get(c.ctx, c.id); err != nil {
+				return err
+			} else if e != nil {
+				if err := c.route.deletable(c.ctx, e); err != nil {
+					return err
+				}
+			}
+		}
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -219,7 +230,7 @@ func (h *Handler) delete(c *call) error {
 func (h *Handler) startDelete(c *call) error {
 	op := ops.Op{ID: ops.NewID(), Runner: runDelete, Target: c.old.ID, Principal: c.caller.ObjectID}
 	var err error
-	if op.Input, err = json.Marshal(putInput{Caller: c.caller}); err != nil {
+	if op.Input, err = json.Marshal(putInput{Caller: c.caller, Query: c.r.URL.RawQuery}); err != nil {
 		return fmt.Errorf("encode operation: %w", err)
 	}
 	gone := c.old.clone()
@@ -299,7 +310,11 @@ func (h *Handler) resumeDelete(ctx context.Context, op ops.Op) error {
 		return fmt.Errorf("decode operation: %w", err)
 	}
 	id := rid.MustParse(op.Target)
-	err := h.remove(WithCaller(ctx, in.Caller), id)
+	query, err := url.ParseQuery(in.Query)
+	if err != nil {
+		return fmt.Errorf("decode operation: %w", err)
+	}
+	err = h.remove(context.WithValue(WithCaller(ctx, in.Caller), queryKey, asked{id.Key(), query}), id)
 	if err != nil && ctx.Err() == nil {
 		if e, gerr := h.res.Get(ctx, id); gerr == nil { // it stays, and says so
 			e.setState("Failed")
@@ -504,6 +519,10 @@ func (h *Handler) operation(ctx context.Context, r *Request, result bool) (*Resp
 	if result {
 		if failed(op) {
 			return nil, failure(op)
+		}
+		out, err := h.result(ctx, op)
+		if err != nil || out != nil {
+			return &Response{Body: out}, err
 		}
 		return &Response{Status: http.StatusNoContent}, nil
 	}

@@ -96,3 +96,51 @@ func ServicesOf(subnet *arm.Envelope) []string {
 	}
 	return out
 }
+
+// openChildren follows what under resources has names of its own.
+func (l *Links) openChildren(ctx context.Context) error {
+	var kinds []string
+	for _, sv := range l.services {
+		if sv.Children != "" {
+			kinds = append(kinds, strings.ToLower(sv.Type+"/"+sv.Children))
+		}
+	}
+	if kinds == nil {
+		return nil
+	}
+	var err error
+	l.children, err = store.NewMirror(ctx, l.store, arm.KeyPrefix+"/", func(d store.Doc) (rid.ID, error) {
+		return rid.Parse(strings.TrimPrefix(d.Key, arm.KeyPrefix))
+	}, maxStale, kinds...)
+	return err
+}
+
+// Aliases are the names that stand for a resource's private ones in the
+// resolver of a network: Names without stars, and those of what is under it.
+func (l *Links) Aliases(ctx context.Context, target rid.ID, groups []string) ([]Name, error) {
+	names, err := l.Names(ctx, target, groups)
+	if err != nil {
+		return nil, err
+	}
+	out := slices.DeleteFunc(names, func(n Name) bool { return strings.HasPrefix(n.Public, "*") })
+	sv, ok := l.Service(target.Type())
+	if !ok || sv.Children == "" {
+		return out, nil
+	}
+	e, err := (arm.Resources{Store: l.store}).Get(ctx, target)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l.children.Range(func(_ string, id rid.ID) bool {
+		if id.Parent().Equal(target) {
+			for _, g := range groups {
+				out = append(out, sv.ChildNames(e, g, id.Name())...)
+			}
+		}
+		return true
+	})
+	return out, nil
+}

@@ -44,6 +44,12 @@ type Service struct {
 	// Names are the host names of a resource that an endpoint for the group
 	// stands for.
 	Names func(target *arm.Envelope, group string) []Name
+
+	// Children is the last word of a type under the resources whose members
+	// have names of their own: ChildNames of the one called child, which is no
+	// private endpoint's to show. "" where there is no such type.
+	Children   string
+	ChildNames func(target *arm.Envelope, group, child string) []Name
 }
 
 // Group is a part of a resource that an endpoint reaches.
@@ -51,6 +57,8 @@ type Group struct {
 	ID      string   // "vault"
 	Members []string // "default"
 	Zone    string   // of private names: "privatelink.vaultcore.azure.net"
+
+	MoreZones []string // of further private names
 }
 
 // Name is a host name of a resource, without a port and a dot at the end.
@@ -106,6 +114,7 @@ type Links struct {
 	store    store.Store
 	services []Service
 	mirror   *store.Mirror[*Connection]
+	children *store.Mirror[rid.ID] // nil: no service has any
 
 	mu       sync.RWMutex // guards what follows
 	byTarget map[string][]*Connection
@@ -127,6 +136,10 @@ func Open(ctx context.Context, s store.Store, services ...Service) (*Links, erro
 	if l.mirror, err = store.NewMirror(ctx, s, arm.KeyPrefix+"/", decode, maxStale, kinds...); err != nil {
 		return nil, fmt.Errorf("open private links: %w", err)
 	}
+	if err := l.openChildren(ctx); err != nil {
+		l.mirror.Close()
+		return nil, fmt.Errorf("open private links: %w", err)
+	}
 	l.mirror.OnChange(func(store.Change) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -135,11 +148,23 @@ func Open(ctx context.Context, s store.Store, services ...Service) (*Links, erro
 	return l, nil
 }
 
-// Close ends the mirror; reads still work.
-func (l *Links) Close() { l.mirror.Close() }
+// Close ends the mirrors; reads still work.
+func (l *Links) Close() {
+	l.mirror.Close()
+	if l.children != nil {
+		l.children.Close()
+	}
+}
 
-// OnChange calls fn after each change of a connection. fn must not write to the store.
-func (l *Links) OnChange(fn func()) { l.mirror.OnChange(func(store.Change) { fn() }) }
+// OnChange calls fn after each change of a connection, and of what has names.
+// fn must not write to the store.
+func (l *Links) OnChange(fn func()) {
+	changed := func(store.Change) { fn() }
+	l.mirror.OnChange(changed)
+	if l.children != nil {
+		l.children.OnChange(changed)
+	}
+}
 
 func decode(d store.Doc) (*Connection, error) {
 	e, err := arm.DecodeEnvelope(d)

@@ -49,7 +49,7 @@ func (s Service) resources(parent rid.ID) []*arm.Resource[resource] {
 	for _, g := range s.Groups {
 		out = append(out, &arm.Resource[resource]{
 			ID:         parent.Child("privateLinkResources", g.ID),
-			Properties: resource{GroupID: g.ID, Members: g.Members, Zones: []string{g.Zone}, Friendly: g.ID},
+			Properties: resource{GroupID: g.ID, Members: g.Members, Zones: append([]string{g.Zone}, g.MoreZones...), Friendly: g.ID},
 		})
 	}
 	return out

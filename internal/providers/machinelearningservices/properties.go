@@ -54,7 +54,7 @@ type Properties struct {
 	Network      *Network `json:"managedNetwork,omitempty"`
 	ProvisionNow *bool    `json:"provisionNetworkNow,omitempty"`
 	Recover      *bool    `json:"allowRecoverSoftDeletedWorkspace,omitempty"`
-	SoftDelete   *bool    `json:"enableDataIsolation,omitempty"`
+	SoftDelete   *bool    `json:"softDeleteEnabled,omitempty"`
 
 	Notebook    *Notebook           `json:"notebookInfo,omitempty"`               // computed
 	Connections []privatelink.Shown `json:"privateEndpointConnections,omitempty"` // computed
@@ -115,6 +115,15 @@ func bad(target, format string, args ...any) *apierr.Error {
 func lower(s string) string { return strings.ToLower(s) }
 
 func isTrue(b *bool) bool { return b != nil && *b }
+
+func asMap(v any) (map[string]any, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]any{}
+	return m, json.Unmarshal(b, &m)
+}
 
 func textOf(raw json.RawMessage, member string) (string, error) {
 	if len(raw) == 0 {

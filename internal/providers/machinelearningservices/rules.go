@@ -21,7 +21,6 @@ type Rule struct {
 	Destination json.RawMessage `json:"destination,omitempty"`
 	Error       string          `json:"errorInformation,omitempty"` // computed
 	Parents     []string        `json:"parentRuleNames,omitempty"`
-	FQDNs       []string        `json:"fqdns,omitempty"`
 }
 
 // Tagged is the destination of a ServiceTag rule.
@@ -43,8 +42,9 @@ type Linked struct {
 
 // named is a rule and its name.
 type named struct {
-	name string
-	rule *Rule
+	name     string
+	rule     *Rule
+	approved bool // whoever made it may approve its endpoint
 }
 
 func (r *Rule) fqdn() (string, error) {
@@ -152,11 +152,11 @@ func (w *Workspaces) rules(ws *Workspace, defined []*arm.Resource[Rule]) []named
 	out := w.requiredEndpoints(ws)
 	if ws.Mode() == AllowByRules {
 		for _, t := range requiredTags() {
-			out = append(out, named{"__SYS_ST_" + t.Tag + "_" + t.Protocol, &Rule{Type: RuleServiceTag, Category: Required, Destination: asJSON(t)}})
+			out = append(out, named{name: systemPrefix + "ST_" + t.Tag + "_" + t.Protocol, rule: &Rule{Type: RuleServiceTag, Category: Required, Destination: asJSON(t)}})
 		}
 	}
 	for _, r := range defined {
-		out = append(out, named{r.ID.Name(), &r.Properties})
+		out = append(out, named{r.ID.Name(), &r.Properties, r.Private[approvedKey] != ""})
 	}
 	slices.SortFunc(out, func(a, b named) int {
 		return cmp.Or(strings.Compare(lower(a.name), lower(b.name)), strings.Compare(a.name, b.name))
@@ -184,7 +184,7 @@ func (w *Workspaces) requiredEndpoints(ws *Workspace) []named {
 		if _, ok := sv.Group(c.group); !ok {
 			continue
 		}
-		out = append(out, named{requiredName(id, c.group), &Rule{
+		out = append(out, named{name: requiredName(id, c.group), rule: &Rule{
 			Type: RulePrivateEndpoint, Category: Required, Destination: asJSON(Linked{Resource: c.id, Group: c.group, Spark: new(bool)}),
 		}})
 	}
@@ -195,7 +195,7 @@ func (w *Workspaces) requiredEndpoints(ws *Workspace) []named {
 func requiredName(target rid.ID, group string) string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(endpointKey(target, group))) // never fails
-	return fmt.Sprintf("__SYS_PE_%s_%s_%08x", target.Name(), group, h.Sum32())
+	return fmt.Sprintf(systemPrefix+"PE_%s_%s_%08x", target.Name(), group, h.Sum32())
 }
 
 func asJSON(v any) json.RawMessage {

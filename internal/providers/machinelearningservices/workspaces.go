@@ -193,7 +193,7 @@ func (w *Workspaces) survey() *look {
 	rules := map[string][]*arm.Resource[Rule]{}
 	w.mirror.Range(func(_ string, e *arm.Envelope) bool {
 		if strings.EqualFold(e.Type, RuleType) {
-			if r, err := arm.View[Rule](e); err == nil {
+			if r, err := arm.View[Rule](e); err == nil && counts(e) {
 				key := r.ID.Parent().Key()
 				rules[key] = append(rules[key], r)
 			}

@@ -222,7 +222,7 @@ func (n *Networks) Aliases(ctx context.Context) (map[string]string, error) {
 		if c.State.Status != privatelink.Approved { // until then the name leads to the public side
 			continue
 		}
-		names, err := n.links.Names(ctx, c.Target, c.GroupIDs)
+		names, err := n.links.Aliases(ctx, c.Target, c.GroupIDs)
 		if err != nil {
 			return nil, err
 		}
