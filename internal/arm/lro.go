@@ -177,9 +177,9 @@ func (h *Handler) delete(c *call) error {
 			return errResourceNotFound(c.id)
 		}
 		if c.route.get != nil { // one that is there without being stored
-			if e, err := c.route.get(c.ctx, c.id); err != nil {
+			if e, err := c.route.get(c.ctx, c.id); err != nil && !apierr.Is(err, apierr.NotFound) {
 				return err
-			} else if e != nil {
+			} else if err == nil && e != nil {
 				if err := c.route.deletable(c.ctx, e); err != nil {
 					return err
 				}

@@ -28,6 +28,7 @@ import (
 	"lazurite.dev/internal/providers/insights"
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/keyvault/vaultdata"
+	"lazurite.dev/internal/providers/machinelearningservices"
 	"lazurite.dev/internal/providers/managedidentity"
 	"lazurite.dev/internal/providers/network"
 	"lazurite.dev/internal/providers/resources"
@@ -67,7 +68,10 @@ type system struct {
 	links    *privatelink.Links
 	networks *network.Networks
 
+	workspaces *machinelearningservices.Workspaces
+
 	cognitive arm.Provider
+	learning  arm.Provider
 	registry  arm.Provider
 	planes    map[string]http.Handler // data planes by surface
 	out       *Assembly
@@ -94,6 +98,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the models", s.inference},
 		{"Cognitive Services", s.cognitiveServices},
 		{"Container Registry", s.containerRegistry},
+		{"Machine Learning", s.machineLearning},
 		{"management", s.management},
 		{"the owner's sign-in", s.signIn},
 	}
@@ -228,7 +233,7 @@ func (s *system) management(context.Context) error {
 	s.worker(activity.Run)
 	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, Existing: s.existing, TenantID: s.in.Tenant})
 	s.worker(func(ctx context.Context) error { return clusters.Resume(ctx, s.Config.Log) })
-	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, s.registry, s.network(), managedidentity.New(managedidentity.Config{
+	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, s.registry, s.learning, s.logSinks(), s.network(), managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
 	}), clusters.Provider()}
 	templates := deployments.New(deployments.Config{Store: s.Store, Seal: s.keyring, TenantID: s.in.Tenant, Versions: resources.Versions(), Cloud: resources.PublicCloud().Facts()})
@@ -344,6 +349,7 @@ func counted() map[string]string {
 		"resource groups":       strings.ToLower(rid.TypeResourceGroup),
 		"key vaults":            "microsoft.keyvault/vaults",
 		"AI accounts":           "microsoft.cognitiveservices/accounts",
+		"ML workspaces":         "microsoft.machinelearningservices/workspaces",
 		"container registries":  "microsoft.containerregistry/registries",
 		"identities":            "microsoft.managedidentity/userassignedidentities",
 		"federated credentials": "microsoft.managedidentity/userassignedidentities/federatedidentitycredentials",

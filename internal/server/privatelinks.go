@@ -9,6 +9,7 @@ import (
 	"lazurite.dev/internal/providers/cognitiveservices"
 	"lazurite.dev/internal/providers/containerregistry"
 	"lazurite.dev/internal/providers/keyvault"
+	"lazurite.dev/internal/providers/machinelearningservices"
 	"lazurite.dev/internal/providers/network"
 )
 
@@ -20,6 +21,7 @@ func (s *system) privateLinks(ctx context.Context) error {
 		keyvault.PrivateLink(s.Config.vaultURL),
 		cognitiveservices.PrivateLink(s.Config.cognitiveURL),
 		containerregistry.PrivateLink(s.Config.registryHost),
+		machinelearningservices.PrivateLink(s.Config.scoringHost),
 	)
 	if err != nil {
 		return err

@@ -222,10 +222,10 @@ func (l *Log) prune(ctx context.Context) error {
 	return err
 }
 
-// Provider serves the log.
+// Provider serves the log, and components.
 func (l *Log) Provider() arm.Provider {
-	const ns = "Microsoft.Insights"
-	return arm.Provider{Namespace: ns, Endpoints: []arm.Endpoint{{
+	const ns = namespace
+	return arm.Provider{Namespace: ns, Routes: []arm.Route{arm.Serve(ns, l.components())}, Endpoints: []arm.Endpoint{{
 		Method: http.MethodGet, Path: "/subscriptions/{subscriptionId}/providers/Microsoft.Insights/eventtypes/management/values",
 		Action: ns + "/eventtypes/management/values/Read", APIVersions: []string{"2015-04-01", "2014-04-01"}, Handle: l.list,
 	}, {

@@ -187,7 +187,7 @@ func (p *provider) getDatastore(ctx context.Context, id rid.ID) (*arm.Resource[D
 }
 
 // listDatastores lists the workspace's own and those that somebody made.
-func (p *provider) listDatastores(ctx context.Context, scope rid.ID, _ string) ([]*arm.Resource[Datastore], error) {
+func (p *provider) listDatastores(ctx context.Context, scope rid.ID, filter string) ([]*arm.Resource[Datastore], error) {
 	out, err := p.defaults(ctx, scope)
 	if err != nil {
 		return nil, err
@@ -203,7 +203,7 @@ func (p *provider) listDatastores(ctx context.Context, scope rid.ID, _ string) (
 		}
 		out = append(out, r)
 	}
-	return out, nil
+	return filtered(out, filter)
 }
 
 // listLimit is how many resources of a kind a workspace lists.

@@ -157,13 +157,13 @@ func (d *deleted) restore(next *arm.Resource[Properties]) error {
 	if old.Location != next.Location {
 		return bad("location", "The deleted workspace '%s' is in the location '%s' and can only be recovered there.", next.ID.Name(), old.Location)
 	}
+	if next.Properties.Network != nil && next.Properties.Network.Mode != "" && old.Properties.mode() != Disabled && !slices.Contains(changeable(old.Properties.mode()), next.Properties.Network.Mode) {
+		return bad("properties.managedNetwork.isolationMode", "The isolation mode of the deleted workspace is '%s': isolation is not loosened when it is recovered.", old.Properties.mode())
+	}
 	sent := asJSON(next.Properties)
 	props := old.Properties
 	if err := json.Unmarshal(sent, &props); err != nil {
 		return fmt.Errorf("decode properties of %s: %w", next.ID, err)
-	}
-	if next.Properties.Network != nil && next.Properties.Network.Mode != "" && old.Properties.mode() != Disabled && !slices.Contains(changeable(old.Properties.mode()), next.Properties.Network.Mode) {
-		return bad("properties.managedNetwork.isolationMode", "The isolation mode of the deleted workspace is '%s': isolation is not loosened when it is recovered.", old.Properties.mode())
 	}
 	next.Properties = props
 	if next.Tags == nil {

@@ -19,10 +19,10 @@ type Machine interface {
 	// Available is nil where networks can be made and their rules enforced; else
 	// the reason, a sentence.
 	Available(ctx context.Context) error
-	// Network brings the network of the workspace with the GUID about, and
-	// returns when what leaves it is judged by its plan.
-	Network(ctx context.Context, uid string) error
-	// RemoveNetwork takes it away with all that is in it; one that is not there
+	// Network brings the network of the workspace about, and returns when what
+	// leaves it is judged by its plan.
+	Network(ctx context.Context, ws *Workspace) error
+	// RemoveNetwork takes that of the workspace with the GUID away with all that is in it; one that is not there
 	// is no error.
 	RemoveNetwork(ctx context.Context, uid string) error
 }

@@ -155,7 +155,7 @@ func (p *provider) makeNetwork(ctx context.Context, ws *Workspace) error {
 	if err := p.settle(ctx, ws); err != nil {
 		return err
 	}
-	if err := p.Machine.Network(ctx, ws.UID); err != nil {
+	if err := p.Machine.Network(ctx, ws); err != nil {
 		return apierr.New(apierr.Conflict, "ManagedNetworkNotMade", "The managed network could not be brought about on this machine: %v.", err).WithCause(err)
 	}
 	return p.change(ctx, ws, func(r *Record) error {

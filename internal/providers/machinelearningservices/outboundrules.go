@@ -416,7 +416,7 @@ func (p *provider) shown(ctx context.Context, ws *Workspace, rec *Record, x name
 
 // getRule finds a required rule.
 func (p *provider) getRule(ctx context.Context, id rid.ID) (*arm.Resource[Rule], error) {
-	list, err := p.listRules(ctx, id.Parent(), "")
+	list, err := p.all(ctx, id.Parent())
 	for _, r := range list {
 		if r.Properties.Category == Required && strings.EqualFold(r.ID.Name(), id.Name()) {
 			return r, err
@@ -425,7 +425,35 @@ func (p *provider) getRule(ctx context.Context, id rid.ID) (*arm.Resource[Rule],
 	return nil, err
 }
 
-func (p *provider) listRules(ctx context.Context, scope rid.ID, _ string) ([]*arm.Resource[Rule], error) {
+func (p *provider) listRules(ctx context.Context, scope rid.ID, filter string) ([]*arm.Resource[Rule], error) {
+	list, err := p.all(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	return filtered(list, filter)
+}
+
+// filtered are those of the list that the filter keeps.
+func filtered[P any](list []*arm.Resource[P], filter string) ([]*arm.Resource[P], error) {
+	keep, err := arm.FilterBy(filter, func(r *arm.Resource[P]) map[string]string { return map[string]string{"name": r.ID.Name()} })
+	if err != nil || keep == nil {
+		return list, err
+	}
+	var out []*arm.Resource[P]
+	for _, r := range list {
+		ok, err := keep(r)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// all are the rules of the workspace, those that are computed too, with their status.
+func (p *provider) all(ctx context.Context, scope rid.ID) ([]*arm.Resource[Rule], error) {
 	ws, err := p.fresh(ctx, scope)
 	if err != nil || ws == nil {
 		return nil, err
