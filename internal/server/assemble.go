@@ -72,6 +72,7 @@ type system struct {
 
 	cognitive arm.Provider
 	learning  arm.Provider
+	runner    runner
 	registry  arm.Provider
 	planes    map[string]http.Handler // data planes by surface
 	out       *Assembly

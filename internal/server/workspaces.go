@@ -2,12 +2,11 @@ package server
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/providers/machinelearningservices"
-	"lazurite.dev/internal/providers/network"
 	"lazurite.dev/internal/providers/operationalinsights"
 )
 
@@ -20,8 +19,9 @@ func (s *system) machineLearning(ctx context.Context) error {
 	s.ends(s.workspaces.Close)
 	cfg := machinelearningservices.Config{
 		Workspaces: s.workspaces, Sealer: s.keyring, Authorizer: s.policy, TenantID: s.in.Tenant, Assign: s.policy.Assign,
-		Machine: managed{wire: s.Wire},
+		Machine: managed{s.compute},
 	}
+	s.runner = runner{s.compute, cfg}
 	s.learning = machinelearningservices.New(cfg, s.Config.scoringHost)
 	s.worker(func(ctx context.Context) error {
 		s.hourly(ctx, func(ctx context.Context) error { return machinelearningservices.Sweep(ctx, cfg) })
@@ -34,25 +34,35 @@ func (s *system) machineLearning(ctx context.Context) error {
 func (c *Config) scoringHost(label string) string { return c.Host(Scoring, strings.ToLower(label)) }
 
 // managed makes managed networks on this machine.
-type managed struct {
-	wire network.Wire
-}
+type managed struct{ compute *compute.Compute }
 
 // Available implements machinelearningservices.Machine.
-func (m managed) Available(ctx context.Context) error {
-	if m.wire == nil {
-		return errors.New("this server makes no networks")
-	}
-	return m.wire.Available(ctx)
-}
+func (m managed) Available(ctx context.Context) error { return m.compute.Available(ctx) }
 
 // Network implements machinelearningservices.Machine.
-func (m managed) Network(context.Context, *machinelearningservices.Workspace) error {
-	return errors.New("this server runs no deployments")
+func (m managed) Network(ctx context.Context, ws *machinelearningservices.Workspace) error {
+	return m.compute.Network(ctx, compute.Workspace{UID: ws.UID, Name: ws.ID.Name(), Location: ws.Location, ID: ws.ID}, nil)
 }
 
 // RemoveNetwork implements machinelearningservices.Machine.
-func (m managed) RemoveNetwork(context.Context, string) error { return nil }
+func (m managed) RemoveNetwork(ctx context.Context, uid string) error {
+	return m.compute.RemoveNetwork(ctx, uid)
+}
+
+// runner runs deployments in the networks of their workspaces.
+type runner struct {
+	*compute.Compute
+	learning machinelearningservices.Config
+}
+
+// Apply makes the network that the deployment is to run in, where it is not
+// there, before the deployment.
+func (r runner) Apply(ctx context.Context, d compute.Deployment, tell func(string)) error {
+	if err := machinelearningservices.Provision(ctx, r.learning, d.Workspace); err != nil {
+		return err
+	}
+	return r.Compute.Apply(ctx, d, tell)
+}
 
 // logSinks are the workspaces into which logs are said to go.
 func (s *system) logSinks() arm.Provider { return operationalinsights.New(s.keyring) }

@@ -76,7 +76,7 @@ func (p *provider) datastores() arm.Kind[Datastore] {
 			}
 			return nil
 		},
-		Validate: p.validateDatastore, Delete: nil,
+		Validate: p.validateDatastore,
 		Read: func(_ context.Context, r *arm.Resource[Datastore]) error {
 			if c := r.Properties.Credentials; c != nil {
 				c.Secrets = nil
@@ -89,7 +89,6 @@ func (p *provider) datastores() arm.Kind[Datastore] {
 			}
 			return nil
 		},
-		Get: p.getDatastore, ListAt: p.listDatastores,
 		Actions: map[string]arm.Action[Datastore]{"listSecrets": p.listSecrets},
 	}
 }
@@ -176,61 +175,42 @@ func (p *provider) uidOf(ctx context.Context, id rid.ID) (string, error) {
 	return e.Private[uidKey], nil
 }
 
-func (p *provider) getDatastore(ctx context.Context, id rid.ID) (*arm.Resource[Datastore], error) {
-	list, err := p.defaults(ctx, id.Parent())
-	for _, r := range list {
-		if strings.EqualFold(r.ID.Name(), id.Name()) {
-			return r, err
-		}
-	}
-	return nil, err
-}
-
-// listDatastores lists the workspace's own and those that somebody made.
-func (p *provider) listDatastores(ctx context.Context, scope rid.ID, filter string) ([]*arm.Resource[Datastore], error) {
-	out, err := p.defaults(ctx, scope)
-	if err != nil {
-		return nil, err
-	}
-	docs, err := p.res.List(ctx, scope, WorkspaceType+"/datastores", "", listLimit)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range docs {
-		r, err := arm.View[Datastore](e)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, r)
-	}
-	return filtered(out, filter)
-}
-
 // listLimit is how many resources of a kind a workspace lists.
 const listLimit = 1000
 
-// defaults are the datastores of every workspace.
-func (p *provider) defaults(ctx context.Context, workspace rid.ID) ([]*arm.Resource[Datastore], error) {
-	ws, err := p.fresh(ctx, workspace)
-	if err != nil || ws == nil {
-		return nil, err
-	}
+// writeDefaults makes the datastores of every workspace.
+func (p *provider) writeDefaults(ctx context.Context, ws *Workspace) error {
 	account, err := rid.Parse(ws.Properties.Storage)
 	if err != nil {
-		return nil, nil
+		return nil // it was validated
 	}
 	credentials := credKey
 	if ws.Properties.Datastores == "identity" {
 		credentials = credNone
 	}
-	var out []*arm.Resource[Datastore]
 	for i, c := range defaultContainers(ws.UID) {
-		out = append(out, &arm.Resource[Datastore]{ID: ws.ID.Child("datastores", c.name), Properties: Datastore{
+		props, err := asMap(Datastore{
 			Type: "AzureBlob", Account: account.Name(), Container: c.container, Endpoint: "core.windows.net", Protocol: "https", IsDefault: i == 0,
 			Credentials: &Credentials{Type: credentials}, Access: credNone, Subscription: account.Subscription(), Group: account.ResourceGroup(),
-		}})
+		})
+		if err != nil {
+			return err
+		}
+		id := ws.ID.Child("datastores", c.name)
+		e, err := p.get(ctx, id)
+		if err != nil {
+			return err
+		}
+		if e == nil {
+			e = &arm.Envelope{ID: id.String(), Name: c.name, Type: id.Type()}
+			e.System.CreatedAt = p.Now().UTC()
+		}
+		e.Properties = props
+		if err := p.res.Put(ctx, e); err != nil {
+			return fmt.Errorf("make the datastore %s: %w", c.name, err)
+		}
 	}
-	return out, nil
+	return nil
 }
 
 // listSecrets is POST …/listSecrets.

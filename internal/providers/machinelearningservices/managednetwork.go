@@ -142,6 +142,26 @@ func (p *provider) provision(ctx context.Context, r *arm.Resource[Properties], _
 	return p.makeNetwork(ctx, ws)
 }
 
+// Provision brings the managed network of a workspace about where there is to be
+// one and there is none yet, as the first deployment does. c is as for New.
+func Provision(ctx context.Context, c Config, workspace rid.ID) error {
+	p := newProvider(c)
+	ws, err := p.fresh(ctx, workspace)
+	if err != nil {
+		return err
+	}
+	if ws == nil {
+		return notFound(workspace)
+	}
+	if ws.Mode() == Disabled {
+		return nil
+	}
+	if rec, err := p.record(ctx, ws.UID); err != nil || rec != nil && rec.Active {
+		return err
+	}
+	return p.makeNetwork(ctx, ws)
+}
+
 func (p *provider) provisioned(ctx context.Context, r *arm.Resource[Properties]) (any, error) {
 	rec, err := p.record(ctx, r.Private[uidKey])
 	return status(rec), err
@@ -166,7 +186,7 @@ func (p *provider) makeNetwork(ctx context.Context, ws *Workspace) error {
 
 // list are all rules of the workspace, as the store has them now.
 func (p *provider) list(ctx context.Context, ws *Workspace) ([]named, error) {
-	docs, err := p.res.List(ctx, ws.ID, RuleType, "", 0)
+	docs, err := p.res.List(ctx, ws.ID, RuleType, "", listLimit)
 	if err != nil {
 		return nil, err
 	}

@@ -339,8 +339,8 @@ func (p *provider) furnish(ctx context.Context, ws *Workspace) error {
 			}
 		}
 	}
-	if p.Storage == nil {
-		return nil
+	if err := p.writeDefaults(ctx, ws); err != nil || p.Storage == nil {
+		return err
 	}
 	account, err := rid.Parse(n.Storage)
 	if err != nil {

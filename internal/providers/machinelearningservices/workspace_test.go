@@ -41,7 +41,6 @@ type world struct {
 	why     error      // no network can be made
 	made    []string
 	removed []string
-	roles   []string
 	now     time.Time
 }
 
