@@ -93,8 +93,8 @@ type Plane struct {
 
 // Operation is one thing that a plane can do.
 type Operation struct {
-	Method string
-	Path   string             // "/secrets/{name}/{version}"; segments match without case, {x} matches one segment, one {x...} one or more
+	Method string             // "" is any
+	Path   string             // "/secrets/{name}/{version}"; segments match without case, {x} matches one segment, one {x...} one or more; "" is what no other has
 	Action string             // RBAC data action: "Microsoft.KeyVault/vaults/secrets/getSecret/action"
 	Manage bool               // Action is one of the management plane's
 	Scope  func(*Call) string // path below the resource at which Action is asked for: "/secrets/NAME"; nil: the resource
@@ -231,6 +231,10 @@ type route struct {
 func New(cfg Config, p Plane) *Handler {
 	h := &Handler{cfg: cfg, plane: p, index: map[route][]int{}}
 	for i, op := range p.Operations {
+		if op.Path == "" {
+			h.segs = append(h.segs, nil)
+			continue
+		}
 		segs := strings.Split(strings.Trim(op.Path, "/"), "/")
 		h.segs = append(h.segs, segs)
 		if strings.HasPrefix(segs[0], "{") || strings.Contains(op.Path, "...}") {
@@ -392,17 +396,26 @@ func (h *Handler) operation(c *Call) (*Operation, error) {
 			}
 		}
 	}
-	other := false
+	other, rest := false, -1
 	for i := range h.segs {
+		if op := &h.plane.Operations[i]; op.Path == "" {
+			if op.Method == "" || op.Method == method {
+				rest = i
+			}
+			continue
+		}
 		params, ok := match(h.segs[i], segs)
 		if !ok {
 			continue
 		}
-		if h.plane.Operations[i].Method != method {
+		if m := h.plane.Operations[i].Method; m != method && m != "" {
 			other = true
 			continue
 		}
 		return h.chosen(c, i, params), nil
+	}
+	if rest >= 0 {
+		return h.chosen(c, rest, nil), nil
 	}
 	if other {
 		return nil, apierr.New(apierr.MethodNotAllowed, "MethodNotAllowed", "The method %s is not supported at /%s.", method, path)

@@ -404,3 +404,36 @@ func TestPreview_TakesTheMethodThatThePathHas(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestOperation_WhatNoOtherHas: a row without a path takes all that is left, and
+// one without a method every method; the header of another method counts only
+// where the plane knows one.
+func TestOperation_WhatNoOtherHas(t *testing.T) {
+	var got string
+	row := func(method, path string) gate.Operation {
+		return gate.Operation{Method: method, Path: path, Action: "a", Handle: func(c *gate.Call) (any, error) {
+			got = c.Request.Method + " " + c.Operation.Path
+			return nil, nil
+		}}
+	}
+	w := open()
+	h := gate.New(gate.Config{Verifier: w, Authorizer: w, Recorder: w}, gate.Plane{
+		Name: "any", Audiences: []string{"https://thing"}, Operations: []gate.Operation{row("GET", "/known"), row("", "")},
+		Resolve: func(context.Context, *http.Request) (*gate.Target, error) {
+			return &gate.Target{ID: rid.MustParse(resource), Network: gate.Network{Public: true, DefaultAllow: true}, Authorize: func(*gate.Call, *gate.Operation) error { return nil }}, nil
+		},
+		Version:    func(*gate.Call) error { return nil },
+		WriteError: func(w http.ResponseWriter, _ *gate.Call, e *apierr.Error) { w.WriteHeader(e.Kind.Status()) },
+	})
+	for _, row := range [][3]string{{"GET", "/known", "GET /known"}, {"POST", "/known", "POST "}, {"POST", "/", "POST "}, {"PUT", "/a/b", "PUT "}} {
+		r := httptest.NewRequest(row[0], "https://t.thing"+row[1], nil)
+		r.Header.Set("Authorization", "Bearer good")
+		r.Header.Set("X-HTTP-METHOD", "DELETE")
+		rec := httptest.NewRecorder()
+		got = ""
+		h.ServeHTTP(rec, r)
+		if got != row[2] {
+			t.Errorf("%s %s: %d, %q", row[0], row[1], rec.Code, got)
+		}
+	}
+}
