@@ -6,7 +6,6 @@ package gate
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -165,13 +164,15 @@ func (c *Call) Body() ([]byte, error) {
 	if c.raw != nil {
 		return c.raw, nil
 	}
+	rc := http.NewResponseController(c.w) // one that knows no deadlines is a test's
 	if c.time > 0 {
-		rc := http.NewResponseController(c.w) // one that knows no deadlines is a test's
 		_ = rc.SetReadDeadline(time.Now().Add(c.time))
-		defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	}
 	var err error
 	c.raw, err = web.ReadBody(c.Request, c.body)
+	if c.time > 0 && !late(err) {
+		_ = rc.SetReadDeadline(time.Time{})
+	}
 	return c.raw, err
 }
 
@@ -185,28 +186,6 @@ func (c *Call) end() {
 	for _, f := range c.ends {
 		f()
 	}
-}
-
-// Stream is the request's body as it comes, of any length that the surface
-// takes; a client that sends nothing for idle is cut off.
-func (c *Call) Stream(idle time.Duration) io.Reader {
-	return &stream{body: c.Request.Body, rc: http.NewResponseController(c.w), idle: idle}
-}
-
-type stream struct {
-	body io.Reader
-	rc   *http.ResponseController
-	idle time.Duration
-}
-
-// Read implements io.Reader.
-func (s *stream) Read(p []byte) (int, error) {
-	_ = s.rc.SetReadDeadline(time.Now().Add(s.idle)) // one that knows no deadlines is a test's
-	n, err := s.body.Read(p)
-	if err != nil {
-		_ = s.rc.SetReadDeadline(time.Time{})
-	}
-	return n, err
 }
 
 // Handler serves a plane.

@@ -1,0 +1,55 @@
+package router
+
+import "net/http"
+
+// Splitter gives the deployment of one request after the other, and the one
+// that gets a copy.
+func Splitter(ep *Endpoint) func() (deployment, mirror string) {
+	s := &split{}
+	return func() (string, string) {
+		now := s.of(ep)
+		d := s.next(now)
+		if c := s.copied(now, d); c != nil {
+			return d.Name, c.Name
+		}
+		return d.Name, ""
+	}
+}
+
+// Credential is credential.
+func Credential(h http.Header) (string, bool) { return credential(h) }
+
+// Passed is what of a header is passed on.
+func Passed(in http.Header) http.Header {
+	out := http.Header{}
+	for name, values := range in {
+		if kept(name) {
+			out[name] = values
+		}
+	}
+	without(out, in)
+	return out
+}
+
+// Waiting is how many requests to a deployment wait in line.
+func (r *Router) Waiting(uid string) int {
+	p := r.pools.of(uid)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.line)
+}
+
+// Busy is how many requests are with the instances of a deployment that end.
+func (r *Router) Busy(uid string) int {
+	p := r.pools.of(uid)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refresh()
+	n := 0
+	for _, i := range p.instances {
+		if i.Draining {
+			n += i.busy
+		}
+	}
+	return n
+}

@@ -1,0 +1,148 @@
+package router
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"lazurite.dev/internal/gate"
+)
+
+// mostSeries bounds the deployments that metrics tell apart; what comes later
+// counts as "other".
+const mostSeries = 1000
+
+const other = "other"
+
+// meter is the metrics of the plane.
+type meter struct {
+	requests *prometheus.CounterVec
+	refusals *prometheus.CounterVec
+	mirrored *prometheus.CounterVec
+	model    *prometheus.HistogramVec
+	queue    *prometheus.HistogramVec
+
+	mu   sync.Mutex // guards seen
+	seen map[[2]string]*measures
+}
+
+// measures are those of one deployment, ready at hand.
+type measures struct {
+	endpoint, deployment string
+	model, queue         prometheus.Observer
+
+	mu       sync.Mutex // guards statuses
+	statuses map[int]prometheus.Counter
+}
+
+func newMeter(reg prometheus.Registerer) (*meter, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: name, Help: help, Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 180},
+		}, []string{"endpoint", "deployment"})
+	}
+	m := &meter{
+		requests: counter("laz_scoring_requests_total", "Requests to deployments, by what was answered; 499 is a client that went away.", "endpoint", "deployment", "status"),
+		refusals: counter("laz_scoring_refused_total", "Requests refused before a deployment was chosen.", "endpoint", "status"),
+		mirrored: counter("laz_scoring_mirrored_total", "Requests that were to be copied to a deployment, by what became of the copy.", "endpoint", "deployment", "result"),
+		model:    histogram("laz_scoring_model_seconds", "Time from the dispatch of a request to the beginning of its instance's answer."),
+		queue:    histogram("laz_scoring_queue_seconds", "Time that requests waited for an instance."),
+		seen:     map[[2]string]*measures{},
+	}
+	if reg == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.requests, m.refusals, m.mirrored, m.model, m.queue} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("registering the metrics of scoring: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// of is what measures a deployment.
+func (m *meter) of(endpoint, deployment string) *measures {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	key := [2]string{endpoint, deployment}
+	if d := m.seen[key]; d != nil {
+		return d
+	}
+	if len(m.seen) >= mostSeries {
+		key = [2]string{other, other}
+		if d := m.seen[key]; d != nil {
+			return d
+		}
+	}
+	d := &measures{
+		endpoint: key[0], deployment: key[1], statuses: map[int]prometheus.Counter{},
+		model: m.model.WithLabelValues(key[0], key[1]), queue: m.queue.WithLabelValues(key[0], key[1]),
+	}
+	m.seen[key] = d
+	return d
+}
+
+// count counts one request.
+func (m *meter) count(a *ask, status int) {
+	d := m.of(a.ep.Name, a.dep.Name)
+	d.mu.Lock()
+	c := d.statuses[status]
+	if c == nil {
+		c = m.requests.WithLabelValues(d.endpoint, d.deployment, strconv.Itoa(status))
+		d.statuses[status] = c
+	}
+	d.mu.Unlock()
+	c.Inc()
+	if a.inst == nil {
+		return
+	}
+	d.queue.Observe(a.queued.Seconds())
+	if a.took > 0 {
+		d.model.Observe(a.took.Seconds())
+	}
+}
+
+// refused counts a request for which no deployment was chosen. Names that are
+// no endpoint's are the callers' own, and not told apart.
+func (m *meter) refused(c *gate.Call, status int) {
+	name := other
+	if c.Target != nil {
+		name = m.of(endpoint(c).Name, "").endpoint
+	}
+	m.refusals.WithLabelValues(name, strconv.Itoa(status)).Inc()
+}
+
+// copy counts what became of a copy.
+func (m *meter) copy(endpoint, deployment, result string) {
+	d := m.of(endpoint, deployment)
+	m.mirrored.WithLabelValues(d.endpoint, d.deployment, result).Inc()
+}
+
+// rate is how many requests an endpoint gets in a second, where that is bounded.
+type rate struct {
+	mu   sync.Mutex // guards the rest
+	at   time.Time
+	left float64
+}
+
+// take takes one of so many a second.
+func (r *rate) take(now time.Time, most float64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.at.IsZero() {
+		r.at, r.left = now, most
+	}
+	r.left = min(most, r.left+max(0, now.Sub(r.at).Seconds())*most)
+	r.at = now
+	if r.left < 1 {
+		return false
+	}
+	r.left--
+	return true
+}
