@@ -4,23 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"lazurite.dev/internal/arrival"
 )
 
 // The limits of a Gate.
 const (
 	maxOpen       = 2048 // connections
+	maxUnsure     = 1024 // that have not said yet by which name they go
 	maxOpenOf     = 512  // of one address
 	dialTime      = 10 * time.Second
 	defaultIdle   = 10 * time.Minute
 	copyBufferLen = 32 << 10
 	maxSaid       = 100 // refusals a second in the log; of the others their number
+	defaultSay    = 2 * time.Second
+	maxTried      = 4 // addresses of a name
 )
 
 // GateConfig says whom a Gate lets out where.
@@ -48,6 +51,28 @@ type GateConfig struct {
 
 	// Idle is how long a connection may carry nothing. 0 is ten minutes.
 	Idle time.Duration
+
+	// Policy says what leaves until another one is set. Nil: the mode Open.
+	Policy *Policy
+
+	// Refused is told of each refusal; it must not wait. Nil: nobody is told.
+	Refused func(Refusal)
+
+	// Owns says for which names the front door answers, and Front takes their
+	// connections and those to private endpoints, with the port that they came
+	// to. Arrival is what the front door learns of one that came to no endpoint.
+	// All nil: no names are owned, and there are no endpoints.
+	Owns    func(host string) bool
+	Front   func(conn net.Conn, port uint16, a arrival.Arrival)
+	Arrival func(client netip.Addr) arrival.Arrival
+
+	// Resolve gives the addresses of a name that is not owned. Nil: names lead
+	// nowhere.
+	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
+
+	// Say is how long a client may take to say where it wants to go: for the
+	// first byte, and five times as long in all. 0 is two seconds.
+	Say time.Duration
 }
 
 // Gate is the way out of a network: it takes the connections that the network
@@ -58,9 +83,12 @@ type Gate struct {
 	cfg     GateConfig
 	buffers sync.Pool
 
-	mu   sync.Mutex // guards the rest
-	open map[netip.Addr]int
-	all  int
+	mu     sync.Mutex // guards the rest
+	policy *Policy
+	open   map[netip.Addr]int
+	all    int
+	inside map[*guest]struct{} // connections that were let through
+	unsure int                 // connections that have not said yet where they go
 
 	second time.Time // in which said lines were logged, and unsaid were not
 	said   int
@@ -81,8 +109,14 @@ func NewGate(cfg GateConfig) *Gate {
 	if cfg.Idle == 0 {
 		cfg.Idle = defaultIdle
 	}
+	if cfg.Say == 0 {
+		cfg.Say = defaultSay
+	}
+	if cfg.Policy == nil {
+		cfg.Policy = open()
+	}
 	return &Gate{
-		cfg: cfg, open: map[netip.Addr]int{},
+		cfg: cfg, policy: cfg.Policy, open: map[netip.Addr]int{}, inside: map[*guest]struct{}{},
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBufferLen); return &b }},
 	}
 }
@@ -125,65 +159,8 @@ func accept(ctx context.Context, ln net.Listener, take func(net.Conn)) error {
 	}
 }
 
-func (g *Gate) one(ctx context.Context, in net.Conn) {
-	who := addrPort(in.RemoteAddr()).Addr()
-	to, err := g.cfg.Original(in)
-	if err != nil {
-		g.refuse(in, who, addrPort(in.LocalAddr()), "it is not known where it was going: "+err.Error())
-		return
-	}
-	to = netip.AddrPortFrom(to.Addr().Unmap().WithZone(""), to.Port())
-	if why := g.forbidden(to); why != "" {
-		g.refuse(in, who, to, why)
-		return
-	}
-	if !g.enter(who) {
-		g.refuse(in, who, to, "too many connections are open")
-		return
-	}
-	defer g.leave(who)
-	out, err := g.cfg.Dial(ctx, "tcp", to.String())
-	if err == nil && addrPort(out.LocalAddr()).Addr() == to.Addr() { // a route of the host leads back to itself
-		reset(out)
-		g.refuse(in, who, to, "it is an address of the host itself")
-		return
-	}
-	if err != nil {
-		g.cfg.Metrics.left(g.cfg.Network, "failed")
-		g.event(slog.LevelInfo, "outbound failed", who, to, err.Error())
-		reset(in)
-		return
-	}
-	g.cfg.Metrics.left(g.cfg.Network, "passed")
-	g.event(slog.LevelDebug, "outbound passed", who, to, "")
-	g.join(ctx, in, out)
-}
-
-// enter counts one more connection of who, unless there are too many.
-func (g *Gate) enter(who netip.Addr) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.all >= maxOpen || g.open[who] >= maxOpenOf {
-		return false
-	}
-	g.all++
-	g.open[who]++
-	g.cfg.Metrics.opened(g.cfg.Network, 1)
-	return true
-}
-
-func (g *Gate) leave(who netip.Addr) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.all--
-	if g.open[who]--; g.open[who] == 0 {
-		delete(g.open, who)
-	}
-	g.cfg.Metrics.opened(g.cfg.Network, -1)
-}
-
 // forbidden says why nobody gets to an address, "" when they do.
-func (g *Gate) forbidden(to netip.AddrPort) string {
+func (g *Gate) forbidden(to netip.AddrPort, public bool) string {
 	a := to.Addr()
 	switch {
 	case !a.IsValid() || to.Port() == 0:
@@ -202,7 +179,9 @@ func (g *Gate) forbidden(to netip.AddrPort) string {
 		return "it is an IPv4 address in disguise"
 	case g.cfg.Base.IsValid() && g.cfg.Base.Contains(a):
 		return "it is inside a network of Lazurite's that is not this one"
-	case g.cfg.Public && (a.IsPrivate() || inAny(a, "100.64.0.0/10")):
+	case a == platform():
+		return "it is the platform's address, which each network has for itself"
+	case public && (a.IsPrivate() || inAny(a, "100.64.0.0/10", "192.0.0.0/24")):
 		return "it is a private address that is not of this network, nor of one that it is peered with"
 	case g.cfg.Offline:
 		return "Lazurite runs with --offline"
@@ -245,17 +224,35 @@ func interfaceAddresses() ([]netip.Addr, error) {
 }
 
 // refuse ends a connection such that its program learns it at once, and says why.
-func (g *Gate) refuse(in net.Conn, who netip.Addr, to netip.AddrPort, why string) {
+func (g *Gate) refuse(in net.Conn, r Refusal) {
 	reset(in)
+	g.tell(r)
+}
+
+// tell says why something was refused.
+func (g *Gate) tell(r Refusal) {
 	g.cfg.Metrics.left(g.cfg.Network, "refused")
+	g.cfg.Metrics.refused(g.cfg.Network, r.Reason)
+	if g.cfg.Refused != nil {
+		r.Network, r.Who = g.cfg.Network, g.who(r.Client)
+		g.cfg.Refused(r)
+	}
 	more, ok := g.mayLog()
 	if !ok {
 		return
 	}
+	why := r.Why
 	if more > 0 {
 		why = fmt.Sprintf("%s (and %d that are not shown)", why, more)
 	}
-	g.event(slog.LevelWarn, "outbound refused", who, to, why)
+	g.event(slog.LevelWarn, "outbound refused", r.Client, passage{to: r.To, name: r.Name}, why)
+}
+
+func (g *Gate) who(client netip.Addr) string {
+	if g.cfg.Who == nil {
+		return ""
+	}
+	return g.cfg.Who(client)
 }
 
 // mayLog keeps a program that tries without end from filling the log.
@@ -274,86 +271,20 @@ func (g *Gate) mayLog() (more int, ok bool) {
 	return more, true
 }
 
-func (g *Gate) event(level slog.Level, what string, who netip.Addr, to netip.AddrPort, why string) {
-	attrs := []slog.Attr{slog.String("network", g.cfg.Network), slog.String("client", who.String())}
-	if g.cfg.Who != nil {
-		if name := g.cfg.Who(who); name != "" {
-			attrs = append(attrs, slog.String("who", name))
-		}
+func (g *Gate) event(level slog.Level, what string, client netip.Addr, c passage, why string) {
+	if !g.cfg.Log.Enabled(context.Background(), level) {
+		return
 	}
-	attrs = append(attrs, slog.String("to", to.String()))
+	attrs := []slog.Attr{slog.String("network", g.cfg.Network), slog.String("client", client.String())}
+	if who := g.who(client); who != "" {
+		attrs = append(attrs, slog.String("who", who))
+	}
+	attrs = append(attrs, slog.String("to", c.to.String()))
+	if c.name != "" {
+		attrs = append(attrs, slog.String("name", c.name))
+	}
 	if why != "" {
 		attrs = append(attrs, slog.String("error", why))
 	}
 	g.cfg.Log.LogAttrs(context.Background(), level, what, attrs...)
-}
-
-// reset closes c with a TCP reset: its peer is not left waiting.
-func reset(c net.Conn) {
-	if t, ok := c.(interface{ SetLinger(int) error }); ok {
-		_ = t.SetLinger(0) // then Close ends it in the common way
-	}
-	_ = c.Close()
-}
-
-// join copies both ways until both ends have finished, one has broken off,
-// nothing came for too long, or ctx ends.
-func (g *Gate) join(ctx context.Context, in, out net.Conn) {
-	var broken atomic.Bool
-	cut := func() {
-		broken.Store(true)
-		reset(in)
-		reset(out)
-	}
-	defer context.AfterFunc(ctx, cut)()
-	var last atomic.Int64 // when something came, either way
-	last.Store(time.Now().UnixNano())
-	one := func(dst, src net.Conn, direction string) {
-		n, err := g.copy(dst, src, &last)
-		g.cfg.Metrics.passed(g.cfg.Network, direction, n)
-		if half, ok := dst.(interface{ CloseWrite() error }); err != nil || !ok || half.CloseWrite() != nil {
-			cut()
-		}
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() { one(in, out, "in") })
-	one(out, in, "out")
-	wg.Wait()
-	if !broken.Load() {
-		_ = in.Close()
-		_ = out.Close()
-	}
-}
-
-// copy is io.Copy that ends when nothing came for too long, either way.
-func (g *Gate) copy(dst io.Writer, src net.Conn, last *atomic.Int64) (n int64, err error) {
-	buf := g.buffers.Get().(*[]byte)
-	defer g.buffers.Put(buf)
-	for {
-		until := time.Unix(0, last.Load()).Add(g.cfg.Idle)
-		if err := src.SetReadDeadline(until); err != nil {
-			return n, err
-		}
-		got, err := src.Read(*buf)
-		if got > 0 {
-			last.Store(time.Now().UnixNano())
-			put, err := dst.Write((*buf)[:got])
-			n += int64(put)
-			if err != nil {
-				return n, err
-			}
-		}
-		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-			if time.Since(time.Unix(0, last.Load())) < g.cfg.Idle {
-				continue // the other way is busy
-			}
-			return n, err
-		}
-		if errors.Is(err, io.EOF) {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
-	}
 }

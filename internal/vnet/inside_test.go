@@ -36,7 +36,7 @@ func FuzzQuestion(f *testing.F) {
 	f.Add([]byte{})
 	r := fuzzed()
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		q, out := r.parse(raw)
+		q, out := r.parse(raw, netip.Addr{}, true)
 		if q != nil {
 			t.Fatalf("a question is left over: %v", q)
 		}
@@ -131,12 +131,12 @@ func TestGate_Forbidden(t *testing.T) {
 		"[::7f00:1]:80": "disguise", "192.0.2.7:22": "host itself", "8.8.8.8:0": "no address",
 		"8.8.8.8:53": "", "10.1.2.3:443": "", "[2001:db8::1]:443": "",
 	} {
-		got := g.forbidden(netip.MustParseAddrPort(addr))
+		got := g.forbidden(netip.MustParseAddrPort(addr), false)
 		if (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%s: got %q, want %q", addr, got, want)
 		}
 	}
-	if got := g.forbidden(netip.AddrPort{}); got == "" {
+	if got := g.forbidden(netip.AddrPort{}, false); got == "" {
 		t.Error("no address was let through")
 	}
 }

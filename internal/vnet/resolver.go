@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -39,6 +40,13 @@ type ResolverConfig struct {
 	Log     *slog.Logger
 	Metrics *Metrics // nil counts nothing
 
+	// Policy says which names are answered until another one is set. Nil: the
+	// mode Open. Refused is told of each question that it refuses, by clients
+	// that Who names; both may be nil, and must not wait.
+	Policy  *Policy
+	Refused func(Refusal)
+	Who     func(netip.Addr) string
+
 	// Ask are the resolvers of names that are not owned, best first. Nil: those
 	// of /etc/resolv.conf, as it is at the time.
 	Ask func() ([]netip.AddrPort, error)
@@ -51,10 +59,15 @@ type Resolver struct {
 	cfg     ResolverConfig
 	asking  chan struct{}
 	streams chan struct{}
+	policy  atomic.Pointer[Policy]
+	looked  lookups
 
 	mu     sync.Mutex // guards the rest
 	warned time.Time
 	unsaid int // warnings left out since
+
+	second   time.Time // in which so many names were refused
+	refusals int
 }
 
 // NewResolver makes a Resolver.
@@ -62,7 +75,9 @@ func NewResolver(cfg ResolverConfig) *Resolver {
 	if cfg.Ask == nil {
 		cfg.Ask = (&hostResolvers{path: "/etc/resolv.conf", base: cfg.Base}).list
 	}
-	return &Resolver{cfg: cfg, asking: make(chan struct{}, maxAsking), streams: make(chan struct{}, maxStreams)}
+	r := &Resolver{cfg: cfg, asking: make(chan struct{}, maxAsking), streams: make(chan struct{}, maxStreams)}
+	r.SetPolicy(cfg.Policy)
+	return r
 }
 
 // ServePacket answers questions that come in at conn until ctx ends, and closes it.
@@ -83,7 +98,7 @@ func (r *Resolver) ServePacket(ctx context.Context, conn net.PacketConn) error {
 			}
 			return fmt.Errorf("reading questions of %s: %w", r.cfg.Network, err)
 		}
-		q, now := r.parse(buf[:n])
+		q, now := r.parse(buf[:n], addrPort(from).Addr(), true)
 		if q == nil {
 			r.send(conn, from, now)
 			continue
@@ -150,7 +165,7 @@ func (r *Resolver) stream(ctx context.Context, conn net.Conn) {
 		if _, err := io.ReadFull(conn, raw); err != nil {
 			return
 		}
-		q, out := r.parse(raw)
+		q, out := r.parse(raw, addrPort(conn.RemoteAddr()).Addr(), false)
 		if q != nil {
 			select {
 			case r.asking <- struct{}{}:
@@ -202,7 +217,7 @@ func (a reply) pack(datagram bool) []byte {
 // parse reads a question. What can be answered without asking anybody is
 // answered; else the question is given back. Both are nil for what deserves no
 // answer.
-func (r *Resolver) parse(raw []byte) (*dns.Msg, []byte) {
+func (r *Resolver) parse(raw []byte, client netip.Addr, datagram bool) (*dns.Msg, []byte) {
 	q := new(dns.Msg)
 	if err := q.Unpack(raw); err != nil {
 		return nil, r.malformed(raw)
@@ -210,8 +225,8 @@ func (r *Resolver) parse(raw []byte) (*dns.Msg, []byte) {
 	if q.Response {
 		return nil, nil // an answer is not to be answered
 	}
-	if m := r.answer(q); m != nil {
-		return nil, reply{q, m}.pack(true)
+	if m := r.answer(q, client); m != nil {
+		return nil, reply{q, m}.pack(datagram)
 	}
 	return q, nil
 }
@@ -234,7 +249,7 @@ func (r *Resolver) malformed(raw []byte) []byte {
 }
 
 // answer answers what needs nobody else; nil for other questions.
-func (r *Resolver) answer(q *dns.Msg) *dns.Msg {
+func (r *Resolver) answer(q *dns.Msg, client netip.Addr) *dns.Msg {
 	m := new(dns.Msg)
 	done := func(rcode int, kind string) *dns.Msg {
 		m.SetRcode(q, rcode)
@@ -258,6 +273,12 @@ func (r *Resolver) answer(q *dns.Msg) *dns.Msg {
 	if one.Qclass != dns.ClassINET || one.Qtype == dns.TypeAXFR || one.Qtype == dns.TypeIXFR {
 		return done(dns.RcodeRefused, "refused")
 	}
+	p := r.policy.Load()
+	if p.Mode == Closed {
+		done(dns.RcodeServerFailure, "refused")
+		r.because(q, m, dns.ExtendedErrorCodeNotReady, closedBecause(p))
+		return m
+	}
 	switch f := r.chain(q); {
 	case f.answer != nil || f.ns != nil || f.rcode != 0:
 		if f.more != "" {
@@ -265,6 +286,11 @@ func (r *Resolver) answer(q *dns.Msg) *dns.Msg {
 		}
 		done(f.rcode, "private")
 		m.Authoritative, m.Answer, m.Ns = true, f.answer, f.ns
+		return m
+	case p.Mode == Approved && !r.inside(one.Name) && !r.approved(p, one.Name):
+		done(dns.RcodeNameError, "refused")
+		m.Ns = []dns.RR{soa(".", refusedTTL)}
+		r.because(q, m, dns.ExtendedErrorCodeProhibited, r.refused(p, one.Name, client))
 		return m
 	case r.cfg.Owns(strings.TrimSuffix(one.Name, ".")):
 		done(dns.RcodeSuccess, "owned")
@@ -279,6 +305,10 @@ func (r *Resolver) answer(q *dns.Msg) *dns.Msg {
 		done(dns.RcodeNameError, "owned")
 		m.Ns = []dns.RR{soa(one.Name, ownTTL)}
 		return m
+	case p.Mode == Approved && one.Qtype != dns.TypeA: // the gate asks for addresses itself; nothing else need leave
+		done(dns.RcodeSuccess, "empty")
+		m.Ns = []dns.RR{soa(one.Name, refusedTTL)}
+		return m
 	case r.cfg.Offline:
 		done(dns.RcodeNameError, "offline")
 		m.Ns = []dns.RR{soa(".", refusedTTL)}
@@ -292,10 +322,14 @@ func (r *Resolver) answer(q *dns.Msg) *dns.Msg {
 // public one is another name for. Its more is a name that others know; it is ""
 // where the answer is whole, and nothing is set where no private name is asked for.
 func (r *Resolver) chain(q *dns.Msg) found {
-	if r.cfg.Names == nil {
+	names := r.cfg.Names
+	if p := r.policy.Load(); p.Names != nil {
+		names = p.Names
+	}
+	if names == nil {
 		return found{}
 	}
-	n := r.cfg.Names()
+	n := names()
 	if n == nil {
 		return found{}
 	}
@@ -399,7 +433,17 @@ func (r *Resolver) forward(ctx context.Context, q *dns.Msg) reply {
 		asked = q.Copy()
 		asked.Question[0].Name = f.more
 	}
+	if p := r.policy.Load(); p.Mode == Closed || p.Mode == Approved && !r.approved(p, asked.Question[0].Name) { // it changed meanwhile, or a private name leads there
+		m := new(dns.Msg)
+		m.SetRcode(q, dns.RcodeNameError)
+		m.RecursionAvailable = true
+		r.cfg.Metrics.query(r.cfg.Network, "refused")
+		return reply{q, m}
+	}
 	m, err := r.ask(ctx, asked)
+	if err == nil && r.policy.Load().Mode == Approved {
+		addressesAlone(m)
+	}
 	if err == nil && before != nil {
 		m.Answer, m.Question, m.Authoritative = append(before, m.Answer...), q.Question, false
 	}

@@ -24,6 +24,7 @@ type Metrics struct {
 	outbound *prometheus.CounterVec
 	bytes    *prometheus.CounterVec
 	open     *prometheus.GaugeVec
+	refusals *prometheus.CounterVec
 }
 
 // NewMetrics registers the metrics with reg. It fails when reg has them already.
@@ -41,8 +42,11 @@ func NewMetrics(reg prometheus.Registerer) (*Metrics, error) {
 		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "lazurite_network_outbound_open", Help: "Connections that are open through the outbound gate.",
 		}, []string{"network"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "lazurite_network_refusals_total", Help: "Connections and questions that a network's policy refused.",
+		}, []string{"network", "reason"}),
 	}
-	for _, c := range []prometheus.Collector{m.queries, m.outbound, m.bytes, m.open} {
+	for _, c := range []prometheus.Collector{m.queries, m.outbound, m.bytes, m.open, m.refusals} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("registering the metrics of networks: %w", err)
 		}
@@ -60,6 +64,7 @@ func (m *Metrics) Forget(network string) {
 	m.outbound.DeletePartialMatch(l)
 	m.bytes.DeletePartialMatch(l)
 	m.open.DeletePartialMatch(l)
+	m.refusals.DeletePartialMatch(l)
 }
 
 func (m *Metrics) query(network, answer string) {
@@ -71,6 +76,12 @@ func (m *Metrics) query(network, answer string) {
 func (m *Metrics) left(network, outcome string) {
 	if m != nil && m.outbound != nil {
 		m.outbound.WithLabelValues(network, outcome).Inc()
+	}
+}
+
+func (m *Metrics) refused(network, reason string) {
+	if m != nil && m.refusals != nil && reason != "" {
+		m.refusals.WithLabelValues(network, reason).Inc()
 	}
 }
 
@@ -98,6 +109,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
 }
+
+// platform is the address of resolver and front door in virtual networks, as in Azure.
+func platform() netip.Addr { return netip.AddrFrom4([4]byte{168, 63, 129, 16}) }
 
 // closing closes c when ctx ends, until the function that it gives is called.
 func closing(ctx context.Context, c interface{ Close() error }) (stop func() bool) {

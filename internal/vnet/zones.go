@@ -2,6 +2,7 @@ package vnet
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -163,7 +164,7 @@ func (n *Names) look(name string, typ uint16) (f found, ok bool) {
 
 // Answer answers a question as the resolver does that came in a datagram.
 func (r *Resolver) Answer(ctx context.Context, q *dns.Msg) *dns.Msg {
-	if m := r.answer(q); m != nil {
+	if m := r.answer(q, netip.Addr{}); m != nil {
 		return m
 	}
 	return r.forward(ctx, q).m
