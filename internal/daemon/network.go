@@ -87,6 +87,10 @@ func listNetworks(env Env, all []server.NetworkState, format string) error {
 	}
 	for _, n := range all {
 		state := "real"
+		if n.Managed != nil {
+			fmt.Fprintf(env.Stdout, "%-30s %-20s %2d endpoints  %2d rules     %s\n", n.Name, joined(n.Space), len(n.Endpoints), len(n.Managed.Rules), managedWords(n))
+			continue
+		}
 		if !n.Real {
 			state = "only written down: " + n.Why
 		}
@@ -105,6 +109,9 @@ func joined[T fmt.Stringer](list []T) string {
 
 // drawNetwork draws a network as text.
 func drawNetwork(n server.NetworkState) string {
+	if n.Managed != nil {
+		return drawManaged(n)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  %s   %s\n", n.Name, joined(n.Space))
 	if !n.Real {
@@ -134,6 +141,9 @@ func drawNetwork(n server.NetworkState) string {
 			}
 		}
 	}
+	for _, c := range n.Clusters {
+		fmt.Fprintf(&b, "  ├─ cluster %s   its nodes are in %s\n", lastPart(c.ID), c.Subnet)
+	}
 	for _, p := range n.Peers {
 		state := "joined"
 		if !p.Joined {
@@ -152,3 +162,44 @@ func drawNetwork(n server.NetworkState) string {
 }
 
 func lastPart(id string) string { return id[strings.LastIndexByte(id, '/')+1:] }
+
+// managedWords say how a managed network is.
+func managedWords(n server.NetworkState) string {
+	words := n.Managed.Isolation
+	if n.Why != "" {
+		words += ", " + n.Why
+	}
+	return words
+}
+
+// drawManaged draws the managed network of a workspace as text.
+func drawManaged(n server.NetworkState) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n  %s   managed network, %s\n  │\n", n.Name, managedWords(n))
+	for _, e := range n.Endpoints {
+		fmt.Fprintf(&b, "  ├─ %-15s %s ──▶ %s   %s\n", e.Address, lastPart(e.ID), lastPart(e.Target), e.Status)
+	}
+	for _, r := range n.Managed.Rules {
+		fmt.Fprintf(&b, "  ├─ %s (%s, %s)   %s\n", r.Name, r.Type, r.Category, r.To)
+	}
+	fmt.Fprintf(&b, "  └─ refused of late: %d\n", len(n.Managed.Flows))
+	for _, f := range n.Managed.Flows[:min(len(n.Managed.Flows), 20)] {
+		who := f.Who
+		if who == "" {
+			who = f.Client.String()
+		}
+		to := f.Name
+		if to == "" {
+			to = f.Address.String()
+		}
+		if f.Port != 0 {
+			to += fmt.Sprintf(":%d", f.Port)
+		}
+		fmt.Fprintf(&b, "       %s  %s ──▶ %s   %s\n", f.Time.Format("15:04:05"), who, to, f.Why)
+		if f.Fix != "" {
+			fmt.Fprintf(&b, "                 %s\n", f.Fix)
+		}
+	}
+	b.WriteString("\n")
+	return b.String()
+}

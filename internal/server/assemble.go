@@ -101,6 +101,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"Container Registry", s.containerRegistry},
 		{"Machine Learning", s.machineLearning},
 		{"management", s.management},
+		{"the outbound rules", s.outboundRules},
 		{"the owner's sign-in", s.signIn},
 	}
 	for _, step := range steps {

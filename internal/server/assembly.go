@@ -32,6 +32,10 @@ type Base struct {
 	// Wire makes virtual networks real; Virtual tells it what there should be.
 	Wire    network.Wire
 	Virtual func(*network.Networks)
+
+	// Outbound tells what may leave the networks of clusters; until it is told
+	// nothing may.
+	Outbound func(OutboundSources)
 }
 
 // Assembly is the system behind the front door. Every field may be empty; a

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lazurite.dev/internal/arrival"
+	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/vnet"
@@ -50,6 +51,7 @@ type networks struct {
 	offline bool
 	log     *slog.Logger
 	metrics *vnet.Metrics
+	out     *outbound
 
 	mu     sync.Mutex // guards what follows, and changes of it
 	joined map[string]*clusterNetwork
@@ -63,6 +65,7 @@ type clusterNetwork struct {
 	stop   context.CancelFunc
 	serve  *errgroup.Group
 	inside chan struct{} // holds a value for each connection to the front door
+	out    *outlet
 
 	mu    sync.Mutex // guards the rest
 	nodes map[netip.Addr]string
@@ -99,6 +102,7 @@ func (n *networks) join(ctx context.Context, st node.ClusterStatus) error {
 	w := &clusterNetwork{name: networkName(st), space: st.Space, inside: make(chan struct{}, maxInside), open: map[net.Conn]struct{}{}}
 	w.know(st)
 	if err := n.open(ctx, w, st); err != nil {
+		n.out.leave(w.out)
 		w.close()
 		return fmt.Errorf("the network of cluster %s: %w", st.Name, err)
 	}
@@ -119,24 +123,34 @@ func networkName(st node.ClusterStatus) string {
 func (n *networks) open(ctx context.Context, w *clusterNetwork, st node.ClusterStatus) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	w.stop, w.serve = cancel, &errgroup.Group{}
-	from := arrival.Arrival{Network: st.ResourceID}
-	if from.Network == "" {
-		from.Network = st.UID
+	w.out = &outlet{uid: st.UID, id: st.ResourceID}
+	if w.out.id == "" {
+		w.out.id = st.UID
+	}
+	who, refused := w.who, (func(vnet.Refusal))(nil)
+	if _, ok := compute.WorkspaceOf(st.UID); ok {
+		who, refused = n.out.who(w.out), n.out.flows.of(w.out)
 	}
 	resolver := vnet.NewResolver(vnet.ResolverConfig{
 		Network: w.name, Owns: n.owns, Front: st.Address, Base: n.base, Offline: n.offline, Log: n.log, Metrics: n.metrics,
+		Policy: n.out.first(st.UID), Refused: refused, Who: who,
 	})
 	gate := vnet.NewGate(vnet.GateConfig{
-		Network: w.name, Base: n.base, Offline: n.offline, Log: n.log, Metrics: n.metrics, Who: w.who,
+		Network: w.name, Base: n.base, Offline: n.offline, Log: n.log, Metrics: n.metrics, Who: who,
+		Policy: n.out.first(st.UID), Refused: refused, Owns: n.owns, Resolve: resolver.Lookup,
+		Front:   func(conn net.Conn, port uint16, a arrival.Arrival) { w.hand(conn, a, n.taker(port)) },
+		Arrival: func(client netip.Addr) arrival.Arrival { return n.out.arrival(w.out, client) },
 	})
+	w.out.gate, w.out.resolver = gate, resolver
+	n.out.serve(work, w.out)
 	for _, s := range []struct {
 		port  int
 		serve func(context.Context, net.Listener) error
 	}{
 		{node.PortDNS, resolver.ServeStream},
 		{node.PortGate, gate.Serve},
-		{node.PortHTTPS, w.door(from, n.secure)},
-		{node.PortHTTP, w.door(from, n.plain)},
+		{node.PortHTTPS, n.door(w, node.PortHTTPS)},
+		{node.PortHTTP, n.door(w, node.PortHTTP)},
 	} {
 		ln, err := n.listener(ctx, st.UID, s.port)
 		if err != nil {
@@ -204,24 +218,38 @@ func (w *clusterNetwork) close() {
 	_ = w.serve.Wait() // says itself what went wrong
 }
 
-// door accepts connections for the front door and marks where they come from.
-func (w *clusterNetwork) door(from arrival.Arrival, take func(net.Conn)) func(context.Context, net.Listener) error {
+// taker is what of the front door takes connections that came to a port.
+func (n *networks) taker(port uint16) func(net.Conn) {
+	if port == node.PortHTTPS {
+		return n.secure
+	}
+	return n.plain
+}
+
+// door accepts connections for the front door, as far as the network's policy
+// lets them in, and marks where they come from.
+func (n *networks) door(w *clusterNetwork, port uint16) func(context.Context, net.Listener) error {
 	return func(ctx context.Context, ln net.Listener) error {
 		defer context.AfterFunc(ctx, func() { _ = ln.Close() })() // ends Feed
 		defer ln.Close()
 		return web.Feed(ln, func(conn net.Conn) {
-			select {
-			case w.inside <- struct{}{}:
-			default:
-				_ = conn.Close() // its client tries again
-				return
-			}
-			a := from
-			a.Client = arrival.Of(conn.RemoteAddr()).Client
-			w.enter(conn)
-			take(arrival.Mark(&leaving{Conn: conn, leave: sync.OnceFunc(func() { w.left(conn) })}, a))
+			w.out.gate.Admit(ctx, conn, port, func(conn net.Conn) {
+				w.hand(conn, n.out.arrival(w.out, arrival.Of(conn.RemoteAddr()).Client), n.taker(port))
+			})
 		})
 	}
+}
+
+// hand gives a connection to the front door.
+func (w *clusterNetwork) hand(conn net.Conn, a arrival.Arrival, take func(net.Conn)) {
+	select {
+	case w.inside <- struct{}{}:
+	default:
+		_ = conn.Close() // its client tries again
+		return
+	}
+	w.enter(conn)
+	take(arrival.Mark(&leaving{Conn: conn, leave: sync.OnceFunc(func() { w.left(conn) })}, a))
 }
 
 func (w *clusterNetwork) enter(conn net.Conn) {
@@ -281,6 +309,7 @@ func (n *networks) leave(uid string) {
 		return
 	}
 	delete(n.joined, uid)
+	n.out.leave(w.out)
 	w.close()
 	n.metrics.Forget(w.name)
 	n.log.Info("network left", slog.String("network", w.name))
@@ -291,6 +320,12 @@ func (n *networks) leave(uid string) {
 // ctx ends.
 func (n *networks) Run(ctx context.Context) error {
 	defer n.end()
+	changes := make(chan struct{})
+	go func() {
+		defer close(changes)
+		_ = n.out.Run(ctx) // it ends with ctx alone
+	}()
+	defer func() { <-changes }()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	said := ""
@@ -370,9 +405,9 @@ func (s *Server) newNetworks() (*networks, error) {
 	}
 	n := &networks{
 		owns: func(name string) bool { return s.hosts.Owns(name) }, secure: s.secure.Hand, plain: s.inside.Hand,
-		base: netip.MustParsePrefix(NetworkRange), offline: s.cfg.Offline, log: s.log, metrics: metrics, agent: s.cfg.Nodes, joined: map[string]*clusterNetwork{},
+		base: netip.MustParsePrefix(NetworkRange), offline: s.cfg.Offline, log: s.log, metrics: metrics, agent: s.cfg.Nodes, joined: map[string]*clusterNetwork{}, out: newOutbound(&s.cfg),
 	}
-	s.virtual = newVirtualNetworks(s, metrics)
+	s.virtual = newVirtualNetworks(s, metrics, n.out)
 	return n, nil
 }
 

@@ -37,6 +37,7 @@ type virtualNetworks struct {
 	offline bool
 	log     *slog.Logger
 	metrics *vnet.Metrics
+	out     *outbound
 	poke    chan struct{} // holds a value when something may have changed
 
 	turn chan struct{} // taken by who changes networks; it guards joined and plans
@@ -73,12 +74,12 @@ type door struct {
 	open map[net.Conn]struct{}
 }
 
-func newVirtualNetworks(s *Server, metrics *vnet.Metrics) *virtualNetworks {
+func newVirtualNetworks(s *Server, metrics *vnet.Metrics, out *outbound) *virtualNetworks {
 	return &virtualNetworks{
 		agent: s.cfg.Nodes, shared: s.cfg.Store.PostgresDSNFile != "",
 		owns: func(name string) bool { return s.hosts.Owns(name) }, secure: s.secure.Hand, plain: s.inside.Hand,
 		base: netip.MustParsePrefix(NetworkRange), offline: s.cfg.Offline, log: s.log, metrics: metrics,
-		poke: make(chan struct{}, 1), turn: make(chan struct{}, 1), joined: map[string]*virtual{},
+		out: out, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1), joined: map[string]*virtual{},
 	}
 }
 

@@ -29,6 +29,33 @@ type NetworkState struct {
 	Programs  []node.Member     `json:"programs"`
 	Public    DoorState         `json:"publicSide"` // connections to the platform's address
 	Refused   map[string]uint64 `json:"refusedPackets,omitempty"`
+	Clusters  []JoinedCluster   `json:"clusters,omitempty"` // whose nodes are in a subnet
+
+	// Managed is set of the managed network of a workspace, which has that
+	// instead of subnets.
+	Managed *ManagedState `json:"managed,omitempty"`
+}
+
+// JoinedCluster is a cluster whose nodes are in a subnet.
+type JoinedCluster struct {
+	ID     string `json:"id"`
+	Subnet string `json:"subnet"`
+}
+
+// ManagedState is what a managed network has of its own.
+type ManagedState struct {
+	Isolation string       `json:"isolationMode"`
+	Active    bool         `json:"active"`
+	Rules     []RuleState  `json:"outboundRules"`
+	Flows     []FlowRecord `json:"refusedFlows"` // newest first
+}
+
+// RuleState is an outbound rule.
+type RuleState struct {
+	Name     string `json:"name"`
+	Type     string `json:"type"`
+	Category string `json:"category"`
+	To       string `json:"to"`
 }
 
 // SubnetState is a subnet.
@@ -125,9 +152,10 @@ func (n *virtualNetworks) show(ctx context.Context) ([]NetworkState, error) {
 			s.Zones = append(s.Zones, one)
 		}
 		s.Public = w.count(node.Platform())
+		s.Clusters = n.out.in(p)
 		out = append(out, s)
 	}
-	return out, nil
+	return append(out, n.out.managedStates()...), nil
 }
 
 // count is what came to an address.

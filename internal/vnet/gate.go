@@ -55,7 +55,8 @@ type GateConfig struct {
 	// Policy says what leaves until another one is set. Nil: the mode Open.
 	Policy *Policy
 
-	// Refused is told of each refusal; it must not wait. Nil: nobody is told.
+	// Refused is told of each refusal, and logs it; it must not wait. Nil: the
+	// gate logs them itself.
 	Refused func(Refusal)
 
 	// Owns says for which names the front door answers, and Front takes their
@@ -236,6 +237,7 @@ func (g *Gate) tell(r Refusal) {
 	if g.cfg.Refused != nil {
 		r.Network, r.Who = g.cfg.Network, g.who(r.Client)
 		g.cfg.Refused(r)
+		return
 	}
 	more, ok := g.mayLog()
 	if !ok {

@@ -89,7 +89,7 @@ func (g *Gate) pass(w io.Writer, r *lively, v *guest, said *asked) error {
 		if h.host == v.name {
 			continue
 		}
-		if reason, why := g.current().refuses(h.host, v.to.Port()); reason != "" {
+		if reason, why := g.current().refuses(h.host, g.owns(h.host), v.to.Port()); reason != "" {
 			g.tell(Refusal{Client: v.client, To: v.to, Name: h.host, Reason: reason, Why: why})
 		} else {
 			g.tell(Refusal{Client: v.client, To: v.to, Name: h.host, Reason: ReasonChanged, Why: fmt.Sprintf("the connection was opened for %s; another name needs another one", v.name)})

@@ -114,6 +114,10 @@ func (g *Gate) one(ctx context.Context, in net.Conn) {
 		no(ReasonInside, "it is an address of the virtual network at which no private endpoint is")
 		return
 	}
+	if p.Mode == Private {
+		no(ReasonClosed, "nothing leaves this subnet but to private endpoints")
+		return
+	}
 	if p.Mode != Approved {
 		g.direct(ctx, in, client, to, p.Mode == Internet)
 		return
@@ -251,12 +255,13 @@ func (g *Gate) named(ctx context.Context, in net.Conn, client netip.Addr, to net
 		g.refuse(in, Refusal{Client: client, To: to, Name: said.name, Reason: reason, Why: why})
 	}
 	p := g.current()
-	if reason, why := p.refuses(said.name, to.Port()); reason != "" {
+	owned := g.owns(said.name)
+	if reason, why := p.refuses(said.name, owned, to.Port()); reason != "" {
 		no(reason, why)
 		return
 	}
-	v := &guest{passage: passage{to: to, name: said.name}, client: client}
-	if g.owns(said.name) {
+	v := &guest{passage: passage{to: to, name: said.name, owned: owned}, client: client}
+	if owned {
 		g.hand(replay(in, said), v, g.arrival(client))
 		return
 	}
@@ -279,8 +284,8 @@ func (g *Gate) named(ctx context.Context, in net.Conn, client netip.Addr, to net
 }
 
 // refuses says why a name may not be reached, "" where it may.
-func (p *Policy) refuses(name string, port uint16) (reason, why string) {
-	_, denied, ok := p.host(name, port)
+func (p *Policy) refuses(name string, owned bool, port uint16) (reason, why string) {
+	_, denied, ok := p.host(name, owned, port)
 	switch {
 	case p.Mode == Closed:
 		return ReasonClosed, closedBecause(p)
@@ -421,9 +426,9 @@ func (g *Gate) admit(ctx context.Context, in net.Conn, client netip.Addr, to net
 			return
 		}
 	} else {
-		reason, why = g.current().refuses(said.name, to.Port())
+		reason, why = g.current().refuses(said.name, true, to.Port())
 	}
-	v := &guest{passage: passage{to: to, name: said.name}, client: client, cut: func() { reset(in) }}
+	v := &guest{passage: passage{to: to, name: said.name, owned: true}, client: client, cut: func() { reset(in) }}
 	if reason == "" {
 		reason, why = g.enter(v)
 	}

@@ -26,7 +26,7 @@ func (r *Resolver) approved(p *Policy, question string) bool {
 	if err != nil {
 		return false
 	}
-	_, _, ok := p.host(name, 0)
+	_, _, ok := p.host(name, r.cfg.Owns(name), 0)
 	return ok
 }
 
@@ -34,7 +34,7 @@ func (r *Resolver) approved(p *Policy, question string) bool {
 // Names that programs ask for on their way to another one are passed over.
 func (r *Resolver) refused(p *Policy, question string, client netip.Addr) string {
 	name := strings.ToLower(strings.TrimSuffix(question, "."))
-	reason, why := p.refuses(name, 0)
+	reason, why := p.refuses(name, r.cfg.Owns(name), 0)
 	if !strings.Contains(name, ".") || strings.HasSuffix(name, ".arpa") || strings.HasSuffix(name, ".cluster.local") || !client.IsValid() {
 		return why
 	}
@@ -43,10 +43,10 @@ func (r *Resolver) refused(p *Policy, question string, client netip.Addr) string
 	if r.cfg.Who != nil {
 		f.Who = r.cfg.Who(client)
 	}
-	if r.cfg.Refused != nil {
+	switch {
+	case r.cfg.Refused != nil:
 		r.cfg.Refused(f)
-	}
-	if r.mayWarn() {
+	case r.mayWarn():
 		r.cfg.Log.Warn("name refused", slog.String("network", f.Network), slog.String("client", client.String()), slog.String("who", f.Who),
 			slog.String("name", f.Name), slog.String("error", why))
 	}

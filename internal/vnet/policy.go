@@ -15,6 +15,7 @@ type Mode int
 const (
 	Closed   Mode = iota // nothing, and no name is answered
 	Approved             // what a rule says, and the endpoints
+	Private              // the endpoints, and names
 	Internet             // whatever is public, and the endpoints
 	Open                 // whatever an unprivileged program of the host reaches, and the endpoints
 )
@@ -42,6 +43,7 @@ type Rule struct {
 	Hosts    []string // names in lower case; "*.x" is whatever is below x. On the ports 80 and 443
 	Prefixes []netip.Prefix
 	Ports    []Ports // none: all; of Hosts those of 80 and 443 that are in it
+	Owned    bool    // Hosts count only for names that the front door answers for
 	Deny     bool    // refused, whatever other rules say
 }
 
@@ -70,9 +72,9 @@ func MatchHost(pattern, name string) bool {
 
 // host finds the rule by which a name may be reached at a port; 0 is any port
 // of names. denied is the rule that forbids it.
-func (p *Policy) host(name string, port uint16) (rule, denied string, ok bool) {
+func (p *Policy) host(name string, owned bool, port uint16) (rule, denied string, ok bool) {
 	for _, r := range p.Rules {
-		if !slices.ContainsFunc(r.Hosts, func(h string) bool { return MatchHost(h, name) }) {
+		if r.Owned && !owned || !slices.ContainsFunc(r.Hosts, func(h string) bool { return MatchHost(h, name) }) {
 			continue
 		}
 		if port == 0 && !r.port(80) && !r.port(443) || port != 0 && !r.port(port) {
@@ -111,6 +113,7 @@ func (p *Policy) address(to netip.AddrPort) (rule, denied string, ok bool) {
 type passage struct {
 	to       netip.AddrPort // where it was going
 	name     string         // that it asked for, where names decide
+	owned    bool           // the front door answers for the name
 	endpoint string         // id of the private endpoint that it came to
 }
 
@@ -121,11 +124,11 @@ func (p *Policy) permits(c passage) bool {
 		return false
 	case c.endpoint != "":
 		return p.Endpoints[c.to.Addr()].ID == c.endpoint
-	case p.Mode != Approved:
-		return true
-	case c.name != "":
-		_, _, ok := p.host(c.name, c.to.Port())
+	case c.name != "" && p.Mode == Approved:
+		_, _, ok := p.host(c.name, c.owned, c.to.Port())
 		return ok
+	case p.Mode != Approved:
+		return p.Mode != Private || c.owned
 	}
 	_, _, ok := p.address(c.to)
 	return ok

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -171,10 +172,7 @@ func (broken) Write([]byte) (int, error) { return 0, syscall.ECONNRESET }
 // tls says a name and gives the first words of the answer, or "reset".
 func (b *border) tls(to, name string) string {
 	c := b.call(to)
-	go func() {
-		_ = tls.Client(struct{ net.Conn }{onlyWrites{c}}, &tls.Config{ServerName: name}).HandshakeContext(context.Background())
-	}()
-	return b.hear(c)
+	return b.hear(speak(c, name))
 }
 
 func (b *border) hear(c net.Conn) string {
@@ -191,13 +189,37 @@ func (b *border) hear(c net.Conn) string {
 	case errors.Is(err, syscall.ECONNRESET):
 		return "reset"
 	}
+	if w, ok := c.(*writer); ok && w.reset.Load() { // the one who wrote has heard of it
+		return "reset"
+	}
 	return fmt.Sprint(err)
 }
 
-// onlyWrites leaves what comes to the test.
-type onlyWrites struct{ net.Conn }
+// speak begins TLS for a name, and leaves what comes back to the test.
+func speak(c net.Conn, name string) net.Conn {
+	w := &writer{Conn: c}
+	go func() {
+		_ = tls.Client(mute{w}, &tls.Config{ServerName: name}).HandshakeContext(context.Background())
+	}()
+	return w
+}
 
-func (onlyWrites) Read([]byte) (int, error) { select {} }
+type writer struct {
+	net.Conn
+	reset atomic.Bool
+}
+
+func (w *writer) Write(b []byte) (int, error) {
+	n, err := w.Conn.Write(b)
+	if errors.Is(err, syscall.ECONNRESET) {
+		w.reset.Store(true)
+	}
+	return n, err
+}
+
+type mute struct{ net.Conn }
+
+func (mute) Read([]byte) (int, error) { return 0, io.EOF }
 
 // last is the last refusal's reason, once it is the one that is wanted, and
 // where connections were made to.
@@ -350,10 +372,7 @@ func TestGate_PolicyChanges(t *testing.T) {
 	}
 	b.SetPolicy(approvedPolicy())
 	open := b.call("203.0.113.1:443")
-	go func() {
-		_ = tls.Client(struct{ net.Conn }{onlyWrites{open}}, &tls.Config{ServerName: "ok.example"}).HandshakeContext(context.Background())
-	}()
-	if got := b.hear(open); got != "hello" {
+	if got := b.hear(speak(open, "ok.example")); got != "hello" {
 		t.Fatal(got)
 	}
 	same := approvedPolicy()
@@ -415,9 +434,7 @@ func TestGate_Admit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go func() {
-			_ = tls.Client(struct{ net.Conn }{onlyWrites{conn}}, &tls.Config{ServerName: c.name}).HandshakeContext(context.Background())
-		}()
+		talker := speak(conn, c.name)
 		b.Admit(t.Context(), in, c.port, func(got net.Conn) {
 			defer got.Close()
 			first := make([]byte, 1)
@@ -425,7 +442,7 @@ func TestGate_Admit(t *testing.T) {
 				_, _ = io.WriteString(got, "taken")
 			}
 		})
-		if got := b.hear(conn); got != c.want {
+		if got := b.hear(talker); got != c.want {
 			t.Errorf("%s at %d, mode %d: got %q", c.name, c.port, c.mode, got)
 		}
 	}

@@ -42,7 +42,7 @@ type ResolverConfig struct {
 
 	// Policy says which names are answered until another one is set. Nil: the
 	// mode Open. Refused is told of each question that it refuses, by clients
-	// that Who names; both may be nil, and must not wait.
+	// that Who names, and logs it; it must not wait. Nil: the resolver logs them.
 	Policy  *Policy
 	Refused func(Refusal)
 	Who     func(netip.Addr) string

@@ -21,6 +21,12 @@ type Names struct {
 	aliases map[string]string
 }
 
+// AddressZone is a zone of one name, given in lower case, with one address.
+func AddressZone(name string, a netip.Addr) Zone {
+	hdr := dns.RR_Header{Name: dns.Fqdn(name), Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: ownTTL}
+	return Zone{Name: name, Records: []dns.RR{&dns.A{Hdr: hdr, A: a.AsSlice()}}}
+}
+
 type zoneIndex struct {
 	apex  string
 	soa   dns.RR

@@ -86,6 +86,9 @@ func fillPool(old, p Pool, version string) {
 			p[k] = old[k]
 		}
 	}
+	if p[subnetKey] == nil && old[subnetKey] != nil {
+		p[subnetKey] = old[subnetKey]
+	}
 	if text(p, "orchestratorVersion") == "" {
 		p["orchestratorVersion"] = version
 		if v := text(old, "orchestratorVersion"); v != "" {
@@ -141,6 +144,15 @@ func (s *Service) checkPool(ctx context.Context, old, next *arm.Resource[Pool]) 
 	}
 	pools, err := s.pools(ctx, next.ID.Parent())
 	if err != nil {
+		return err
+	}
+	var others []Pool
+	for _, e := range pools {
+		if !strings.EqualFold(e.Name, next.ID.Name()) {
+			others = append(others, e.Properties)
+		}
+	}
+	if err := s.checkSubnet(ctx, c.Properties.NetworkProfile, next.ID.Name(), was, next.Properties, others); err != nil {
 		return err
 	}
 	if old == nil && len(pools) >= maxAgentPools {
@@ -340,6 +352,9 @@ func (s *Service) checkPools(ctx context.Context, o offer, old, next *resource) 
 		}
 		seen[name] = true
 		if err := o.checkOne(name, was[name], p); err != nil {
+			return err
+		}
+		if err := s.checkSubnet(ctx, next.Properties.NetworkProfile, name, was[name], p, list); err != nil {
 			return err
 		}
 		if text(p, "mode") == system {

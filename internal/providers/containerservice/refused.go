@@ -223,7 +223,7 @@ func (o offer) refusedPool(name string, p Pool) error {
 	for _, r := range []refusal{
 		{"enableEncryptionAtHost", is("enableEncryptionAtHost"), noNodes("a node is a set of namespaces on this machine")},
 		{"enableFIPS", is("enableFIPS"), noNodes("a node is a set of namespaces on this machine")},
-		{"vnetSubnetID", is("vnetSubnetID"), noNodes(noSubnet)},
+		{"vnetSubnetID", is("vnetSubnetID"), noNodes(o.subnet())},
 		{"podSubnetID", is("podSubnetID"), noPods(noSubnet)},
 		{"hostGroupID", is("hostGroupID"), noNodes("a node is a set of namespaces on this machine")},
 		{"nodePublicIPPrefixID", is("nodePublicIPPrefixID"), noNodes("a node is a set of namespaces on this machine")},
@@ -244,6 +244,14 @@ func (o offer) refusedPool(name string, p Pool) error {
 		}
 	}
 	return nil
+}
+
+// subnet says why a driver with nodes puts them into no subnet; "" where it does.
+func (o offer) subnet() string {
+	if o.driver == embedded {
+		return ""
+	}
+	return noSubnet
 }
 
 // isOn reports whether anything in v is turned on: true, or a list of something.
