@@ -89,6 +89,7 @@ func (p *provider) workspaces() arm.Kind[Properties] {
 	return arm.Kind[Properties]{
 		Type: "workspaces", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true, OwnID: true,
 		Name:     checkName,
+		Body:     readBody,
 		ReadOnly: readOnly(),
 		WriteOnly: []string{
 			"managedNetwork.outboundRules", "allowRecoverSoftDeletedWorkspace", "provisionNetworkNow",

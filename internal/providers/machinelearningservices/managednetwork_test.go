@@ -1,6 +1,7 @@
 package machinelearningservices_test
 
 import (
+	"bytes"
 	"errors"
 	"net/http/httptest"
 	"net/netip"
@@ -276,6 +277,23 @@ func FuzzRule(f *testing.F) {
 		}
 		if plan := w.workspaces.Plans(); len(plan) != 1 {
 			t.Fatalf("plans %v", plan)
+		}
+	})
+}
+
+func FuzzBody(f *testing.F) {
+	for _, s := range []string{`{"properties":{"hbiWorkspace":"true"}}`, `{"Properties":null}`, `{"properties":[]}`, `[`, `{"properties":{"v1legacymode":"FALSE","x":1}}`} {
+		f.Add([]byte(s))
+	}
+	w := start(f)
+	w.Group("g")
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		r := httptest.NewRequestWithContext(t.Context(), "PUT", "https://management.azure.com"+path("g", "work")+apiv, bytes.NewReader(raw))
+		r.Header.Set("Authorization", "Bearer "+armtest.Owner)
+		a := httptest.NewRecorder()
+		w.Handler.ServeHTTP(a, r)
+		if a.Code >= 500 {
+			t.Fatalf("%q: %d %s", raw, a.Code, a.Body)
 		}
 	})
 }

@@ -194,6 +194,14 @@ func TestWorkspace_Refusals(t *testing.T) {
 	w.document(t, deps+"Microsoft.Storage/storageAccounts/lake", map[string]any{"isHnsEnabled": true})
 	put("ValidationError", strings.Replace(body(""), "account1", "lake", 1))
 	// Templates send what says nothing.
+	put("BadRequest", body(`,"hbiWorkspace":"true"`))
+	put("InvalidRequestContent", body(`,"hbiWorkspace":"perhaps"`))
+	r := w.Want(201, "PUT", path("g", "texts")+apiv, body(`,"hbiWorkspace":"false","softDeleteEnabled":"False","allowRecoverSoftDeletedWorkspace":"true"`))
+	if r.At("properties", "hbiWorkspace") != false || r.At("properties", "softDeleteEnabled") != false {
+		t.Errorf("made %s", r.Raw)
+	}
+	w.Want(204, "DELETE", path("g", "texts")+apiv, "") // for good: it was not to be kept
+	w.Want(201, "PUT", path("g", "texts")+apiv, body(""))
 	w.Want(201, "PUT", path("g", "work")+apiv, body(`,"encryption":{"status":"Disabled","keyVaultProperties":{"keyVaultArmId":"","keyIdentifier":""},"cosmosDbArmId":""},"serverlessComputeSettings":null`))
 	w.Policy.Allow("cccccccc-0000-4000-8000-00000000000c", "Microsoft.MachineLearningServices/workspaces/write")
 	w.Policy.Allow("cccccccc-0000-4000-8000-00000000000c", "Microsoft.MachineLearningServices/workspaces/read")

@@ -2,9 +2,13 @@ package network_test
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/miekg/dns"
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/armtest"
@@ -13,6 +17,7 @@ import (
 	"lazurite.dev/internal/providers/network"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/vnet"
 )
 
 const (
@@ -43,6 +48,21 @@ func things() privatelink.Service {
 	}
 }
 
+// markets are resources under which there are stalls with names of their own.
+func markets() privatelink.Service {
+	stall := func(market, name string) []privatelink.Name {
+		return privatelink.NamesOf("default", name+"."+market+".in.privatelink.shop.example", name+".all.shop.example")
+	}
+	return privatelink.Service{
+		Type: "Contoso.Shop/markets", APIVersions: []string{"2025-01-01"}, Groups: []privatelink.Group{{ID: "market", Members: []string{"default"}, Zone: "privatelink.shop.example"}},
+		Names: func(e *arm.Envelope, _ string) []privatelink.Name {
+			return append(privatelink.NamesOf("default", e.Name+".privatelink.shop.example", e.Name+".shop.example"), stall(e.Name, "*")...)
+		},
+		Children:   "stalls",
+		ChildNames: func(e *arm.Envelope, _, child string) []privatelink.Name { return stall(e.Name, child) },
+	}
+}
+
 // shop is their provider.
 func shop() arm.Provider {
 	routes := append(things().Routes(), arm.Serve("Contoso.Shop", arm.Kind[struct{}]{Type: "things", APIVersions: []string{"2025-01-01"}, Tracked: true}))
@@ -60,7 +80,7 @@ func startOn(t *testing.T, wire network.Wire, more ...func(store.Store, *private
 	p := &plane{}
 	p.Plane = armtest.New(t, func(s store.Store) []arm.Provider {
 		var err error
-		if p.links, err = privatelink.Open(t.Context(), s, keyvault.PrivateLink(uri), things()); err != nil {
+		if p.links, err = privatelink.Open(t.Context(), s, keyvault.PrivateLink(uri), things(), markets()); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(p.links.Close)
@@ -332,6 +352,49 @@ func TestZoneGroup_WritesTheEndpointsNames(t *testing.T) {
 	s.Want(http.StatusOK, "DELETE", group+v, "")
 	s.Want(http.StatusNotFound, "GET", s.zone+"/A/myvault"+vz, "")
 	s.WantError(http.StatusBadRequest, "BadRequest", "DELETE", s.zone+"/SOA/@"+vz, "")
+}
+
+// TestZoneGroup_OneRecordStandsForAllThatIsUnderAResource: a record with a star
+// is written, and the name of each of them leads to it.
+func TestZoneGroup_OneRecordStandsForAllThatIsUnderAResource(t *testing.T) {
+	s := newSite(t)
+	market := s.group + "/providers/Contoso.Shop/markets/m1"
+	store := func(id, typ string) {
+		r := rid.MustParse(id)
+		if err := (arm.Resources{Store: s.Store}).Put(t.Context(), &arm.Envelope{ID: id, Name: r.Name(), Type: typ, Location: "westus2"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store(market, "Contoso.Shop/markets")
+	pe, body := s.endpoint("pe", "privateLinkServiceConnections", "")
+	body = strings.NewReplacer(s.vault, market, `"vault"`, `"market"`).Replace(body)
+	s.Want(http.StatusCreated, "PUT", pe+v, body)
+	zone := s.group + "/providers/Microsoft.Network/privateDnsZones/privatelink.shop.example"
+	s.Want(http.StatusCreated, "PUT", zone+vz, `{"location":"global"}`)
+	s.Want(http.StatusCreated, "PUT", zone+"/virtualNetworkLinks/l"+vz, `{"location":"global","properties":{"virtualNetwork":{"id":"`+s.net+`"},"registrationEnabled":false}}`)
+	s.Want(http.StatusCreated, "PUT", pe+"/privateDnsZoneGroups/zg"+v, `{"properties":{"privateDnsZoneConfigs":[{"name":"z","properties":{"privateDnsZoneId":"`+zone+`"}}]}}`)
+	if a := s.Want(http.StatusOK, "GET", zone+"/A/*.m1.in"+vz, ""); !strings.Contains(string(a.Raw), "10.77.0.4") {
+		t.Errorf("got %s", a.Raw)
+	}
+	version := s.networks.Version()
+	store(market+"/stalls/fruit", "Contoso.Shop/markets/stalls")
+	names, err := s.networks.Aliases(t.Context())
+	if err != nil || names["fruit.all.shop.example"] != "fruit.m1.in.privatelink.shop.example" || names["*.all.shop.example"] != "" || s.networks.Version() == version {
+		t.Fatalf("got %v %v", names, err)
+	}
+	known := vnet.NewNames(s.networks.Zones(rid.MustParse(s.net)), names)
+	r := vnet.NewResolver(vnet.ResolverConfig{
+		Network: "n", Owns: func(string) bool { return true }, Front: netip.MustParseAddr("168.63.129.16"), Offline: true,
+		Log: slog.New(slog.DiscardHandler), Names: func() *vnet.Names { return known },
+	})
+	for name, want := range map[string]string{"fruit.all.shop.example.": "10.77.0.4", "other.all.shop.example.": "168.63.129.16", "m1.shop.example.": "10.77.0.4"} {
+		q := new(dns.Msg)
+		q.SetQuestion(name, dns.TypeA)
+		a := r.Answer(t.Context(), q).Answer
+		if len(a) == 0 || !strings.HasSuffix(a[len(a)-1].String(), want) {
+			t.Errorf("%s: got %v, want %s", name, a, want)
+		}
+	}
 }
 
 func TestPeering_IsConnectedByBothHalves(t *testing.T) {
