@@ -19,6 +19,15 @@ func learningRoles() []Definition {
 		builtin("1823dd4f-9b8c-4ab6-ab4e-7397a3684615", "AzureML Registry User",
 			"Can perform all actions on Machine Learning Services Registry assets as well as get Registry resources.",
 			Permission{Actions: under("Microsoft.MachineLearningServices/registries/", "read assets/*")}),
+		builtin("ea01e6af-a1c1-4350-9563-ad00f8c72ec5", "Azure Machine Learning Workspace Connection Secrets Reader",
+			"Can list workspace connection secrets", Permission{Actions: under(ml, "connections/listsecrets/action metadata/secrets/read")}),
+		builtin("b78c5d69-af96-48a3-bf8d-a8b4d589de94", "Azure AI Administrator",
+			"A Built-In Role that has all control plane permissions to work with Azure AI and its dependencies.",
+			Permission{Actions: usual(under("Microsoft.", `CognitiveServices/* ContainerRegistry/registries/* Insights/components/* Insights/diagnosticSettings/*
+				Insights/logDefinitions/read Insights/metricdefinitions/read Insights/metrics/read KeyVault/* MachineLearningServices/workspaces/*
+				Network/virtualNetworks/subnets/joinViaServiceEndpoint/action OperationalInsights/workspaces/* ResourceHealth/availabilityStatuses/read
+				Resources/subscriptions/operationresults/read Resources/subscriptions/read Resources/subscriptions/resourceGroups/write
+				Storage/storageAccounts/*`)...)}),
 	}
 }
 
