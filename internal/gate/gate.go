@@ -53,6 +53,9 @@ type Plane struct {
 	// surface has no limit of time since its answers may take long; 0 is none.
 	BodyTime time.Duration
 
+	// Word tells apart the operations of one method and path, by the query or the
+	// headers: the request's word must be the operation's. Nil: all have none.
+	Word func(r *http.Request) string
 	// Resolve finds the resource that a request is for, by its host name, or by
 	// a secret of the resource where a host name stands for many; its refusal is
 	// the answer.
@@ -94,6 +97,7 @@ type Plane struct {
 type Operation struct {
 	Method string             // "" is any
 	Path   string             // "/secrets/{name}/{version}"; segments match without case, {x} matches one segment, one {x...} one or more; "" is what no other has
+	Word   string             // see Plane.Word
 	Action string             // RBAC data action: "Microsoft.KeyVault/vaults/secrets/getSecret/action"
 	Manage bool               // Action is one of the management plane's
 	Scope  func(*Call) string // path below the resource at which Action is asked for: "/secrets/NAME"; nil: the resource
@@ -214,9 +218,9 @@ func New(cfg Config, p Plane) *Handler {
 			h.segs = append(h.segs, nil)
 			continue
 		}
-		segs := strings.Split(strings.Trim(op.Path, "/"), "/")
+		segs := split(op.Path)
 		h.segs = append(h.segs, segs)
-		if strings.HasPrefix(segs[0], "{") || strings.Contains(op.Path, "...}") {
+		if len(segs) == 0 || strings.HasPrefix(segs[0], "{") || strings.Contains(op.Path, "...}") || p.Word != nil {
 			h.index = nil
 		}
 		if h.index != nil {
@@ -367,7 +371,11 @@ func (h *Handler) operation(c *Call) (*Operation, error) {
 		method = strings.ToUpper(o)
 	}
 	path := strings.Trim(c.Request.URL.Path, "/")
-	segs := strings.FieldsFunc(path, func(r rune) bool { return r == '/' }) // Go's clients leave an absent version's slash in
+	segs := split(path) // Go's clients leave an absent version's slash in
+	word := ""
+	if h.plane.Word != nil {
+		word = h.plane.Word(c.Request)
+	}
 	if h.index != nil && len(segs) > 0 {
 		for _, i := range h.index[route{method, strings.ToLower(segs[0]), len(segs)}] {
 			if params, ok := match(h.segs[i], segs); ok {
@@ -387,6 +395,9 @@ func (h *Handler) operation(c *Call) (*Operation, error) {
 		if !ok {
 			continue
 		}
+		if h.plane.Operations[i].Word != word {
+			continue
+		}
 		if m := h.plane.Operations[i].Method; m != method && m != "" {
 			other = true
 			continue
@@ -400,6 +411,10 @@ func (h *Handler) operation(c *Call) (*Operation, error) {
 		return nil, apierr.New(apierr.MethodNotAllowed, "MethodNotAllowed", "The method %s is not supported at /%s.", method, path)
 	}
 	return nil, apierr.New(apierr.NotFound, "NotFound", "There is no operation at /%s.", path)
+}
+
+func split(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
 }
 
 func (h *Handler) chosen(c *Call, i int, params map[string]string) *Operation {

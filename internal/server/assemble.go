@@ -33,6 +33,7 @@ import (
 	"lazurite.dev/internal/providers/network"
 	"lazurite.dev/internal/providers/resources"
 	"lazurite.dev/internal/providers/resources/deployments"
+	"lazurite.dev/internal/providers/storage"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/seal"
 	"lazurite.dev/internal/store"
@@ -74,6 +75,8 @@ type system struct {
 	learning  arm.Provider
 	runner    runner
 	registry  arm.Provider
+	blobs     arm.Provider
+	stores    *storage.Accounts       // of blobs
 	planes    map[string]http.Handler // data planes by surface
 	out       *Assembly
 }
@@ -99,6 +102,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"the models", s.inference},
 		{"Cognitive Services", s.cognitiveServices},
 		{"Container Registry", s.containerRegistry},
+		{"storage", s.storage},
 		{"Machine Learning", s.machineLearning},
 		{"management", s.management},
 		{"the outbound rules", s.outboundRules},
@@ -235,7 +239,7 @@ func (s *system) management(context.Context) error {
 	s.worker(activity.Run)
 	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, Existing: s.existing, TenantID: s.in.Tenant})
 	s.worker(func(ctx context.Context) error { return clusters.Resume(ctx, s.Config.Log) })
-	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, s.registry, s.learning, s.logSinks(), s.network(), managedidentity.New(managedidentity.Config{
+	providers := []arm.Provider{s.policy.Provider(), activity.Provider(), s.explain(), s.vaults, s.cognitive, s.registry, s.blobs, s.learning, s.logSinks(), s.network(), managedidentity.New(managedidentity.Config{
 		Store: s.Store, Directory: s.dir, AzureLike: s.Config.AzureLike,
 	}), clusters.Provider()}
 	templates := deployments.New(deployments.Config{Store: s.Store, Seal: s.keyring, TenantID: s.in.Tenant, Versions: resources.Versions(), Cloud: resources.PublicCloud().Facts()})
@@ -353,6 +357,7 @@ func counted() map[string]string {
 		"AI accounts":           "microsoft.cognitiveservices/accounts",
 		"ML workspaces":         "microsoft.machinelearningservices/workspaces",
 		"container registries":  "microsoft.containerregistry/registries",
+		"storage accounts":      "microsoft.storage/storageaccounts",
 		"identities":            "microsoft.managedidentity/userassignedidentities",
 		"federated credentials": "microsoft.managedidentity/userassignedidentities/federatedidentitycredentials",
 		"clusters":              "microsoft.containerservice/managedclusters",

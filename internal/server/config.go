@@ -102,6 +102,11 @@ type Config struct {
 	// SQLite.
 	Registries string `yaml:"registries"`
 
+	// Blobs is the folder of the content of storage accounts. Replicas that share
+	// a database need one that they share as well; without it they refuse to make
+	// accounts. Default: inside Home, with SQLite.
+	Blobs string `yaml:"blobs"`
+
 	// Mirrors are registries that nodes ask first: by the registry that an image
 	// names, or "*" for all others, the URL of one that has the same
 	// repositories. Default: none; nodes ask what the image names.
@@ -252,6 +257,7 @@ func (c *Config) Default() error {
 	}
 	if c.Store.PostgresDSNFile == "" {
 		set(&c.Registries, Home(c.Home).Registries())
+		set(&c.Blobs, Home(c.Home).Blobs())
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -330,6 +336,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Registries != "" && !filepath.IsAbs(c.Registries) {
 		wrong("registries: %q is not an absolute path", c.Registries)
+	}
+	if c.Blobs != "" && !filepath.IsAbs(c.Blobs) {
+		wrong("blobs: %q is not an absolute path", c.Blobs)
 	}
 	if err := node.CheckMirrors(c.Mirrors); err != nil {
 		wrong("mirrors: %w", err)

@@ -49,6 +49,9 @@ func (h Home) Compute() string { return h.path("compute") }
 // Registries are the blobs of container registries.
 func (h Home) Registries() string { return h.path("registries") }
 
+// Blobs are the contents of storage accounts.
+func (h Home) Blobs() string { return h.path("blobs") }
+
 // Log is the log file of `laz up`.
 func (h Home) Log() string { return h.path("log", "laz.log") }
 

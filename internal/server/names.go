@@ -96,7 +96,7 @@ func (c *Config) ownNames(surface string) []string {
 // resources are the platform's, with their names under the operator's domain.
 func (c *Config) resources() []token.Resource {
 	var list []token.Resource
-	for surface, audience := range map[string]string{ARM: token.ARM, KeyVault: token.Vault, Graph: token.Graph, OpenAI: token.CognitiveServices, Registry: token.ContainerRegistry} {
+	for surface, audience := range map[string]string{ARM: token.ARM, KeyVault: token.Vault, Graph: token.Graph, OpenAI: token.CognitiveServices, Registry: token.ContainerRegistry, Blob: token.Storage} {
 		if r, ok := token.Platform(audience); ok {
 			r.Aliases = append(slices.Clone(r.Aliases), c.ownNames(surface)...)
 			list = append(list, r)

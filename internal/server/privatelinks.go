@@ -11,6 +11,7 @@ import (
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/machinelearningservices"
 	"lazurite.dev/internal/providers/network"
+	"lazurite.dev/internal/providers/storage"
 )
 
 // privateLinks opens what knows all private endpoints and networks. Each type
@@ -22,6 +23,7 @@ func (s *system) privateLinks(ctx context.Context) error {
 		cognitiveservices.PrivateLink(s.Config.cognitiveURL),
 		containerregistry.PrivateLink(s.Config.registryHost),
 		machinelearningservices.PrivateLink(s.Config.scoringHost),
+		storage.PrivateLink(s.Config.blobURL),
 	)
 	if err != nil {
 		return err

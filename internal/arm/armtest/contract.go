@@ -133,7 +133,8 @@ func GUID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n)
 func (k *contract) q() string { return "?api-version=" + k.rt.APIVersions[0] }
 
 func (k *contract) fill(s string, n int) string {
-	return strings.NewReplacer("{group}", k.group, "{rg}", k.group[strings.LastIndexByte(k.group, '/')+1:], "{n}", fmt.Sprint(n), "{guid}", GUID(n), "{sub}", Base).Replace(s)
+	plain := strings.ReplaceAll(k.group[strings.LastIndexByte(k.group, '/')+1:], "-", "") // for parents whose names are the only ones in the world
+	return strings.NewReplacer("{group}", k.group, "{rg}", k.group[strings.LastIndexByte(k.group, '/')+1:], "{plain}", plain, "{n}", fmt.Sprint(n), "{guid}", GUID(n), "{sub}", Base).Replace(s)
 }
 
 // next is the path and the body of a resource that is not there yet.
