@@ -110,10 +110,16 @@ Every type is listed at its scopes, too.
 	for _, op := range a.Surfaces[KeyVault].Handler.(*gate.Handler).Operations() {
 		fmt.Fprintf(&b, "| %s `%s` | %s |\n", op.Method, op.Path, op.Action)
 	}
-	for _, plane := range []struct{ surface, title string }{{OpenAI, "Azure OpenAI"}, {Registry, "Container registry"}} {
+	for _, plane := range []struct{ surface, title string }{{OpenAI, "Azure OpenAI"}, {Registry, "Container registry"}, {Blob, "Blob storage"}} {
 		b.WriteString("\n## " + plane.title + ": data plane\n\n| method and path | data action asked for |\n|---|---|\n")
 		for _, op := range a.Surfaces[plane.surface].Handler.(interface{ Operations() []gate.Operation }).Operations() {
-			fmt.Fprintf(&b, "| %s `%s` | %s |\n", op.Method, op.Path, op.Action)
+			word := ""
+			if restype, comp, ok := strings.Cut(op.Word, "/"); ok && op.Word != "/" {
+				comp, from, _ := strings.Cut(comp, "/")
+				word = fmt.Sprintf(" restype=%s comp=%s %s", restype, comp, from)
+				word = strings.TrimRight(strings.NewReplacer(" restype= ", " ", "comp= ", " ", " from", " x-ms-copy-source").Replace(word), " ")
+			}
+			fmt.Fprintf(&b, "| %s `%s`%s | %s |\n", op.Method, op.Path, word, op.Action)
 		}
 	}
 	b.WriteString("\n## Api-versions\n")
