@@ -33,9 +33,10 @@ const bareName = "bare.lazurite.test"
 // serveBare is the limit of what is measured over HTTPS: Go's own server with a
 // handler that answers a fixed text, under /sign after one RSA-2048 signature
 // and one verification. To a POST it answers as much as a token. With the URL of
-// a server it is Go's reverse proxy in front of that instead. It prints its
+// a server it is Go's reverse proxy in front of that instead, or the router of
+// online endpoints. It prints its
 // address and certificate.
-func serveBare(ctx context.Context, to string) error {
+func serveBare(ctx context.Context, to string, scoring bool) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -79,10 +80,14 @@ func serveBare(ctx context.Context, to string) error {
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
 		ReadHeaderTimeout: 10 * time.Second,
 	}
-	if to != "" {
-		if srv.Handler, err = reverseProxy(to); err != nil {
-			return err
-		}
+	switch {
+	case scoring:
+		srv.Handler, err = serveScoring(ctx, to)
+	case to != "":
+		srv.Handler, err = reverseProxy(to)
+	}
+	if err != nil {
+		return err
 	}
 	fmt.Println(ln.Addr())
 	if err := pem.Encode(os.Stdout, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {

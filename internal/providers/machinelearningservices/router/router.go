@@ -83,6 +83,7 @@ type Instances interface {
 // Instance is one container that answers.
 type Instance struct {
 	ID       string         // of the pod: another one with the same name has another
+	Cluster  string         // UID of the cluster
 	Address  netip.AddrPort // inside the cluster, of the port that requests go to
 	Ready    bool
 	Draining bool // it ends: no new request
