@@ -15,7 +15,7 @@ umask 022
 # What scripts import, and what serves them. What these need is found by apt's solver.
 packages=(python3 python3-sklearn python3-joblib python3-numpy python3-scipy python3-pandas python3-cloudpickle python3-yaml
   python3-requests python3-flask gunicorn
-  python3-distutils ca-certificates media-types tzdata)
+  python3-distutils dash ca-certificates media-types tzdata)
 # What packages ask for, and a running script does not: compilers (scipy names pythran), perl, and what configures a system.
 unneeded='^((gcc|g\+\+|cpp)(-[0-9]+)?|.*binutils.*|.*-dev(-bin)?|linux-libc-dev|.*perl.*|dpkg|tar|usrmerge|init-system-helpers|debconf|openssl|procps
 |python3-(pythran|beniget|gast|ply|all|lib2to3|setuptools)|libjs-.*|lib(a|t|l|hwa)san[0-9]+|libubsan1|libitm1|libcc1-0|libisl.*|libmp[cf].*|libgmp10|libctf.*|libgprofng0
@@ -70,6 +70,7 @@ triplet=$(dpkg-architecture -qDEB_HOST_MULTIARCH 2>/dev/null || gcc -dumpmachine
 libraries=$root/usr/lib/$triplet
 for l in blas lapack; do ln -sfn "openblas-pthread/lib$l.so.3" "$libraries/lib$l.so.3"; done
 ln -sfn openblas-pthread/libopenblas.so.0 "$libraries/libopenblas.so.0"
+[ -e "$root/usr/bin/sh" ] || ln -s dash "$root/usr/bin/sh"
 mkdir -p "$root/etc/ssl/certs"
 find "$root/usr/share/ca-certificates" -name '*.crt' -print0 | sort -z | xargs -0 cat >"$root/etc/ssl/certs/ca-certificates.crt"
 printf 'root:x:0:0:root:/:/usr/sbin/nologin\nnonroot:x:65532:65532:nonroot:/tmp:/usr/sbin/nologin\n' >"$root/etc/passwd"

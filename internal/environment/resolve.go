@@ -64,7 +64,7 @@ func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error
 		return out, err
 	}
 	if e.Build != nil {
-		if out.Image, err = r.context(ctx, *e.Build); err != nil {
+		if out.Image, out.Differences, err = r.context(ctx, *e.Build); err != nil {
 			return out, err
 		}
 	} else {
@@ -83,9 +83,11 @@ func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error
 	default:
 		r.say("Image %s is no image at hand: nodes ask its registry.", out.Image)
 	}
-	if out.Differences, err = r.compare(e, asked, out.Image, h.packages); err != nil {
+	differ, err := r.compare(e, asked, out.Image, h.packages)
+	if err != nil {
 		return out, err
 	}
+	out.Differences = append(out.Differences, differ...)
 	out.Log = r.log.String()
 	return out, nil
 }
@@ -137,9 +139,14 @@ func (r *resolving) compare(e Environment, asked, taken string, has *manifest) (
 			return nil, r.refuse("%s", err)
 		}
 		want, from = conda.Requirements, "the conda file"
-	} else if taken == asked || asked == noScript {
-		return nil, nil // what was asked for is what is run; of the other only that it can score
+	} else if taken == asked || e.Build != nil || e.MLflow {
+		return nil, nil // what was asked for is what is run, or was compared; of a model's image only that it can score
 	}
+	return r.judge(want, from, taken, has)
+}
+
+// judge compares what is wanted with what an image has.
+func (r *resolving) judge(want []Requirement, from, taken string, has *manifest) ([]Difference, error) {
 	if len(want) == 0 {
 		return nil, nil
 	}

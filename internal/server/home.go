@@ -46,6 +46,9 @@ func (h Home) Images() string { return h.path("images") }
 // Compute is what deployments of machine learning are made of.
 func (h Home) Compute() string { return h.path("compute") }
 
+// Environments are the images that were built for environments.
+func (h Home) Environments() string { return h.path("environments") }
+
 // Registries are the blobs of container registries.
 func (h Home) Registries() string { return h.path("registries") }
 

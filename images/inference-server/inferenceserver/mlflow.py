@@ -52,9 +52,19 @@ def describe(folder):
     pickled = flavor.get("pickled_model") or (flavors.get("python_function") or {}).get("model_path")
     if not isinstance(pickled, str):
         raise Failed(f"{path} does not name its pickled_model")
+    _versions(flavor.get("sklearn_version"), (flavors.get("python_function") or {}).get("python_version"))
     for name in filter(None, (flavor.get("code"), (flavors.get("python_function") or {}).get("code"))):
         sys.path.append(_inside(folder, str(name)))
     return _inside(folder, pickled), str(flavor.get("pyfunc_predict_fn") or "predict"), _columns(path, content.get("signature"))
+
+
+def _versions(sklearn, python):
+    """Says in the log what the model was made with, where that is not what there is."""
+    import importlib.metadata
+
+    for name, asked, has in (("scikit-learn", sklearn, importlib.metadata.version("scikit-learn")), ("python", python, "%d.%d.%d" % sys.version_info[:3])):
+        if asked and str(asked) != has:
+            logger.warning("the model was made with %s %s, the image has %s", name, asked, has)
 
 
 def _inside(folder, name):

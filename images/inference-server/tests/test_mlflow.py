@@ -45,6 +45,7 @@ class Model(ServerCase):
             got = self.ask("POST", "/score", json.dumps(body))
             self.assertEqual((got.status, [round(v, 9) for v in got.json]), (200, [105, 120]), body)
         self.assertIn("POST /score 200 ", self.output())
+        self.assertIn("the model was made with scikit-learn 1.0.2, the image has ", self.output())
 
     def test_what_cannot_be_asked(self):
         self.start(None, AZUREML_MODEL_DIR=self.model())

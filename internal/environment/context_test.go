@@ -1,0 +1,153 @@
+package environment_test
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lazurite.dev/internal/environment"
+)
+
+func files(dockerfile string, more ...string) *environment.Build {
+	fsys := fstest.MapFS{"Dockerfile": {Data: []byte(dockerfile)}}
+	for i := 0; i < len(more); i += 2 {
+		fsys[more[i]] = &fstest.MapFile{Data: []byte(more[i+1]), Mode: 0o755}
+	}
+	return &environment.Build{Context: fsys}
+}
+
+// inside reads the last layer and the configuration of an archive.
+func inside(t *testing.T, archive string) (layer map[string]tar.Header, config struct {
+	User, WorkingDir string
+	Env, Entrypoint  []string
+	Cmd              []string
+	Labels           map[string]string
+	ExposedPorts     map[string]struct{}
+}) {
+	t.Helper()
+	f, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			return layer, config
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(h.Name, ".tar.gz") {
+			zipped, err := gzip.NewReader(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			layer = map[string]tar.Header{}
+			for l := tar.NewReader(zipped); ; {
+				h, err := l.Next()
+				if err == io.EOF {
+					break
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				layer[h.Name] = tar.Header{Mode: h.Mode, Uid: h.Uid, Gid: h.Gid, Size: h.Size}
+			}
+		} else if h.Name != "manifest.json" {
+			var file struct{ Config any }
+			file.Config = &config
+			if err := json.NewDecoder(r).Decode(&file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestResolve_BuildsUponAnImageAtHand(t *testing.T) {
+	c := catalogue(t, environment.Config{})
+	b := files("FROM "+base+"\nENV A=2 B=3\nWORKDIR app\nCOPY src .\nCOPY --chown=7 --chmod=640 *.txt one /data/\nRUN pip install --no-cache-dir -r /data/r.txt numpy && conda install -y -c conda-forge joblib\nUSER 1000:1000\nEXPOSE 8080\nLABEL who=me\nENTRYPOINT [\"/app/run\"]\n",
+		"src/run", "#!", "src/deep/x", "x", "r.txt", "scikit-learn>=1.2 # why\n\n", "one", "1")
+	r, err := c.Resolve(t.Context(), environment.Environment{Name: "e", Build: b, Inference: &environment.Routes{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, config := inside(t, r.Archive)
+	want := map[string]tar.Header{
+		"app/": {Mode: 0o755}, "app/run": {Mode: 0o755, Size: 2}, "app/deep/": {Mode: 0o755}, "app/deep/x": {Mode: 0o755, Size: 1},
+		"data/r.txt": {Mode: 0o640, Uid: 7, Gid: 7, Size: 25}, "data/one": {Mode: 0o640, Uid: 7, Gid: 7, Size: 1},
+	}
+	if d := cmp.Diff(want, layer); d != "" {
+		t.Error(d)
+	}
+	if config.User != "1000:1000" || config.WorkingDir != "/app" || strings.Join(config.Env[1:], " ") != "A=2 B=3" || strings.Join(config.Entrypoint, " ") != "/app/run" || config.Labels["who"] != "me" || config.Labels[environment.PackagesLabel] != packages {
+		t.Errorf("got %+v", config)
+	}
+	if _, exposed := config.ExposedPorts["8080/tcp"]; !exposed || !strings.Contains(r.Log, "The image has all of the 2 packages") || !strings.Contains(r.Log, "Built "+r.Image) {
+		t.Errorf("got %+v\n%s", config, r.Log)
+	}
+	again, err := c.Resolve(t.Context(), environment.Environment{Name: "e", Build: b, Inference: &environment.Routes{}})
+	if err != nil || again.Image != r.Image || !strings.Contains(again.Log, "was built before") {
+		t.Errorf("got %+v, %v", again, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(r.Archive), ".*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	other, err := c.Resolve(t.Context(), environment.Environment{Build: files("FROM " + base + "\nENV A=2\n")})
+	if err != nil || other.Image == r.Image {
+		t.Errorf("got %+v, %v", other, err)
+	}
+}
+
+func TestResolve_WhatADockerfileInstallsIsCompared(t *testing.T) {
+	b := files("FROM "+base+"\nCOPY . /ctx/\nRUN conda env create -n x -f /ctx/conda.yaml && python -m pip install 'numpy==2.0'", "conda.yaml", conda)
+	var failed *environment.BuildError
+	if _, err := catalogue(t, environment.Config{}).Resolve(t.Context(), environment.Environment{Build: b}); !errors.As(err, &failed) || !strings.Contains(failed.Message, "numpy: =2.3.1 is asked for") {
+		t.Errorf("got %v", err)
+	}
+	r, err := catalogue(t, environment.Config{Mismatch: environment.MismatchWarn}).Resolve(t.Context(), environment.Environment{Build: b})
+	if err != nil || len(r.Differences) != 4 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
+
+func TestResolve_DockerfilesThatAreRefused(t *testing.T) {
+	c := catalogue(t, environment.Config{})
+	from := "FROM " + base + "\n"
+	for text, b := range map[string]*environment.Build{
+		"the Dockerfile can't be read":          {Context: fstest.MapFS{}},
+		"is not at hand":                        files("FROM docker.io/library/python:3.12"),
+		".dockerignore":                         files(from, ".dockerignore", "x"),
+		"nothing runs while an image is built":  files(from + "RUN apt-get update"),
+		"only plain calls of pip and conda":     files(from + "RUN pip install numpy | tee log"),
+		"neither a package with versions nor":   files(from + "RUN pip install --index-url https://example.org numpy"),
+		"was not copied":                        files(from+"RUN pip install -r r.txt", "r.txt", "numpy"),
+		"is not in the build context":           files(from + "COPY ../../etc/passwd /x"),
+		"nothing is fetched or unpacked":        files(from + "ADD https://example.org/x /x"),
+		"only numbers are known":                files(from+"COPY --chown=www-data x /x", "x", ""),
+		"is no mode in octal":                   files(from+"COPY --chmod=u+x x /x", "x", ""),
+		"let /x end in /":                       files(from+"COPY a b /x", "a", "", "b", ""),
+		"is no port":                            files(from + "EXPOSE 99999"),
+		"can't be changed by a Dockerfile":      files(from + "LABEL " + environment.PackagesLabel + "={}"),
+		"the Dockerfile, line 2: VOLUME is not": files(from + "VOLUME /x"),
+	} {
+		_, err := c.Resolve(t.Context(), environment.Environment{Build: b})
+		var failed *environment.BuildError
+		if !errors.As(err, &failed) || !strings.Contains(failed.Message, text) {
+			t.Errorf("wanted %q, got %v", text, err)
+		}
+	}
+	none := environment.New(environment.Config{}, "")
+	if _, err := none.Resolve(t.Context(), environment.Environment{Build: files(from)}); err == nil {
+		t.Error("built without a folder for it")
+	}
+}
