@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"lazurite.dev/internal/cluster"
@@ -259,7 +260,7 @@ func (c *Compute) explained(ctx context.Context, d Deployment, v verdict) *Failu
 		f.Log = lastLog(ctx, k, d.namespace(), v.pod, v.container, logEnd)
 	}
 	if reason := reasonIn(f.Log); reason != "" && v.container == InferenceServer {
-		f.Message += " Its log says: " + reason
+		f.Message += " Its log says: " + strings.TrimSuffix(reason, ".") + "."
 	}
 	f.Message += fmt.Sprintf(" See its log: az ml online-deployment get-logs --endpoint-name %s --name %s --container %s", d.Endpoint, d.Name, v.container)
 	return &f

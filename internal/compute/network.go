@@ -57,12 +57,17 @@ func (c *Compute) Network(ctx context.Context, w Workspace, tell func(string)) e
 	if err := c.cfg.Issuers.EnsureHidden(ctx, uid, w.ID.String(), w.Location); err != nil {
 		return err
 	}
+	archive := make(chan error, 1)
+	go func() { // takes a while the first time, as the cluster does
+		_, err := c.programArchive(ctx)
+		archive <- err
+	}()
 	err = c.cfg.Driver.Apply(ctx, c.spec(w, version), func(p cluster.Phase) {
 		if !p.Done {
 			tell("computes: " + p.Name)
 		}
 	})
-	if err != nil {
+	if err := errors.Join(err, <-archive); err != nil {
 		return fmt.Errorf("the computes of workspace %s: %w", w.Name, err)
 	}
 	tell("computes: images")

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -9,32 +10,35 @@ import (
 // size is an instance type: how many processors and how much memory.
 type size struct{ cpus, mib int }
 
-// sizes are the instance types of managed online endpoints, in lower case.
+// sizes are the instance types of managed online endpoints.
 // Source: "Managed online endpoints SKU list", and the pages of the series.
 func sizes() map[string]size {
 	return map[string]size{
-		"standard_ds1_v2": {1, 3584}, "standard_ds2_v2": {2, 7168}, "standard_ds3_v2": {4, 14336}, "standard_ds4_v2": {8, 28672}, "standard_ds5_v2": {16, 57344},
-		"standard_f2s_v2": {2, 4096}, "standard_f4s_v2": {4, 8192}, "standard_f8s_v2": {8, 16384}, "standard_f16s_v2": {16, 32768},
-		"standard_f32s_v2": {32, 65536}, "standard_f48s_v2": {48, 98304}, "standard_f64s_v2": {64, 131072}, "standard_f72s_v2": {72, 147456},
-		"standard_e2s_v3": {2, 16384}, "standard_e4s_v3": {4, 32768}, "standard_e8s_v3": {8, 65536}, "standard_e16s_v3": {16, 131072},
-		"standard_e32s_v3": {32, 262144}, "standard_e48s_v3": {48, 393216}, "standard_e64s_v3": {64, 442368},
-		"standard_fx4mds": {4, 86016}, "standard_fx12mds": {12, 258048}, "standard_fx24mds": {24, 516096}, "standard_fx36mds": {36, 774144}, "standard_fx48mds": {48, 1032192},
+		"Standard_DS1_v2": {1, 3584}, "Standard_DS2_v2": {2, 7168}, "Standard_DS3_v2": {4, 14336}, "Standard_DS4_v2": {8, 28672}, "Standard_DS5_v2": {16, 57344},
+		"Standard_F2s_v2": {2, 4096}, "Standard_F4s_v2": {4, 8192}, "Standard_F8s_v2": {8, 16384}, "Standard_F16s_v2": {16, 32768},
+		"Standard_F32s_v2": {32, 65536}, "Standard_F48s_v2": {48, 98304}, "Standard_F64s_v2": {64, 131072}, "Standard_F72s_v2": {72, 147456},
+		"Standard_E2s_v3": {2, 16384}, "Standard_E4s_v3": {4, 32768}, "Standard_E8s_v3": {8, 65536}, "Standard_E16s_v3": {16, 131072},
+		"Standard_E32s_v3": {32, 262144}, "Standard_E48s_v3": {48, 393216}, "Standard_E64s_v3": {64, 442368},
+		"Standard_FX4mds": {4, 86016}, "Standard_FX12mds": {12, 258048}, "Standard_FX24mds": {24, 516096}, "Standard_FX36mds": {36, 774144}, "Standard_FX48mds": {48, 1032192},
 	}
 }
 
-// InstanceTypes are the names of the known ones.
-func InstanceTypes() []string {
-	var names []string
-	for n := range sizes() {
-		names = append(names, "S"+strings.TrimPrefix(strings.ToUpper(n), "S"))
+// InstanceTypes are the names of the known ones, in order.
+func InstanceTypes() []string { return slices.Sorted(maps.Keys(sizes())) }
+
+// sizeOf finds an instance type, in any case.
+func sizeOf(name string) (size, bool) {
+	for n, s := range sizes() {
+		if strings.EqualFold(n, name) {
+			return s, true
+		}
 	}
-	slices.Sort(names)
-	return names
+	return size{}, false
 }
 
 // KnownInstanceType reports whether deployments can ask for the type.
 func KnownInstanceType(name string) bool {
-	_, ok := sizes()[strings.ToLower(name)]
+	_, ok := sizeOf(name)
 	return ok
 }
 
@@ -52,7 +56,7 @@ const (
 func (d Deployment) room() (cpuMillis, mib, keptMillis, keptMiB int, err error) {
 	cpuMillis, mib = d.CPUMillis, d.MemoryMiB
 	if cpuMillis == 0 || mib == 0 {
-		s, ok := sizes()[strings.ToLower(d.InstanceType)]
+		s, ok := sizeOf(d.InstanceType)
 		if !ok {
 			return 0, 0, 0, 0, &Failure{Code: CodeBad, Message: fmt.Sprintf("The instance type %q is not known. The known ones are: %s.", d.InstanceType, strings.Join(InstanceTypes(), ", "))}
 		}

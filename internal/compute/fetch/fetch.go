@@ -34,7 +34,7 @@ type Config struct {
 	Client           *http.Client
 	Log              io.Writer
 	// Patience is how long what may pass (names, connections, a busy server) is
-	// tried again; a refusal is for a tenth of it. 0 is two minutes.
+	// tried again; a refusal is for a twentieth of it. 0 is two minutes.
 	Patience time.Duration
 	// PlainHTTP lets URLs be http, which tests need.
 	PlainHTTP bool
@@ -110,10 +110,10 @@ type place struct {
 func parsePlace(text string, plain bool) (place, error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		return place{}, fmt.Errorf("%q is no URL", text)
+		return place{}, errors.New("a download's URL is none")
 	}
 	if u.Scheme != "https" && (!plain || u.Scheme != "http") || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return place{}, fmt.Errorf("%q is no https URL of a blob", u.Redacted())
+		return place{}, fmt.Errorf("%s://%s%s is no https URL of a blob without a query", u.Scheme, u.Host, u.Path) // a query may be a signature
 	}
 	container, name, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	if container == "" {
@@ -235,7 +235,7 @@ func (f *fetcher) again(ctx context.Context, what string, do func(context.Contex
 		most := f.Patience
 		again, soon := passes(err)
 		if soon {
-			most /= 10
+			most /= 20
 		}
 		if !again || time.Since(began) > most {
 			return fmt.Errorf("%s: %w", what, err)

@@ -1,0 +1,7 @@
+package fetch
+
+// What only tests see.
+var (
+	ParsePage = parsePage
+	Relative  = relative
+)

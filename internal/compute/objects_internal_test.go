@@ -1,0 +1,119 @@
+package compute
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func whole() Deployment {
+	return Deployment{
+		UID: "d1", Name: "blue", Endpoint: "ep", EndpointUID: "e1", WorkspaceUID: "w1", Image: "x:1", InstanceType: "standard_ds3_V2", Instances: 10, Timeout: 4500 * time.Millisecond,
+		Env: map[string]string{"A": "$(B)", "MSI_ENDPOINT": "http://own"}, Identities: []string{"/x"}, Downloads: []Download{{URL: "https://a/c/m", Path: ModelRoot + "/m/1"}},
+	}
+}
+
+func TestObjects_WhatPodsMay(t *testing.T) {
+	s := site{door: netip.MustParseAddr("198.18.3.2"), program: "laz:1", secret: "s3cret", trust: []byte("PEM"), deadline: time.Minute}
+	list, revision, err := objects(whole(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := list[len(list)-1]
+	raw, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"automountServiceAccountToken":false`, `"enableServiceLinks":false`, `"dnsPolicy":"None"`, `"nameservers":["198.18.3.2"]`, `"seccompProfile":{"type":"RuntimeDefault"}`,
+		`"allowPrivilegeEscalation":false`, `"drop":["ALL"]`, `"maxSurge":2`, `"maxUnavailable":0`, `"terminationGracePeriodSeconds":16`, `{"sleep":{"seconds":6}}`,
+		`"memory":"14336Mi"`, `"memory":"896Mi"`, `"cpu":"4000m"`, `{"name":"A","value":"$$(B)"}`, `{"name":"MSI_ENDPOINT","value":"http://own"}`, `"lazurite.dev/revision":"` + revision + `"`,
+		`{"name":"IDENTITY_ENDPOINT","value":"http://198.18.3.2/msi/token"}`, `"progressDeadlineSeconds":60`, `"failureThreshold":310`,
+	} {
+		if !strings.Contains(string(raw), want) {
+			t.Errorf("no %s in %s", want, raw)
+		}
+	}
+	for _, no := range []string{"s3cret", "hostPath", "hostNetwork", "hostPID", `"privileged":true`, "NET_RAW", "SYS_"} {
+		if strings.Contains(string(raw), no) {
+			t.Errorf("%s in %s", no, raw)
+		}
+	}
+	_, same, _ := objects(whole(), s)
+	other := whole()
+	other.Env["A"] = "C"
+	_, changed, _ := objects(other, s)
+	scaled := whole()
+	scaled.Instances = 3
+	_, more, _ := objects(scaled, s)
+	if same != revision || more != revision || changed == revision {
+		t.Errorf("revisions %s %s %s %s", revision, same, more, changed)
+	}
+}
+
+func TestCheck_Refusals(t *testing.T) {
+	if err := whole().check(); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Deployment){
+		"uid":             func(d *Deployment) { d.UID = "../x" },
+		"endpoint":        func(d *Deployment) { d.EndpointUID = "E 1" },
+		"no image":        func(d *Deployment) { d.Image = "" },
+		"none":            func(d *Deployment) { d.Instances = 0 },
+		"port":            func(d *Deployment) { d.Port = 70000 },
+		"variable":        func(d *Deployment) { d.Env["A=B"] = "" },
+		"path":            func(d *Deployment) { d.Downloads[0].Path = "/usr/bin/python3" },
+		"path with ..":    func(d *Deployment) { d.Downloads[0].Path = AppRoot + "/../../etc" },
+		"folder":          func(d *Deployment) { d.Folders = []string{"/etc/ssl"} },
+		"root":            func(d *Deployment) { d.Folders = []string{"/"} },
+		"folder above":    func(d *Deployment) { d.Folders = []string{"/var"} },
+		"relative folder": func(d *Deployment) { d.Folders = []string{"x"} },
+		"size":            func(d *Deployment) { d.InstanceType = "Standard_None" },
+		"no identity":     func(d *Deployment) { d.Identities = nil },
+	} {
+		d := whole()
+		change(&d)
+		if err := d.check(); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	d := whole()
+	d.Folders, d.Downloads[0].Path = []string{"/mnt/models"}, "/mnt/models/m"
+	if err := d.check(); err != nil {
+		t.Errorf("a folder of its own: %v", err)
+	}
+}
+
+func TestInstanceTypes(t *testing.T) {
+	for _, n := range InstanceTypes() {
+		if !KnownInstanceType(strings.ToUpper(n)) {
+			t.Errorf("%s", n)
+		}
+	}
+	if !slices.Contains(InstanceTypes(), "Standard_DS3_v2") || KnownInstanceType("Standard_X") {
+		t.Errorf("got %v", InstanceTypes())
+	}
+}
+
+func TestInstance_OfPods(t *testing.T) {
+	for text, want := range map[string]Instance{
+		`{"metadata":{"name":"p"},"spec":{"containers":[{"name":"inference-server","ports":[{"containerPort":8080}]}]},"status":{"podIP":"10.244.0.5","conditions":[{"type":"Ready","status":"True"}]}}`: {ID: "p", Cluster: "ml-w", Address: netip.MustParseAddrPort("10.244.0.5:8080"), Ready: true},
+		`{"metadata":{"name":"p","deletionTimestamp":"2030-01-01T00:00:00Z"},"status":{"podIP":"10.244.0.5"}}`:                                                                                           {ID: "p", Cluster: "ml-w", Address: netip.MustParseAddrPort("10.244.0.5:5001"), Draining: true},
+		`{"metadata":{"name":"p"},"status":{}}`:                                         {},
+		`{"metadata":{"name":"p"},"status":{"podIP":"10.244.0.5","phase":"Failed"}}`:    {},
+		`{"metadata":{"name":"p"},"status":{"podIP":"not an address","phase":"Alive"}}`: {},
+	} {
+		if got, ok := decode[pod](t, text).instance("ml-w"); got != want || ok != (want != Instance{}) {
+			t.Errorf("%s: got %+v", text, got)
+		}
+	}
+	if uid, ok := WorkspaceOf(ClusterUID("ABC")); uid != "abc" || !ok {
+		t.Errorf("got %s", uid)
+	}
+	if _, ok := WorkspaceOf("0a0a"); ok {
+		t.Error("another's cluster")
+	}
+}
