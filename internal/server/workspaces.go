@@ -19,7 +19,7 @@ func (s *system) machineLearning(ctx context.Context) error {
 	s.ends(s.workspaces.Close)
 	cfg := machinelearningservices.Config{
 		Workspaces: s.workspaces, Sealer: s.keyring, Authorizer: s.policy, TenantID: s.in.Tenant, Assign: s.policy.Assign,
-		Machine: managed{s.compute},
+		Machine: managed{s.compute}, Storage: s.stores,
 	}
 	s.runner = runner{s.compute, cfg}
 	s.learning = machinelearningservices.New(cfg, s.Config.scoringHost)
