@@ -15,7 +15,7 @@ var node = live.Scripts{
 }
 
 func installed() bool {
-	_, err := os.Stat("node_modules/@azure/identity")
+	_, err := os.Stat("node_modules/@azure/arm-machinelearning")
 	return err == nil && live.Has("node")
 }
 
@@ -26,3 +26,5 @@ func TestWorkloadIdentity(t *testing.T) { node.Workload(t, "workload.test.mjs") 
 func TestManagedIdentity(t *testing.T) { node.Managed(t, "managed.test.mjs") }
 
 func TestOwner(t *testing.T) { node.Owner(t, "owner.test.mjs") }
+
+func TestMachineLearning(t *testing.T) { node.MachineLearning(t, "machinelearning.test.mjs") }

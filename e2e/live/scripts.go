@@ -55,6 +55,20 @@ func (s *Scripts) Owner(t *testing.T, file string) {
 	s.run(t, file, []string{"APP_ID=" + sp.AppID, "APP_SECRET=" + sp.Password})
 }
 
+// MachineLearning runs file as the owner, with a workspace of machine learning
+// in a group of its own: SUBSCRIPTION, ML_GROUP, ML_WORKSPACE.
+func (s *Scripts) MachineLearning(t *testing.T, file string) {
+	t.Helper()
+	Need(t, s.Installed, s.Install)
+	group, workspace := "e2e-ml-"+s.Language, "ws-"+s.Language
+	for _, line := range [][]string{{"group", "create", "-n", group, "-l", "eastus"}, {"ml", "workspace", "create", "-g", group, "-n", workspace}} {
+		if _, err := s.cloud.Laz(line...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.run(t, file, []string{"SUBSCRIPTION=" + s.cloud.Vars["SUBSCRIPTION"], "ML_GROUP=" + group, "ML_WORKSPACE=" + workspace})
+}
+
 // run runs file under laz run with args.
 func (s *Scripts) run(t *testing.T, file string, extra []string, args ...string) {
 	t.Helper()

@@ -28,3 +28,5 @@ func TestWorkloadIdentity(t *testing.T) { python.Workload(t, "workload.py") }
 func TestManagedIdentity(t *testing.T) { python.Managed(t, "managed.py") }
 
 func TestOwner(t *testing.T) { python.Owner(t, "owner.py") }
+
+func TestMachineLearning(t *testing.T) { python.MachineLearning(t, "machinelearning.py") }
