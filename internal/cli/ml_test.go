@@ -492,3 +492,19 @@ func TestDoctorEndpoint(t *testing.T) {
 	sub(c.docs[mlRoot+"/onlineEndpoints/ep"], "properties")["traffic"] = object{"blue": 100}
 	examine(0, "No step fails.", "blue=100")
 }
+
+func TestApprove_ByTheNameAlone(t *testing.T) {
+	c := newCabinet(t)
+	registry := "/subscriptions/sub/resourceGroups/rg/providers/Microsoft.ContainerRegistry/registries/r"
+	pec := registry + "/privateEndpointConnections/pe.1"
+	c.docs["/subscriptions/sub/resources"] = object{"value": []any{object{"id": registry, "type": "Microsoft.ContainerRegistry/registries"}, object{"id": "/x", "type": "Microsoft.Network/virtualNetworks"}}}
+	c.docs[registry+"/privateEndpointConnections"] = object{"value": []any{object{"id": pec, "name": "pe.1"}}}
+	c.docs[pec] = object{"id": pec, "properties": object{"privateLinkServiceConnectionState": object{"status": "Pending"}}}
+	c.ok(t, "network", "private-endpoint-connection", "approve", "-n", "pe.1")
+	if got := textAt(c.docs[pec], "properties", "privateLinkServiceConnectionState", "status"); got != "Approved" {
+		t.Errorf("the connection is %s", got)
+	}
+	c.refused(t, 3, "No private endpoint connection 'pe.2'", "network", "private-endpoint-connection", "approve", "-n", "pe.2")
+	c.docs[registry+"/privateEndpointConnections"] = object{"value": []any{object{"id": pec, "name": "pe.1"}, object{"id": pec + "b", "name": "PE.1"}}}
+	c.refused(t, 2, "name one with --id", "network", "private-endpoint-connection", "approve", "-n", "pe.1")
+}

@@ -76,6 +76,42 @@ func (c *call) linkPath(m *management) (path, version string, err error) {
 	return target + "/privateEndpointConnections/" + name, linkVersion(typ), nil
 }
 
+// findConnection fills --id where the name is all that was given, as Azure's
+// pages write it: by the only connection of that name in the subscription.
+func (c *call) findConnection(ctx context.Context, m *management) error {
+	name := c.text("name")
+	if _, ok := c.defs["type"]; !ok || name == "" || c.text("id") != "" || c.text("type") != "" || c.text("resource-name") != "" {
+		return nil
+	}
+	all, err := m.list(ctx, m.subPath+"/resources", resourcesVersion)
+	if err != nil {
+		return err
+	}
+	var found []string
+	for _, r := range all {
+		if linkVersions()[strings.ToLower(textAt(r, "type"))] == "" {
+			continue
+		}
+		l, err := m.list(ctx, textAt(r, "id")+"/privateEndpointConnections", linkVersion(textAt(r, "type")))
+		if err != nil {
+			return err
+		}
+		for _, pec := range l {
+			if strings.EqualFold(textAt(pec, "name"), name) {
+				found = append(found, textAt(pec, "id"))
+			}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return notFoundf("No private endpoint connection '%s' was found within subscription '%s'.", name, m.acct.ID)
+	case 1:
+		c.args.values["id"] = found
+		return nil
+	}
+	return withHint(usagef("%d private endpoint connections are called '%s': name one with --id.", len(found), name), "%s", strings.Join(found, "\n"))
+}
+
 func connectionArgs(one bool) []arg {
 	g := groupOpt()
 	g.need, g.part = false, ""
@@ -135,6 +171,9 @@ func decideCommand(path, status string, args []arg, where func(*call, *managemen
 	return &command{path: path, short: strings.ToUpper(verb[:1]) + verb[1:] + " a connection.", example: path + " --id ID --description because",
 		args: append(args, opt("description", "What to tell whoever asked.").or("--approval-description", "--rejection-description")),
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
+			if err := c.findConnection(ctx, m); err != nil {
+				return nil, err
+			}
 			p, version, err := where(c, m)
 			if err != nil {
 				return nil, err
