@@ -100,10 +100,10 @@ func (c *call) ruleDestination(typ string) (any, error) {
 		d["spark_enabled"] = false
 		return fill("service-resource-id", "service_resource_id", "subresource-target", "subresource_target", "spark-enabled", "spark_enabled"), nil
 	}
-	if c.text("service-tag") == "" || c.text("protocol") == "" || c.text("port-ranges") == "" {
-		return nil, usagef("arguments --service-tag, --protocol and --port-ranges are required for rules of type service_tag")
+	if c.text("service-tag") == "" && !c.given("address-prefixes") || c.text("protocol") == "" || c.text("port-ranges") == "" {
+		return nil, usagef("arguments --service-tag or --address-prefixes, --protocol and --port-ranges are required for rules of type service_tag")
 	}
-	return fill("service-tag", "service_tag", "protocol", "protocol", "port-ranges", "port_ranges"), nil
+	return fill("service-tag", "service_tag", "protocol", "protocol", "port-ranges", "port_ranges", "address-prefixes", "address_prefixes"), nil
 }
 
 func outboundRuleCommands() []*command {
@@ -116,7 +116,7 @@ func outboundRuleCommands() []*command {
 				opt("destination", "Name that may be reached, for fqdn: pypi.org or *.pypi.org."),
 				opt("service-resource-id", "Id of the resource, for private_endpoint."), opt("subresource-target", "Part of the resource, for private_endpoint: vault, blob."),
 				boolOpt("spark-enabled", "Whether Spark may use it too, for private_endpoint."),
-				opt("service-tag", "Service tag, for service_tag."), opt("protocol", "Protocol, for service_tag: TCP, UDP, ICMP or *."),
+				opt("service-tag", "Service tag, for service_tag."), listOpt("address-prefixes", "Addresses, for service_tag, beside or in place of a tag: 203.0.113.0/24."), opt("protocol", "Protocol, for service_tag: TCP, UDP, ICMP or *."),
 				opt("port-ranges", "Ports, for service_tag: 80, 443 or 8000-8100."), noWaitOpt()),
 			run: workspaced(func(ctx context.Context, c *call, w *workspace) (any, error) {
 				typ := strings.ToLower(c.text("type"))
