@@ -369,9 +369,9 @@ func TestML_OutboundRules(t *testing.T) {
 	c.ok(t, "ml", "workspace", "outbound-rule", "set", "--rule", "range", "--type", "service_tag", "--address-prefixes", "203.0.113.0/24", "2001:db8::/32", "--protocol", "TCP", "--port-ranges", "443")
 	for rule, want := range map[string]object{
 		"range": {"type": "ServiceTag", "category": "UserDefined", "destination": object{"addressPrefixes": []any{"203.0.113.0/24", "2001:db8::/32"}, "protocol": "TCP", "portRanges": "443"}},
-		"pypi": {"type": "FQDN", "category": "UserDefined", "destination": "*.pypi.org"},
-		"kv":   {"type": "PrivateEndpoint", "category": "UserDefined", "destination": object{"serviceResourceId": "/x", "subresourceTarget": "vault", "sparkEnabled": false}},
-		"tag":  {"type": "ServiceTag", "category": "UserDefined", "destination": object{"serviceTag": "AzureMonitor", "protocol": "TCP", "portRanges": "443"}},
+		"pypi":  {"type": "FQDN", "category": "UserDefined", "destination": "*.pypi.org"},
+		"kv":    {"type": "PrivateEndpoint", "category": "UserDefined", "destination": object{"serviceResourceId": "/x", "subresourceTarget": "vault", "sparkEnabled": false}},
+		"tag":   {"type": "ServiceTag", "category": "UserDefined", "destination": object{"serviceTag": "AzureMonitor", "protocol": "TCP", "portRanges": "443"}},
 	} {
 		want["provisioningState"] = "Succeeded"
 		if diff := cmp.Diff(want, c.docs[mlRoot+"/outboundRules/"+rule]["properties"]); diff != "" {
