@@ -199,16 +199,20 @@ func workspacePath(c *call, m *management) string {
 
 func workspaceShow() *command {
 	return &command{path: "ml workspace show", short: "Show a workspace.", example: "ml workspace show -g myGroup -n myWorkspace --query managed_network",
-		args: []arg{workspaceName(), groupOpt()},
+		args: []arg{workspaceName(), groupOpt()}, table: workspaceTable(""),
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
 			v, err := m.get(ctx, workspacePath(c, m), mlVersion)
 			return showWorkspace(v), err
 		})}
 }
 
+func workspaceTable(of string) string {
+	return of + "{Name:name, Location:location, ResourceGroup:resourceGroup, Isolation:managed_network.isolation_mode, Network:managed_network.status.status}"
+}
+
 func workspaceList() *command {
 	return &command{path: "ml workspace list", short: "List workspaces.", example: "ml workspace list -g myGroup", args: []arg{groupFilter()},
-		table: "[].{Name:name, Location:location, ResourceGroup:resourceGroup, Isolation:managed_network.isolation_mode}",
+		table: workspaceTable("[]."),
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
 			l, err := m.list(ctx, m.listPath(c.text("resource-group"), mlType), mlVersion)
 			return each(l, showWorkspace), err
