@@ -63,12 +63,13 @@ type Grants interface {
 
 // Config is what Open needs.
 type Config struct {
-	Store  store.Store
-	Sealer Sealer
-	Assets *assets.Service
-	Runner Runner // nil: nothing runs here
-	Images Images
-	Grants Grants // nil: no role is given
+	Store    store.Store
+	Sealer   Sealer
+	Assets   *assets.Service
+	Runner   Runner // nil: nothing runs here
+	Images   Images
+	Contexts Contexts // nil: environments with build contexts are refused
+	Grants   Grants   // nil: no role is given
 
 	// URL is where an endpoint answers, "https://HOST" without a slash at the
 	// end; label is "{endpoint}.{region}".

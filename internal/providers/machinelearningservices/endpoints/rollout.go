@@ -212,7 +212,7 @@ func (s *Service) spec(ctx context.Context, r *deployment) (compute.Deployment, 
 	if err != nil {
 		return d, err
 	}
-	image, err := s.image(ctx, r, p)
+	image, err := s.image(ctx, w, r, p)
 	if err != nil {
 		return d, err
 	}
@@ -234,11 +234,8 @@ func (s *Service) spec(ctx context.Context, r *deployment) (compute.Deployment, 
 }
 
 // image finds the image, and keeps the build log.
-func (s *Service) image(ctx context.Context, r *deployment, p *parts) (environment.Resolved, error) {
-	if b := p.environmentBuild; b != nil {
-		return environment.Resolved{}, apierr.New(apierr.Conflict, compute.CodeImage, "The environment '%s' is to be built from a Dockerfile, which this server can't do: name an image at hand in its place.", p.environment.Name)
-	}
-	image, err := s.Images.Resolve(ctx, p.environment)
+func (s *Service) image(ctx context.Context, w *assets.Workspace, r *deployment, p *parts) (environment.Resolved, error) {
+	image, err := s.resolve(ctx, w, p)
 	if f, ok := errors.AsType[*environment.BuildError](err); ok {
 		r.Private[buildKey] = tailOf(f.Log, maxKeptLog)
 		e := apierr.New(apierr.Conflict, compute.CodeImage, "%s", f.Message).WithCause(err)

@@ -1,0 +1,54 @@
+package endpoints_test
+
+import (
+	"context"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"lazurite.dev/internal/environment"
+	"lazurite.dev/internal/rid"
+)
+
+// shelfOf has one file in each folder, which says where it is.
+type shelfOf struct{}
+
+func (shelfOf) Folder(_ context.Context, account rid.ID, container, folder string, into *os.Root) error {
+	return into.WriteFile("Dockerfile", []byte("FROM "+account.Name()+"/"+container+"/"+folder), 0o600)
+}
+
+// builder calls the image what the Dockerfile says.
+type builder struct{}
+
+func (builder) Resolve(_ context.Context, e environment.Environment) (environment.Resolved, error) {
+	text, err := fs.ReadFile(e.Build.Context, e.Build.Dockerfile)
+	return environment.Resolved{Image: string(text), Routes: environment.ServerRoutes(), Log: "built\n"}, err
+}
+
+func TestDeployment_OfABuildContext(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	w.svc.Contexts, w.svc.Images = shelfOf{}, builder{}
+	path := w.endpoint("end1", "") + "/deployments/blue"
+	build := func(version, uri string) string {
+		w.Want(http.StatusCreated, "PUT", w.ws+"/environments/built/versions/"+version+v, `{"properties":{"build":{"contextUri":"`+uri+`","dockerfilePath":"Dockerfile"}}}`)
+		return w.deploymentBody(func(_, p map[string]any) { p["environmentId"] = "azureml:built:" + version })
+	}
+	w.Settle(w.Want(http.StatusCreated, "PUT", path+v, build("1", "https://mlstore.blob.core.windows.net/up-9/LocalUpload/h/ctx/")))
+	if got := w.run.all(); len(got) != 1 || got[0].Image != "FROM mlstore/up-9/LocalUpload/h/ctx" {
+		t.Errorf("got %+v", got)
+	}
+	a := w.Want(http.StatusOK, "PUT", path+v, build("2", "https://another.blob.core.windows.net/up-9/ctx"))
+	op := w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
+	if op.Text("error", "code") != "BadArgument" || !strings.Contains(string(op.Raw), "is not in the storage account of the workspace") {
+		t.Errorf("got %s", op.Raw)
+	}
+	w.svc.Contexts = nil
+	a = w.Want(http.StatusOK, "PUT", path+v, build("3", "https://mlstore.blob.core.windows.net/up-9/ctx"))
+	op = w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
+	if op.Text("error", "code") != "ImageBuildFailure" {
+		t.Errorf("got %s", op.Raw)
+	}
+}
