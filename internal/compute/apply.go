@@ -305,6 +305,32 @@ func (c *Compute) late(ctx context.Context, d Deployment, revision string, deadl
 	return c.explained(ctx, d, v)
 }
 
+// Scale changes how many instances a deployment has, and waits for none of them.
+// One that is not there is no error.
+func (c *Compute) Scale(ctx context.Context, uid string, instances int) error {
+	if instances < 1 {
+		return &Failure{Code: CodeBad, Message: "A deployment has at least one instance."}
+	}
+	doc, ok, err := c.deployment(ctx, uid)
+	if err != nil || !ok || doc.Deployment.Instances == instances {
+		return err
+	}
+	give, err := c.take(ctx, "deployment "+uid)
+	if err != nil {
+		return err
+	}
+	defer give()
+	if doc, ok, err = c.deployment(ctx, uid); err != nil || !ok {
+		return err
+	}
+	doc, err = changeDoc(ctx, c.cfg.Store, deploymentPrefix+uid, deploymentKind, func(d *deploymentDoc) error { d.Deployment.Instances = instances; return nil })
+	if err != nil {
+		return err
+	}
+	_, err = c.put(ctx, doc, func(string) {})
+	return err
+}
+
 // Remove takes the deployment away, and ends an Apply of it. It returns when no
 // instance gets anything new; those that answer something still do. Gone already
 // is no error.

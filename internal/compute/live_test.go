@@ -149,6 +149,18 @@ func rolls(ctx context.Context, t *testing.T, w *world, archive string) {
 	wg.Wait()
 	t.Logf("rolled in %s under load: %d requests, %d failed", took.Round(10*time.Millisecond), asked.Load(), failed.Load())
 	w.eventually(5*time.Second, "two new instances", func() bool { return len(w.ready("d-blue")) == 2 })
+	for _, n := range []int{3, 2} {
+		if err := w.compute.Scale(ctx, "d-blue", n); err != nil {
+			t.Error(err)
+		}
+		w.eventually(30*time.Second, fmt.Sprintf("%d instances", n), func() bool { return len(w.ready("d-blue")) == n })
+	}
+	if err := w.compute.Scale(ctx, "d-blue", 0); err == nil {
+		t.Error("scaled to none")
+	}
+	if err := w.compute.Scale(ctx, "d-none", 2); err != nil {
+		t.Error(err)
+	}
 	if said, err := w.ask("d-blue", "/score", 0); !strings.HasPrefix(said, "v2 ") {
 		t.Errorf("got %q, %v", said, err)
 	}
