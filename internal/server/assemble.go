@@ -29,6 +29,7 @@ import (
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/keyvault/vaultdata"
 	"lazurite.dev/internal/providers/machinelearningservices"
+	"lazurite.dev/internal/providers/machinelearningservices/endpoints"
 	"lazurite.dev/internal/providers/managedidentity"
 	"lazurite.dev/internal/providers/network"
 	"lazurite.dev/internal/providers/resources"
@@ -73,6 +74,7 @@ type system struct {
 
 	cognitive arm.Provider
 	learning  arm.Provider
+	online    *endpoints.Service
 	runner    runner
 	registry  arm.Provider
 	blobs     arm.Provider
@@ -104,6 +106,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"Container Registry", s.containerRegistry},
 		{"storage", s.storage},
 		{"Machine Learning", s.machineLearning},
+		{"online endpoints", s.onlineEndpoints},
 		{"management", s.management},
 		{"the outbound rules", s.outboundRules},
 		{"the owner's sign-in", s.signIn},

@@ -368,6 +368,11 @@ func (c *target) secretsOf() map[string]string {
 		t.Fatalf("the secret: %d %v", status, m)
 	}
 	c.Send(t, vault+"x", "GET", s, "")
+	c.learning()
+	secrets["a given key of an endpoint"] = "Tr0ub4dor-and-3-endpoint"
+	secrets["a key of an endpoint"], _ = c.must("POST", mlEnd+"/listKeys"+mlVersion, "")["secondaryKey"].(string)
+	c.as(c.OwnerToken(t, armURL), "POST", mlEnd+"/regenerateKeys"+mlVersion, `{"keyType":"Third","keyValue":"`+secrets["a given key of an endpoint"]+`"}`)
+	c.as(c.OwnerToken(t, armURL), "PUT", mlEnd+mlVersion, `{"location":"westus2","properties":{"authMode":"Key","keys":["`+secrets["a given key of an endpoint"]+`"]}}`)
 	c.Send(t, vault, "GET", armURL+"/subscriptions?api-version=2020-01-01", "")
 	for what, s := range secrets {
 		if len(s) < 8 {

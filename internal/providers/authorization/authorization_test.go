@@ -247,6 +247,11 @@ func TestRoleAssignments_Refusals(t *testing.T) {
 	check(t, w.a.Assign(t.Context(), rid.MustParse(sub), rbac.Contributor, w.ada))
 	status, body = w.do(w.ada, "PUT", at(name(1)), assignment(rbac.Owner, w.ada))
 	w.refused("a contributor", status, body, 403, "AuthorizationFailed")
+	check(t, w.a.Unassign(t.Context(), rid.MustParse(sub), rbac.Contributor, w.ada))
+	check(t, w.a.Unassign(t.Context(), rid.MustParse(sub), rbac.Contributor, w.ada)) // gone already
+	if w.may(w.ada, writeGroup, false, rg) {
+		t.Error("a role that was taken away counts")
+	}
 }
 
 func TestRoleAssignments_LastOwnerStays(t *testing.T) {

@@ -127,7 +127,10 @@ func (s *Service) completeDeployment(ctx context.Context, old, next *deployment)
 		(*p).complete()
 	}
 	if n.Scale == nil || n.Scale.Type == "" {
-		n.Scale = &ScaleSettings{Type: "Default"}
+		n.Scale = &ScaleSettings{Type: scaleDefault}
+	}
+	if strings.EqualFold(n.Scale.Type, scaleTarget) {
+		n.Scale.complete()
 	}
 	return completeSKU(next)
 }
@@ -348,6 +351,9 @@ func (n *Deployment) routed(r *deployment) *router.Deployment {
 	}
 	if d.ScoringPath == "" {
 		d.ScoringPath = "/score"
+	}
+	if c := n.Scale; c != nil && c.Max != nil {
+		d.Instances = *c.Max // as many as there may be
 	}
 	if n.Request != nil {
 		d.MaxConcurrent = n.Request.Concurrent

@@ -25,9 +25,6 @@ const (
 
 	pathKey = "scoring" // in Private: the path of the scoring route
 
-	// mlflowEnvironment is what models of MLflow run in that have no environment.
-	mlflowEnvironment = "azureml://registries/azureml/environments/mlflow-py312-inference/labels/latest"
-
 	maxKeptLog = 32 << 10
 )
 
@@ -123,7 +120,8 @@ func (s *Service) environment(ctx context.Context, w *assets.Workspace, n *Deplo
 		if !e.MLflow {
 			return bad(at, "The environmentId is missing: only a model of MLflow is deployed without an environment.")
 		}
-		text = mlflowEnvironment
+		e.Name = "of " + p.modelName // environment chooses
+		return nil
 	}
 	ref, err := assets.ParseReference(text)
 	if err != nil || ref.URI != "" {
@@ -224,7 +222,7 @@ func (s *Service) spec(ctx context.Context, r *deployment) (compute.Deployment, 
 		Workspace: w.ID, WorkspaceUID: w.GUID, Location: r.Location, Image: image.Image, Archive: image.Archive,
 		Port: image.Routes.Scoring.Port, Routes: compute.Routes{Liveness: compute.Route(image.Routes.Liveness), Readiness: compute.Route(image.Routes.Readiness)},
 		Liveness: n.Liveness.probe(), Readiness: n.Readiness.probe(), InstanceType: t.Name, CPUMillis: t.CPU * 1000, MemoryMiB: int(t.MemoryGiB * 1024),
-		Instances: instances(r), Concurrent: n.Request.Concurrent, Timeout: timeout,
+		Instances: n.Scale.bound(instances(r)), Concurrent: n.Request.Concurrent, Timeout: timeout,
 	}
 	if d.Identities, err = identities(parent.ID, parent.Extra); err != nil {
 		return d, err
@@ -290,6 +288,7 @@ func (p *parts) mount(r *deployment, d *compute.Deployment) {
 		top := modelsRoot
 		if n.MountPath != "" {
 			top = n.MountPath
+			d.Folders = []string{top}
 		}
 		dir := path.Join(top, p.modelName)
 		d.Downloads = append(d.Downloads, compute.Download{URL: p.model.URL, Path: path.Join(dir, p.model.Base)})

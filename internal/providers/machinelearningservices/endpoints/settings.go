@@ -137,17 +137,24 @@ func (p *Probe) probe() compute.Probe {
 	return compute.Probe{InitialDelay: initial, Period: period, Timeout: timeout, Success: p.Success, Failure: p.Failure}
 }
 
+// The values of scaleType.
+const (
+	scaleDefault = "Default"
+	scaleTarget  = "TargetUtilization"
+)
+
 func (c *ScaleSettings) check() error {
 	const at = "properties.scaleSettings"
 	switch {
-	case strings.EqualFold(c.Type, "Default"):
+	case strings.EqualFold(c.Type, scaleDefault):
 		if c.Min != nil || c.Max != nil || c.Target != nil || c.Polling != "" {
 			return bad(at, "The scaleType Default has no settings: the number of instances is the sku's capacity.")
 		}
-		c.Type = "Default"
+		c.Type = scaleDefault
 		return nil
-	case strings.EqualFold(c.Type, "TargetUtilization"):
-		return bad(at+".scaleType", "The scaleType TargetUtilization is not supported for managed deployments: set the number of instances by the sku's capacity.")
+	case strings.EqualFold(c.Type, scaleTarget):
+		c.Type = scaleTarget
+		return c.checkTarget()
 	}
 	return bad(at+".scaleType", "The scaleType '%s' is neither Default nor TargetUtilization.", c.Type)
 }
