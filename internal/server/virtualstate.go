@@ -225,7 +225,7 @@ func (s *Server) onlyPlanes(next http.Handler) http.Handler {
 				host = h
 			}
 			m, ok := s.hosts.Find(host)
-			if !ok || !slices.Contains([]string{KeyVault, OpenAI, Cognitive, Registry}, m.Surface.Name) {
+			if !ok || !slices.Contains([]string{KeyVault, OpenAI, Cognitive, Registry, Blob, Scoring}, m.Surface.Name) {
 				http.Error(w, "A private endpoint reaches its own resource alone, and "+host+" is not that.", http.StatusMisdirectedRequest)
 				return
 			}
