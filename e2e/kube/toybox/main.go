@@ -9,6 +9,7 @@
 //	                             header sni is the name that TLS asks for
 //	toybox dial ADDRESS          connects within 3 s, and is not cut off for 1 s
 //	toybox lookup NAME           prints the addresses
+//	toybox probe TARGET...       says of each what became of it; see probe
 //	toybox eat MIB               takes so much memory, and waits
 //	toybox env | write FILE TEXT | read FILE | stat FILE | list FOLDER
 package main
@@ -62,6 +63,11 @@ func run(args []string) error {
 		return ask(ctx, arg(1), arg(2), arg(3), args[min(4, len(args)):])
 	case "dial":
 		return dial(arg(1))
+	case "probe":
+		for _, target := range args[1:] {
+			fmt.Printf("%s\t%s\n", target, probe(ctx, target))
+		}
+		return nil
 	case "lookup":
 		addresses, err := net.DefaultResolver.LookupHost(ctx, arg(1))
 		fmt.Println(strings.Join(addresses, "\n"))

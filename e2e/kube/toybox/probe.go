@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strings"
+	"time"
+)
+
+// within is how long a probe may take; a refusal comes sooner.
+const within = 3 * time.Second
+
+// probe says what becomes of a connection: who answered, "refused" or
+// "silence". Targets are
+//
+//	tls ADDRESS NAME   TLS to an address for a name; who answers is its certificate's common name
+//	name NAME          the same to port 443 of where the resolver says
+//	lookup NAME        "answered" or "refused"
+//	dial ADDRESS       a connection that is not cut off at once is "open"
+//	udp ADDRESS        a datagram: "open" is an answer
+//	unix PATH          a socket in the file system
+func probe(ctx context.Context, target string) string {
+	f := strings.Fields(target)
+	arg := func(i int) string {
+		if i < len(f) {
+			return f[i]
+		}
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	switch arg(0) {
+	case "tls":
+		return secure(ctx, arg(1), arg(2))
+	case "name":
+		list, err := net.DefaultResolver.LookupIP(ctx, "ip4", arg(1))
+		if err != nil || len(list) == 0 {
+			return verdict(err)
+		}
+		return secure(ctx, net.JoinHostPort(list[0].String(), "443"), arg(1))
+	case "lookup":
+		if list, err := net.DefaultResolver.LookupIP(ctx, "ip4", arg(1)); err != nil || len(list) == 0 {
+			return verdict(err)
+		}
+		return "answered"
+	case "dial":
+		return verdictOf(dial(arg(1)))
+	case "udp":
+		return datagram(arg(1))
+	case "unix":
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", arg(1))
+		if err == nil {
+			_ = c.Close()
+		}
+		return verdictOf(err)
+	}
+	return "unknown"
+}
+
+func secure(ctx context.Context, address, name string) string {
+	c, err := (&tls.Dialer{Config: &tls.Config{ServerName: name, InsecureSkipVerify: true}}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return verdict(err)
+	}
+	defer c.Close()
+	return c.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
+}
+
+func datagram(address string) string {
+	c, err := net.Dial("udp", address)
+	if err != nil {
+		return "refused"
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return err.Error()
+	}
+	if _, err := c.Write([]byte("x")); err != nil {
+		return verdict(err)
+	}
+	if _, err := c.Read(make([]byte, 16)); err != nil {
+		return verdict(err)
+	}
+	return "open"
+}
+
+func verdictOf(err error) string {
+	if err == nil {
+		return "open"
+	}
+	return verdict(err)
+}
+
+func verdict(err error) string {
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		return "silence"
+	}
+	return "refused"
+}
