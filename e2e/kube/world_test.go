@@ -68,7 +68,8 @@ func inWorld(t *testing.T, names map[string]string) (*world, bool) {
 	ip("-n", name+"h", "-6", "addr", "add", "2001:db8::fe/64", "dev", "wan0", "nodad")
 	ip("-n", name+"o", "link", "set", "wan0", "up")
 	ip("-n", name+"h", "link", "set", "wan0", "up")
-	ip("-n", name+"h", "route", "add", "default", "via", "203.0.113.1")
+	ip("-n", name+"h", "route", "add", "10.66.0.0/16", "via", "203.0.113.1")
+	ip("-n", name+"h", "route", "add", "unreachable", "default")
 	conf := filepath.Join(t.TempDir(), "resolv.conf")
 	if err := os.WriteFile(conf, []byte("nameserver 203.0.113.53\n"), 0o644); err != nil {
 		t.Fatal(err)
