@@ -95,6 +95,9 @@ func (p pod) judge(now time.Time) verdict {
 		return verdict{progress: "starting"}
 	}
 	reason, message := s.waiting()
+	if reason == "ErrImagePull" && hopeless().MatchString(message) {
+		reason = "ImagePullBackOff" // which it will be
+	}
 	switch reason {
 	case "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError", "RegistryUnavailable":
 		return fail("", CodeBad, "Unable to download user container image '%s': %s", s.Image, pullReason(message))
@@ -174,6 +177,10 @@ func noRoom(message string) string {
 	return fmt.Sprintf("The workspace's compute has not enough %s left for an instance. Ask for fewer or smaller instances, or delete deployments.",
 		strings.ReplaceAll(m[1], "ephemeral-storage", "disk"))
 }
+
+// hopeless matches what a registry says of an image that will not be there, or
+// not for us, the next time either.
+var hopeless = pattern(`no such host|: not found|manifest unknown|unauthorized|authorization failed|403 Forbidden|denied`)
 
 // pullReason shortens what the container runtime says of an image.
 func pullReason(message string) string {

@@ -28,6 +28,7 @@ func TestPodJudge(t *testing.T) {
 		"download goes on":     {`{"initContainerStatuses":[{"name":"storage-initializer","state":{"running":{}}}],"containerStatuses":[{"name":"inference-server","state":{"waiting":{"reason":"PodInitializing"}}}]}`, "", "", "downloading"},
 		"no program":           {`{"initContainerStatuses":[{"name":"storage-initializer","state":{"waiting":{"reason":"ErrImageNeverPull","message":"m"}}}]}`, CodeInternal, "m", ""},
 		"first pull":           {`{"containerStatuses":[{"name":"inference-server","image":"x","state":{"waiting":{"reason":"ErrImagePull"}}}]}`, "", "", "pulling"},
+		"pull refused":         {`{"containerStatuses":[{"name":"inference-server","image":"x","state":{"waiting":{"reason":"ErrImagePull","message":"failed to resolve: x: not found"}}}]}`, CodeBad, "not found", ""},
 		"no image":             {`{"containerStatuses":[{"name":"inference-server","image":"x:1","state":{"waiting":{"reason":"ImagePullBackOff","message":"Back-off pulling image \"x:1\": ErrImagePull: \"not \\\"there\\\"\""}}}]}`, CodeBad, `'x:1': not "there"`, ""},
 		"bad command":          {`{"containerStatuses":[{"name":"inference-server","restartCount":1,"state":{"waiting":{"reason":"CrashLoopBackOff"}},"lastState":{"terminated":{"exitCode":128,"reason":"StartError","message":"no such file"}}}]}`, CodeNotReady, "no such file", ""},
 		"config":               {`{"containerStatuses":[{"name":"inference-server","state":{"waiting":{"reason":"CreateContainerConfigError","message":"runs as root"}}}]}`, CodeNotReady, "runs as root", ""},
