@@ -296,5 +296,5 @@ func goes(ctx context.Context, t *testing.T, w *world, archive string) {
 	if err != nil {
 		t.Error(err)
 	}
-	t.Log(fmt.Sprintf("cluster and deployment took %s", took.Round(10*time.Millisecond)))
+	t.Logf("cluster and deployment took %s", took.Round(10*time.Millisecond))
 }
