@@ -312,7 +312,7 @@ func (c *Compute) Scale(ctx context.Context, uid string, instances int) error {
 		return &Failure{Code: CodeBad, Message: "A deployment has at least one instance."}
 	}
 	doc, ok, err := c.deployment(ctx, uid)
-	if err != nil || !ok || doc.Deployment.Instances == instances {
+	if err != nil || !ok || doc.Removing || doc.Deployment.Instances == instances {
 		return err
 	}
 	give, err := c.take(ctx, "deployment "+uid)
@@ -320,7 +320,7 @@ func (c *Compute) Scale(ctx context.Context, uid string, instances int) error {
 		return err
 	}
 	defer give()
-	if doc, ok, err = c.deployment(ctx, uid); err != nil || !ok {
+	if doc, ok, err = c.deployment(ctx, uid); err != nil || !ok || doc.Removing {
 		return err
 	}
 	doc, err = changeDoc(ctx, c.cfg.Store, deploymentPrefix+uid, deploymentKind, func(d *deploymentDoc) error { d.Deployment.Instances = instances; return nil })
