@@ -54,12 +54,16 @@ type Kind[P any] struct {
 	AsyncDel   bool // DELETE alone does
 	Exclusive  bool // writes of siblings under one parent refuse each other: 409 while one is going on
 	DeleteBody bool // DELETE answers 200 with the resource (role assignments)
-	NoPut      bool // clients cannot create it
-	NoCreate   bool // clients can change and delete it, but others create it: a PUT of one that is not there is a 404
-	NoPatch    bool
-	Implied    bool // its parent need not be there: Put makes it
-	Identity   bool // may have an identity of its own and be given others; the pipeline makes and removes it
-	OwnID      bool // of an Identity type: one whose request speaks of no identity is made with one of its own
+	// Plain says that a PUT that creates answers 200, as one that changes does,
+	// where clients take no 201. Not with Async.
+	Plain bool
+
+	NoPut    bool // clients cannot create it
+	NoCreate bool // clients can change and delete it, but others create it: a PUT of one that is not there is a 404
+	NoPatch  bool
+	Implied  bool // its parent need not be there: Put makes it
+	Identity bool // may have an identity of its own and be given others; the pipeline makes and removes it
+	OwnID    bool // of an Identity type: one whose request speaks of no identity is made with one of its own
 
 	// Limit refuses requests that come too fast; what is "write", "delete",
 	// "read" or "list".
@@ -157,7 +161,7 @@ type Route struct {
 	Tracked     bool
 	Async       bool
 
-	identity, ownID, noLocation, exclusive, deleteBody, noPut, noCreate, noPatch, noState, asyncDel, cancels, implied bool
+	identity, ownID, noLocation, exclusive, deleteBody, plain, noPut, noCreate, noPatch, noState, asyncDel, cancels, implied bool
 
 	actionType string
 	home       func(scope rid.ID, name string) (stored, shown rid.ID)
@@ -252,7 +256,7 @@ type Provider struct {
 func Serve[P any](namespace string, k Kind[P]) Route {
 	r := Route{
 		Type: namespace + "/" + k.Type, APIVersions: k.APIVersions, Scopes: k.Scopes, Tracked: k.Tracked, Async: k.Async,
-		identity: k.Identity, ownID: k.OwnID, limit: k.Limit, noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, noPut: k.NoPut, noPatch: k.NoPatch,
+		identity: k.Identity, ownID: k.OwnID, limit: k.Limit, noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, plain: k.Plain, noPut: k.NoPut, noPatch: k.NoPatch,
 		noState: k.NoState, asyncDel: k.AsyncDel, cancels: k.Cancels, implied: k.Implied, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
 		actions: map[string]action{}, ask: k.Ask,
 	}
@@ -510,6 +514,14 @@ func badProperty(err error) error {
 
 // CanPut reports whether clients can create resources of the type.
 func (r *Route) CanPut() bool { return !r.noPut && !r.noCreate }
+
+// Created is the status of a PUT that creates.
+func (r *Route) Created() int {
+	if r.plain {
+		return http.StatusOK
+	}
+	return http.StatusCreated
+}
 
 // CanPatch reports whether the type answers PATCH.
 func (r *Route) CanPatch() bool { return !r.noPatch && !r.noPut }

@@ -288,10 +288,10 @@ func (h *Handler) write(c *call, next *Envelope) error {
 	}
 	stamp(next, c)
 	status := http.StatusOK
-	if c.old == nil {
-		status = http.StatusCreated
-	}
 	rt := c.route
+	if c.old == nil {
+		status = rt.Created()
+	}
 	if rt.Async {
 		return h.startPut(c, next, status)
 	}

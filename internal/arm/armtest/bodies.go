@@ -20,7 +20,7 @@ func (k *contract) unknownProperties() {
 		}
 		return
 	}
-	k.put(http.StatusCreated, path, body)
+	k.put(k.rt.Created(), path, body)
 	got := k.Want(http.StatusOK, "GET", path+k.q(), "")
 	if diff := cmp.Diff(any(unknown), got.At("properties", "xUnknown")); diff != "" {
 		k.t.Errorf("an unknown property changed:\n%s", diff)
@@ -50,7 +50,7 @@ func (k *contract) readOnly() {
 			at[parts[len(parts)-1]] = "forged"
 		}
 	})
-	k.put(http.StatusCreated, path, forged)
+	k.put(k.rt.Created(), path, forged)
 	first := k.Want(http.StatusOK, "GET", path+k.q(), "")
 	if strings.Contains(string(first.Raw), "forged") {
 		k.t.Errorf("a read-only property was taken: %s", first.Raw)
@@ -81,7 +81,7 @@ func (k *contract) tags() {
 		k.Want(http.StatusBadRequest, "PUT", path+k.q(), withTags(bad))
 	}
 	good := map[string]any{"env": "prod", "Größe": ""}
-	k.put(http.StatusCreated, path, withTags(good))
+	k.put(k.rt.Created(), path, withTags(good))
 	if diff := cmp.Diff(any(good), k.Want(http.StatusOK, "GET", path+k.q(), "").At("tags")); diff != "" {
 		k.t.Errorf("tags:\n%s", diff)
 	}
@@ -138,7 +138,7 @@ func (k *contract) contentType() {
 	for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "application/xml", ";"} {
 		k.WantError(http.StatusUnsupportedMediaType, "UnsupportedMediaType", "PUT", path+k.q(), body, "Content-Type", ct)
 	}
-	k.put(http.StatusCreated, path, body, "Content-Type", "application/json; charset=utf-8")
+	k.put(k.rt.Created(), path, body, "Content-Type", "application/json; charset=utf-8")
 }
 
 func (k *contract) malformed() {
@@ -200,7 +200,7 @@ func (k *contract) location() {
 	if !k.rt.LocationOptional() {
 		k.WantError(http.StatusBadRequest, "LocationRequired", "PUT", path+k.q(), at(nil))
 	}
-	k.put(http.StatusCreated, path, at("West US 2"))
+	k.put(k.rt.Created(), path, at("West US 2"))
 	if got := k.Want(http.StatusOK, "GET", path+k.q(), "").Text("location"); got != "westus2" {
 		k.t.Errorf("got the location %q", got)
 	}

@@ -148,7 +148,7 @@ func (k *contract) next() (path, body string) {
 func (k *contract) made() (path, body string, got *Answer) {
 	k.t.Helper()
 	path, body = k.next()
-	k.put(http.StatusCreated, path, body)
+	k.put(k.rt.Created(), path, body)
 	return path, body, k.Want(http.StatusOK, "GET", path+k.q(), "")
 }
 
@@ -183,7 +183,7 @@ func (k *contract) with(body string, change func(top, properties map[string]any)
 
 func (k *contract) create() {
 	path, body := k.next()
-	put := k.put(http.StatusCreated, path, body)
+	put := k.put(k.rt.Created(), path, body)
 	got := k.Want(http.StatusOK, "GET", path+k.q(), "")
 	for member, want := range map[string]string{"id": path, "name": path[strings.LastIndexByte(path, '/')+1:], "type": k.rt.Type} {
 		if member == "id" && k.rt.HasHome() {
@@ -288,7 +288,7 @@ func (k *contract) apiVersion() {
 func (k *contract) preconditions() {
 	path, body := k.next()
 	k.WantError(http.StatusPreconditionFailed, "PreconditionFailed", "PUT", path+k.q(), body, "If-Match", "*")
-	k.put(http.StatusCreated, path, body, "If-None-Match", "*")
+	k.put(k.rt.Created(), path, body, "If-None-Match", "*")
 	k.WantError(http.StatusPreconditionFailed, "PreconditionFailed", "PUT", path+k.q(), body, "If-None-Match", "*")
 	k.WantError(http.StatusPreconditionFailed, "PreconditionFailed", "PUT", path+k.q(), body, "If-Match", `"other"`)
 	k.WantError(http.StatusPreconditionFailed, "PreconditionFailed", "DELETE", path+k.q(), "", "If-Match", `"other"`)
@@ -345,7 +345,7 @@ func (k *contract) head() {
 	if a := k.Do("HEAD", path+k.q(), ""); a.Status != http.StatusNotFound || len(a.Raw) != 0 {
 		k.t.Errorf("HEAD of a missing one: %d %q", a.Status, a.Raw)
 	}
-	k.put(http.StatusCreated, path, body)
+	k.put(k.rt.Created(), path, body)
 	if a := k.Do("HEAD", path+k.q(), ""); a.Status != http.StatusNoContent || len(a.Raw) != 0 {
 		k.t.Errorf("HEAD: %d %q, want 204", a.Status, a.Raw)
 	}

@@ -318,7 +318,7 @@ func (p *provider) deleteContainer(ctx context.Context, old *arm.Resource[Contai
 	if err := p.accounts.markDead(ctx, d); err != nil {
 		return err
 	}
-	return p.bury(ctx, d)
+	return p.buryNow(ctx, d)
 }
 
 // showContainer fills in what every container is here.

@@ -73,7 +73,7 @@ func New(c Config) arm.Provider {
 		Namespace: Namespace,
 		Routes: append(PrivateLink(p.URL).Routes(),
 			arm.Serve(Namespace, arm.Kind[Properties]{
-				Type: "storageAccounts", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true,
+				Type: "storageAccounts", APIVersions: apiVersions(), Tracked: true, Plain: true, Identity: true,
 				Name:     checkName,
 				ReadOnly: readOnly(),
 				Default:  p.complete,
@@ -201,7 +201,20 @@ func (p *provider) delete(ctx context.Context, old *arm.Resource[Properties]) er
 	if err := p.Store.Delete(ctx, recordKey(old.ID.Name()), r.rev); err != nil && !gone(err) {
 		return err
 	}
-	return p.bury(ctx, dead{Account: r.UID})
+	return p.buryNow(ctx, dead{Account: r.UID})
+}
+
+// buryTime is how long a deletion waits until all is erased; Sweep goes on.
+const buryTime = 20 * time.Second
+
+func (p *provider) buryNow(ctx context.Context, d dead) error {
+	short, cancel := context.WithTimeout(ctx, buryTime)
+	defer cancel()
+	err := p.bury(short, d)
+	if short.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // bury removes what a deleted account or container leaves.
