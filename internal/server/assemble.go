@@ -107,6 +107,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"storage", s.storage},
 		{"Machine Learning", s.machineLearning},
 		{"online endpoints", s.onlineEndpoints},
+		{"scoring", s.scoring},
 		{"management", s.management},
 		{"the outbound rules", s.outboundRules},
 		{"the owner's sign-in", s.signIn},
