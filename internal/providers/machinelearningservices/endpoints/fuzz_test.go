@@ -40,3 +40,25 @@ func FuzzParseDuration(f *testing.F) {
 		}
 	})
 }
+
+func FuzzVerify(f *testing.F) {
+	key, now := []byte("0123456789abcdef0123456789abcdef"), time.Unix(1_800_000_000, 0)
+	good, err := endpoints.Sign(key, "uid", now.Add(time.Hour))
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := endpoints.Verify(key, "uid", good, now); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:len(good)-1])
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, raw string) {
+		if err := endpoints.Verify(key, "uid", raw, now); err == nil && raw != good {
+			t.Fatalf("%q is taken", raw)
+		}
+		if endpoints.Verify([]byte("another key"), "uid", raw, now) == nil || endpoints.Verify(key, "other", raw, now) == nil {
+			t.Fatalf("%q is taken by another endpoint", raw)
+		}
+	})
+}
