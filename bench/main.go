@@ -48,7 +48,7 @@ func main() {
 	scoring := flag.Bool("scoring", false, "with -bare and -to, be the router of online endpoints")
 	fake := flag.Bool("fake", false, "be a model's server with a fixed answer")
 	quick := flag.Bool("quick", false, "less of everything, to see that it runs")
-	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, openai, router, policy, million, clusters, writer (default all)")
+	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, openai, router, outbound, policy, million, clusters, writer (default all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -85,7 +85,7 @@ func run(ctx context.Context, laz string, quick bool, only string) (err error) {
 		run        func(context.Context) error
 	}{
 		{"start", "start and memory", s.start}, {"requests", "requests", s.requests},
-		{"openai", "the gateway to models", s.openai}, {"router", "the router of online endpoints", s.router}, {"policy", "policy", s.policy}, {"million", "a million resources", s.million}, {"clusters", "clusters", s.clusters},
+		{"openai", "the gateway to models", s.openai}, {"router", "the router of online endpoints", s.router}, {"outbound", "the way out of managed networks", s.outbound}, {"policy", "policy", s.policy}, {"million", "a million resources", s.million}, {"clusters", "clusters", s.clusters},
 		{"writer", "the built-in model", s.writer},
 	} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,6 +84,7 @@ type GateConfig struct {
 type Gate struct {
 	cfg     GateConfig
 	buffers sync.Pool
+	ranges  ranges
 
 	mu     sync.Mutex // guards the rest
 	policy *Policy
@@ -90,6 +92,9 @@ type Gate struct {
 	all    int
 	inside map[*guest]struct{} // connections that were let through
 	unsure int                 // connections that have not said yet where they go
+
+	own   map[netip.Addr]bool // the host's addresses, as they were at ownAt; replaced, never changed
+	ownAt time.Time
 
 	second time.Time // in which said lines were logged, and unsaid were not
 	said   int
@@ -118,6 +123,7 @@ func NewGate(cfg GateConfig) *Gate {
 	}
 	return &Gate{
 		cfg: cfg, policy: cfg.Policy, open: map[netip.Addr]int{}, inside: map[*guest]struct{}{},
+		ranges:  newRanges(),
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBufferLen); return &b }},
 	}
 }
@@ -170,42 +176,80 @@ func (g *Gate) forbidden(to netip.AddrPort, public bool) string {
 		return "it is an IPv4 address in disguise"
 	case a.IsLoopback():
 		return "it is a loopback address: the host's own programs listen there"
-	case a.IsUnspecified() || inAny(a, "0.0.0.0/8"):
+	case a.IsUnspecified() || g.ranges.this.Contains(a):
 		return "it is an unspecified address, which means the host itself"
 	case a.IsLinkLocalUnicast():
 		return "it is a link-local address, where machines keep their metadata"
-	case a.IsMulticast(), inAny(a, "240.0.0.0/4"):
+	case a.IsMulticast(), g.ranges.reserved.Contains(a):
 		return "it is a multicast, broadcast or reserved address"
-	case a.Is6() && inAny(a, "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96"):
+	case a.Is6() && inAny(a, g.ranges.disguises):
 		return "it is an IPv4 address in disguise"
 	case g.cfg.Base.IsValid() && g.cfg.Base.Contains(a):
 		return "it is inside a network of Lazurite's that is not this one"
 	case a == platform():
 		return "it is the platform's address, which each network has for itself"
-	case public && (a.IsPrivate() || inAny(a, "100.64.0.0/10", "192.0.0.0/24")):
+	case public && (a.IsPrivate() || inAny(a, g.ranges.private)):
 		return "it is a private address that is not of this network, nor of one that it is peered with"
 	case g.cfg.Offline:
 		return "Lazurite runs with --offline"
 	}
-	own, err := g.cfg.Own()
+	own, err := g.hosts()
 	if err != nil {
 		return "the host's addresses can't be read: " + err.Error()
 	}
-	for _, o := range own {
-		if o.Unmap().WithZone("") == a {
-			return "it is an address of the host itself"
-		}
+	if own[a] {
+		return "it is an address of the host itself"
 	}
 	return ""
 }
 
-func inAny(a netip.Addr, prefixes ...string) bool {
-	for _, p := range prefixes {
-		if netip.MustParsePrefix(p).Contains(a) {
-			return true
+// ranges are those that are nobody's on the internet.
+type ranges struct {
+	this, reserved     netip.Prefix
+	disguises, private []netip.Prefix
+}
+
+func newRanges() ranges {
+	list := func(texts ...string) (out []netip.Prefix) {
+		for _, s := range texts {
+			out = append(out, netip.MustParsePrefix(s))
 		}
+		return out
 	}
-	return false
+	return ranges{
+		this: netip.MustParsePrefix("0.0.0.0/8"), reserved: netip.MustParsePrefix("240.0.0.0/4"),
+		disguises: list("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96"), private: list("100.64.0.0/10", "192.0.0.0/24"),
+	}
+}
+
+func inAny(a netip.Addr, prefixes []netip.Prefix) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// ownFresh is for how long the host's addresses are not looked at again.
+const ownFresh = time.Second
+
+// hosts are the addresses of the host. The map must not be changed.
+func (g *Gate) hosts() (map[netip.Addr]bool, error) {
+	g.mu.Lock()
+	own, at := g.own, g.ownAt
+	g.mu.Unlock()
+	now := time.Now()
+	if own != nil && now.Sub(at) < ownFresh {
+		return own, nil
+	}
+	list, err := g.cfg.Own()
+	if err != nil {
+		return nil, err
+	}
+	own = map[netip.Addr]bool{}
+	for _, a := range list {
+		own[a.Unmap().WithZone("")] = true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.own, g.ownAt = own, now
+	return own, nil
 }
 
 func interfaceAddresses() ([]netip.Addr, error) {
