@@ -1,0 +1,63 @@
+package inference_test
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"lazurite.dev/e2e/live"
+)
+
+// TestDeployments runs the image in pods of a workspace: a model of MLflow
+// without a script, an environment that is built, and one that can't be had.
+func TestDeployments(t *testing.T) {
+	bin := filepath.Dir(os.Getenv("LAZ_BINARY"))
+	for _, file := range []string{"images/azureml-sklearn.tar", "kube/bin/kubernetes"} {
+		_, err := os.Stat(filepath.Join(bin, file))
+		live.Need(t, os.Getenv("LAZ_BINARY") != "" && err == nil, file+" beside laz: `make images kube`, with LAZ_BINARY naming bin/laz")
+	}
+	live.Need(t, runtime.GOOS == "linux" && os.Geteuid() == 0, "Linux and root")
+	c, err := live.Start(live.Options{Background: true})
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir("testdata")
+	az := func(words string) string {
+		t.Helper()
+		out, err := c.Laz(append([]string{"run", "--", "az"}, strings.Fields(words)...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	az("group create -n g -l westus2")
+	az("ml workspace create -g g -n wsinf -l westus2")
+	az("configure --defaults workspace=wsinf group=g")
+	az("ml online-endpoint create -f endpoint.yml")
+	_, err = c.Laz("run", "--", "az", "ml", "online-deployment", "create", "-f", "other.yml")
+	for _, want := range []string{"ImageBuildFailure", "python: =3.12 is asked for, the image has 3.", "torch: ==2.4 is asked for, the image has none"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("wanted %q, got %v", want, err)
+		}
+	}
+	az("ml online-deployment create -f mlflow.yml --all-traffic")
+	az("ml online-deployment create -f built.yml")
+	if got := az("ml online-endpoint invoke -n inf-end -r mlflow.json"); !strings.Contains(got, "[101.0, 105.0]") {
+		t.Errorf("the model of MLflow answered %s", got)
+	}
+	if got := az("ml online-endpoint invoke -n inf-end --deployment-name built -r mlflow.json"); !strings.Contains(got, "hello") || !strings.Contains(got, "world") {
+		t.Errorf("what was built answered %s", got)
+	}
+	for name, want := range map[string]string{"mlflow": "POST /score 200 ", "built": "a line of init()"} {
+		if got := az("ml online-deployment get-logs -e inf-end -n " + name); !strings.Contains(got, want) {
+			t.Errorf("the log of %s lacks %q:\n%s", name, want, got)
+		}
+	}
+}
