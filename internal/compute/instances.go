@@ -16,12 +16,15 @@ import (
 	"time"
 
 	"lazurite.dev/internal/cluster"
+	"lazurite.dev/internal/node"
+	"lazurite.dev/internal/store"
 )
 
 const (
 	watchTime = 4 * time.Minute // of one watch; then credentials and list are fresh again
 	watchSoon = 500 * time.Millisecond
 	watchLate = 5 * time.Second
+	looked    = 3 * time.Minute // after that the kubelet has looked at every pod
 )
 
 // feed is what a workspace's cluster says of its pods. What it said last counts
@@ -102,9 +105,13 @@ func (c *Compute) watch(ctx context.Context, workspaceUID string, f *feed) error
 	if err := k.Get(ctx, "/api/v1/pods?"+selector, &list); err != nil {
 		return err
 	}
+	since, err := c.since(ctx, workspaceUID)
+	if err != nil {
+		return err
+	}
 	all := map[string]seen{}
 	for _, p := range list.Items {
-		see(all, workspaceUID, p)
+		see(all, workspaceUID, p, since)
 	}
 	c.show(f, all)
 	path := fmt.Sprintf("/api/v1/pods?watch=true&%s&timeoutSeconds=%d&resourceVersion=%s", selector, int(watchTime.Seconds()), url.QueryEscape(list.Metadata.ResourceVersion))
@@ -115,7 +122,7 @@ func (c *Compute) watch(ctx context.Context, workspaceUID string, f *feed) error
 		}
 		next := maps.Clone(all)
 		if delete(next, p.Metadata.Namespace+"/"+p.Metadata.Name); event != "DELETED" {
-			see(next, workspaceUID, p)
+			see(next, workspaceUID, p, since)
 		}
 		if !maps.Equal(next, all) {
 			all = next
@@ -129,9 +136,46 @@ func (c *Compute) watch(ctx context.Context, workspaceUID string, f *feed) error
 	return err
 }
 
-// see adds a pod that has an address.
-func see(all map[string]seen, workspaceUID string, p pod) {
+// since is when the cluster's network was made. After everything was stopped, or
+// lost with the machine, the API server still says of each pod that it is ready,
+// at an address that may be another's by now, until the kubelet has looked.
+func (c *Compute) since(ctx context.Context, workspaceUID string) (time.Time, error) {
+	all, err := c.cfg.Agent.Status(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	i := slices.IndexFunc(all, func(st node.ClusterStatus) bool { return st.UID == ClusterUID(workspaceUID) })
+	if i < 0 || all[i].Space == 0 {
+		return time.Time{}, fmt.Errorf("the computes of workspace %s: %w", workspaceUID, cluster.ErrNotFound)
+	}
+	key := networkPrefix + workspaceUID
+	doc, _, err := store.GetJSON[networkDoc](ctx, c.cfg.Store, key)
+	if err != nil || doc.Space == all[i].Space {
+		return doc.Since, err
+	}
+	began := time.Now()
+	for _, p := range all[i].Processes { // the first of them began when the network was there
+		if !p.Since.IsZero() && p.Since.Before(began) {
+			began = p.Since
+		}
+	}
+	doc, err = changeDoc(ctx, c.cfg.Store, key, networkKind, func(n *networkDoc) error {
+		if n.UID == "" {
+			return cluster.ErrNotFound // taken away meanwhile
+		}
+		n.Space, n.Since = all[i].Space, began.UTC()
+		return nil
+	})
+	return doc.Since, err
+}
+
+// see adds a pod that has an address. One whose server began before the network
+// was made is gone, whatever is said of it.
+func see(all map[string]seen, workspaceUID string, p pod, since time.Time) {
 	if i, ok := p.instance(ClusterUID(workspaceUID)); ok {
+		s, _ := p.status(InferenceServer)
+		stale := s.State.Running == nil || s.State.Running.StartedAt.Before(since.Truncate(time.Second))
+		i.Ready = i.Ready && (!stale || time.Since(since) > looked)
 		all[p.Metadata.Namespace+"/"+p.Metadata.Name] = seen{
 			deployment: p.Metadata.Labels[labelDeployment], instance: i,
 			name: fmt.Sprintf("%s (pod %s)", p.Metadata.Annotations[noteName], p.Metadata.Name),

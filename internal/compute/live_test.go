@@ -237,6 +237,14 @@ func comesBack(t *testing.T, w *world) {
 	began = time.Now()
 	w.startAgent()
 	w.up()
+	w.eventually(time.Minute, "the instances are known", func() bool { return len(w.compute.Of("d-blue")) > 0 })
+	for _, i := range w.ready("d-blue") { // what is said to be ready has to be
+		if conn, err := w.compute.Dial(t.Context(), i); err != nil {
+			t.Errorf("instance %s is said to be ready: %v", i.ID, err)
+		} else {
+			_ = conn.Close()
+		}
+	}
 	w.eventually(2*time.Minute, "served after down and up", func() bool { return len(w.ready("d-blue")) == 2 && served() })
 	t.Logf("served %s after up", time.Since(began).Round(10*time.Millisecond))
 }

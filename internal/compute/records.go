@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
@@ -24,6 +25,11 @@ type networkDoc struct {
 	ID       string            `json:"resource"`
 	Loaded   map[string]string `json:"loaded,omitempty"` // archives of images that it has had: file to mark
 	Removing bool              `json:"removing,omitempty"`
+
+	// Space is the network that was last seen, and Since when it was made: no
+	// container is older that runs in it.
+	Space uint64    `json:"space,omitempty"`
+	Since time.Time `json:"since,omitzero"`
 }
 
 func (n networkDoc) workspace() (Workspace, error) {

@@ -16,12 +16,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"lazurite.dev/internal/cluster"
+	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
 
 // Agent is the part of the node agent that is needed: node.Agent is one.
 type Agent interface {
+	Status(ctx context.Context) ([]node.ClusterStatus, error)
 	LoadImage(ctx context.Context, uid string, archive io.Reader) ([]string, error)
 	DialPod(ctx context.Context, uid string, at netip.AddrPort) (net.Conn, error)
 }
