@@ -87,6 +87,9 @@ const (
 // completeDeployment gives next its defaults.
 func (s *Service) completeDeployment(ctx context.Context, old, next *deployment) error {
 	n := &next.Properties
+	if next.Extra["kind"] == nil {
+		next.Extra["kind"] = json.RawMessage(`"Managed"`)
+	}
 	if old == nil {
 		next.Private[uidKey] = uuid.NewString()
 	} else if next.Extra["sku"] == nil {

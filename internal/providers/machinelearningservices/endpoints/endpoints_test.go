@@ -2,6 +2,7 @@ package endpoints_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -407,9 +408,12 @@ func TestDeployment_RolloutGoesOnAfterACrash(t *testing.T) {
 	if s := a.Text("properties", "provisioningState"); s != "Creating" {
 		t.Errorf("got the state %q", s)
 	}
+	w.run.set(func(r *runner) { r.gone = errors.New("it starts") })
 	w.Restart()
 	w.run.set(func(r *runner) { r.hold = nil })
 	close(hold)
+	w.Want(http.StatusConflict, "POST", path+"/getLogs"+v, "{}")
+	w.run.set(func(r *runner) { r.gone = nil })
 	if s := w.Settle(a); s != "Succeeded" {
 		t.Errorf("got %s", s)
 	}
@@ -452,6 +456,21 @@ func TestEndpoint_AnotherIdentityIsGivenToWhatRuns(t *testing.T) {
 	if n := w.roles.count(); n != 0 {
 		t.Errorf("an identity that the user made has %d roles", n)
 	}
+}
+
+func TestLimits(t *testing.T) {
+	w := startLike(t, true)
+	w.workspace()
+	end := w.endpoint("end0", "")
+	for i := range 20 {
+		w.deployment(end, fmt.Sprintf("blue%d", i))
+	}
+	w.WantError(http.StatusConflict, "OutOfQuota", "PUT", end+"/deployments/green"+v, w.deploymentBody(nil))
+	for i := 1; i < 100; i++ {
+		w.endpoint(fmt.Sprintf("end%d", i), "")
+	}
+	w.WantError(http.StatusConflict, "OutOfQuota", "PUT", w.ws+"/onlineEndpoints/end100"+v, w.endpointBody(""))
+	w.Settle(w.Want(http.StatusOK, "PUT", end+v, w.endpointBody(""))) // one that is there can be changed
 }
 
 func TestCatalog(t *testing.T) {

@@ -50,7 +50,7 @@ func (s *Service) getLogs(ctx context.Context, r *deployment, body json.RawMessa
 		err = nil
 	}
 	if err != nil {
-		return nil, apierr.New(apierr.Conflict, "ResourceNotReady", "The log of the deployment '%s' can't be read now: nothing of it runs yet.", r.ID.Name()).WithCause(err)
+		return nil, apierr.New(apierr.Conflict, "ResourceNotReady", "The log of the deployment '%s' can't be read now: what it runs on does not answer. Try again in a moment.", r.ID.Name()).WithCause(err)
 	}
 	return map[string]any{"content": s.told(r, container, text)}, nil
 }

@@ -66,6 +66,9 @@ func lower(s string) string { return strings.ToLower(s) }
 // completeEndpoint gives next its defaults.
 func (s *Service) completeEndpoint(ctx context.Context, old, next *endpoint) error {
 	n := &next.Properties
+	if next.Extra["kind"] == nil {
+		next.Extra["kind"] = json.RawMessage(`"Managed"`)
+	}
 	if old == nil {
 		next.Private[uidKey], next.Private[opKey] = uuid.NewString(), uuid.NewString()
 	} else if n.AuthMode == "" {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
@@ -160,12 +161,41 @@ func (s *Service) putDeployment(ctx context.Context, _, next *deployment) error 
 		return err
 	}
 	tell("the image is " + spec.Image)
+	if err := s.started(ctx); err != nil {
+		return err
+	}
 	if err := s.Runner.Apply(ctx, spec, tell); err != nil {
 		return refusal(err)
 	}
 	next.Private[rolledKey] = "true"
 	delete(next.Private, faultKey)
 	return nil
+}
+
+// How long a rollout that goes on after a restart waits for what runs it, which
+// starts as this program does.
+const (
+	startLook = time.Second
+	startTime = 2 * time.Minute
+)
+
+// started waits until deployments can run.
+func (s *Service) started(ctx context.Context) error {
+	wait, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	tick := time.NewTicker(startLook)
+	defer tick.Stop()
+	for {
+		err := s.available(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-wait.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
 }
 
 // refusal is a failure of compute for who follows the operation.
