@@ -20,6 +20,7 @@ const (
 	OpenAI    = "openai"
 	Cognitive = "cognitive"
 	Scoring   = "scoring"
+	Workspace = "workspace"
 	Registry  = "registry"
 	Blob      = "blob"
 	Portal    = "portal"
@@ -48,6 +49,7 @@ func families() []family {
 		{OpenAI, "Azure OpenAI", []string{"*.openai.azure.com", "*.cognitiveservices.azure.com", "*.services.ai.azure.com"}, "*.openai"},
 		{Cognitive, "Azure OpenAI, regional", []string{"*.api.cognitive.microsoft.com"}, "*.cognitive"},
 		{Scoring, "Online endpoints", []string{"**.inference.ml.azure.com"}, "**.inference"},
+		{Workspace, "Machine Learning workspaces", []string{"**.api.azureml.ms"}, "**.azureml"},
 		{Registry, "Container registry", []string{"*.azurecr.io"}, "*.registry"},
 		{Blob, "Blob storage", []string{"*.blob.core.windows.net"}, "*.blob"},
 		{Portal, "Portal", []string{"portal.azure.com"}, "portal"},

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"net/http"
 	"strings"
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/providers/machinelearningservices"
 	"lazurite.dev/internal/providers/operationalinsights"
+	"lazurite.dev/internal/web"
 )
 
 // machineLearning is the management of Machine Learning workspaces.
@@ -19,8 +21,9 @@ func (s *system) machineLearning(ctx context.Context) error {
 	s.ends(s.workspaces.Close)
 	cfg := machinelearningservices.Config{
 		Workspaces: s.workspaces, Sealer: s.keyring, Authorizer: s.policy, TenantID: s.in.Tenant, Assign: s.policy.Assign,
-		Machine: managed{s.compute}, Storage: s.stores,
+		Machine: managed{s.compute}, Storage: s.stores, API: s.Config.workspaceHost,
 	}
+	s.out.Surfaces[Workspace] = web.Surface{Handler: http.HandlerFunc(discovery), MaxBody: 1 << 10}
 	s.runner = runner{s.compute, cfg}
 	s.learning = machinelearningservices.New(cfg, s.Config.scoringHost)
 	s.worker(func(ctx context.Context) error {
@@ -28,6 +31,21 @@ func (s *system) machineLearning(ctx context.Context) error {
 		return nil
 	})
 	return nil
+}
+
+// workspaceHost is where the workspaces of a region answer.
+func (c *Config) workspaceHost(region string) string { return c.Host(Workspace, region) }
+
+// discovery answers a workspace's discoveryUrl: which services there are. Those
+// that Azure has beside management (runs, experiments, notebooks) do not exist here.
+func discovery(w http.ResponseWriter, r *http.Request) {
+	if path := strings.TrimSuffix(r.URL.Path, "/"); path == "/discovery" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+		web.WriteJSON(w, http.StatusOK, map[string]string{"api": "https://" + strings.ToLower(r.Host)})
+		return
+	}
+	web.WriteJSON(w, http.StatusNotFound, map[string]any{"error": map[string]string{
+		"code": "NotFound", "message": "Workspaces answer GET /discovery here. Everything else about them is asked of management; there are no runs, experiments and notebooks.",
+	}})
 }
 
 // scoringHost is where "ENDPOINT.REGION" is scored.

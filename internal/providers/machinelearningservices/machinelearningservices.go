@@ -46,6 +46,7 @@ type Config struct {
 	Sealer     Sealer
 	Authorizer arm.Authorizer // who may approve private endpoints
 	TenantID   string
+	API        func(region string) string // host at which the workspaces of a region answer
 
 	// Assign gives a principal a role (a GUID) at a scope, unless it has it.
 	Assign  func(ctx context.Context, scope rid.ID, role, principal string) error

@@ -107,7 +107,7 @@ func serviceTags() []serviceTag {
 	return []serviceTag{
 		{"AzureActiveDirectory", []string{"login", "graph"}},
 		{"AzureResourceManager", []string{"arm"}},
-		{"AzureMachineLearning", []string{"scoring"}},
+		{"AzureMachineLearning", []string{"scoring", "workspace"}},
 		{"AzureKeyVault", []string{"keyvault"}},
 		{"AzureContainerRegistry", []string{"registry"}},
 		{"CognitiveServicesFrontend", []string{"openai", "cognitive"}},

@@ -80,8 +80,9 @@ func (p *provider) begin(ctx context.Context, next *arm.Resource[Properties]) er
 	n := &next.Properties
 	next.Private[uidKey] = uid
 	n.WorkspaceID, n.TenantID = uid, p.TenantID
-	n.DiscoveryURL = "https://" + next.Location + ".api.azureml.ms/discovery"
-	n.MLFlow = "azureml://" + next.Location + ".api.azureml.ms/mlflow/v1.0" + next.ID.String()
+	host := p.API(next.Location)
+	n.DiscoveryURL = "https://" + host + "/discovery"
+	n.MLFlow = "azureml://" + host + "/mlflow/v1.0" + next.ID.String()
 	return nil
 }
 
@@ -316,16 +317,14 @@ func workspaceOfResource(r *arm.Resource[Properties]) (*Workspace, error) {
 // Azure Machine Learning workspace", system-assigned managed identity.
 const (
 	roleBlobContributor = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"
-	roleVaultAdmin      = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
 	roleAcrPull         = "7f951dda-4ed3-4680-a7ca-43fe172d538d"
-	roleApprover        = "b556d68e-0be0-4f35-a333-ad7ee1ce17ea"
 )
 
 // furnish gives the workspace's identity its roles, and makes the containers
 // of its datastores.
 func (p *provider) furnish(ctx context.Context, ws *Workspace) error {
 	n := &ws.Properties
-	for _, g := range []struct{ id, role string }{{n.Storage, roleBlobContributor}, {n.KeyVault, roleVaultAdmin}, {n.Registry, roleAcrPull}} {
+	for _, g := range []struct{ id, role string }{{n.Storage, roleBlobContributor}, {n.Registry, roleAcrPull}} {
 		if g.id == "" || ws.Principal == "" || p.Assign == nil {
 			continue
 		}
@@ -333,10 +332,8 @@ func (p *provider) furnish(ctx context.Context, ws *Workspace) error {
 		if err != nil {
 			continue // it was validated
 		}
-		for _, role := range []string{g.role, roleApprover} {
-			if err := p.Assign(ctx, scope, role, ws.Principal); err != nil {
-				return fmt.Errorf("give the workspace's identity its roles: %w", err)
-			}
+		if err := p.Assign(ctx, scope, g.role, ws.Principal); err != nil {
+			return fmt.Errorf("give the workspace's identity its roles: %w", err)
 		}
 	}
 	if err := p.writeDefaults(ctx, ws); err != nil || p.Storage == nil {

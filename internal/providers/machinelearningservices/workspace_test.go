@@ -13,6 +13,7 @@ import (
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/armtest"
 	"lazurite.dev/internal/arm/privatelink"
+	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/machinelearningservices"
 	"lazurite.dev/internal/rbac"
@@ -41,6 +42,7 @@ type world struct {
 	why     error      // no network can be made
 	made    []string
 	removed []string
+	roles   []string
 	now     time.Time
 }
 
@@ -64,6 +66,13 @@ func (w *world) EnsureContainer(context.Context, rid.ID, string) error { return 
 
 func (w *world) Key(context.Context, rid.ID) (string, error) { return "thekey", nil }
 
+func (w *world) assign(_ context.Context, scope rid.ID, role, principal string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.roles = append(w.roles, scope.Name()+" "+role+" "+principal)
+	return nil
+}
+
 func scoring(label string) string { return label + ".inference.example.test" }
 
 func start(t testing.TB) *world {
@@ -84,17 +93,23 @@ func start(t testing.TB) *world {
 		}
 		t.Cleanup(w.workspaces.Close)
 		w.config = machinelearningservices.Config{
-			Workspaces: w.workspaces, Sealer: seal.NewKeyring(s, root), TenantID: armtest.Tenant, Machine: w, Storage: w, Authorizer: w.policy(),
+			Workspaces: w.workspaces, Sealer: seal.NewKeyring(s, root), TenantID: armtest.Tenant, Machine: w, Storage: w, Assign: w.assign, API: func(region string) string { return region + ".api.azureml.ms" }, Authorizer: w.policy(),
 			Now: func() time.Time { return w.now },
 		}
 		return []arm.Provider{machinelearningservices.New(w.config, scoring)}
-	}, nil)
+	}, func(c *arm.Config) { c.Principals = principals{} })
 	w.Group("deps")
 	for _, id := range []string{storageID, vaultID, insightsID, namesake} {
 		w.document(t, id, map[string]any{"vaultUri": "https://x", "InstrumentationKey": "ikey"})
 	}
 	return w
 }
+
+// principals makes accounts that nobody asks for.
+type principals struct{}
+
+func (principals) EnsureManagedIdentity(context.Context, directory.ManagedIdentity) error { return nil }
+func (principals) RemoveManagedIdentity(context.Context, string) error                    { return nil }
 
 // late is the plane's policy, which is made after the provider.
 type late struct{ w *world }
@@ -150,6 +165,9 @@ func TestWorkspace_CreateShowDelete(t *testing.T) {
 		r.Text("properties", "discoveryUrl") != "https://eastus.api.azureml.ms/discovery" || !strings.HasPrefix(r.Text("properties", "mlFlowTrackingUri"), "azureml://eastus.api.azureml.ms/") ||
 		r.Text("properties", "managedNetwork", "isolationMode") != "Disabled" || r.Text("kind") != "Default" || !strings.Contains(r.Text("properties", "notebookInfo", "fqdn"), uid) {
 		t.Errorf("created %s", r.Raw)
+	}
+	if who := r.Text("identity", "principalId"); who == "" || len(w.roles) != 1 || w.roles[0] != "account1 ba92f5b4-2d11-453d-a403-e96b0029c9fe "+who {
+		t.Errorf("%s has the roles %v", who, w.roles)
 	}
 	ws, err := w.workspaces.Get(t.Context(), rid.MustParse(path("g", "work")))
 	if err != nil || ws == nil || ws.UID != uid {
