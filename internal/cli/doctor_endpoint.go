@@ -238,6 +238,9 @@ func (e *examination) privateName(ctx context.Context) bool {
 	}
 	var ready []string
 	for _, pec := range items(at(e.ws, "properties", "privateEndpointConnections")) {
+		if strings.Contains(strings.ToLower(textAt(pec, "properties", "privateEndpoint", "id")), "/outboundrules/") {
+			continue // of its own managed network: for what runs in it
+		}
 		st := textAt(pec, "properties", "privateLinkServiceConnectionState", "status")
 		if strings.EqualFold(st, "Approved") {
 			ready = append(ready, textAt(pec, "name"))
