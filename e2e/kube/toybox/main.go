@@ -11,6 +11,9 @@
 //	toybox lookup NAME           prints the addresses
 //	toybox probe TARGET...       says of each what became of it; see probe
 //	toybox eat MIB               takes so much memory, and waits
+//	toybox score PORT NAME       answers every POST with NAME after 20 ms; ends what it has begun when told to end
+//	toybox load URL KEY N        N clients POST without a pause until told to end; prints what was answered how often
+//	                             without a word: those of the variable TOYBOX, or pause
 //	toybox env | write FILE TEXT | read FILE | stat FILE | list FOLDER
 package main
 
@@ -39,6 +42,9 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
+		args = strings.Fields(os.Getenv("TOYBOX"))
+	}
+	if len(args) == 0 {
 		args = []string{"pause"}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -57,6 +63,10 @@ func run(args []string) error {
 		return eat(ctx, arg(1))
 	case "serve":
 		return serve(ctx, arg(1), arg(2))
+	case "score":
+		return score(ctx, arg(1), arg(2))
+	case "load":
+		return load(ctx, arg(1), arg(2), arg(3))
 	case "get":
 		return get(ctx, arg(1))
 	case "ask":

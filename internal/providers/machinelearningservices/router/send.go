@@ -231,8 +231,7 @@ func (r *Router) passed(c *gate.Call) http.Header {
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = []string{""} // net/http's own otherwise
 	}
-	id := []string{web.RequestID(c.Context)}
-	out["X-Request-Id"], out["X-Ms-Request-Id"] = id, id
+	out["X-Request-Id"] = []string{web.RequestID(c.Context)} // the other name is deprecated, as servers log
 	return out
 }
 
