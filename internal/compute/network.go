@@ -78,7 +78,28 @@ func (c *Compute) Network(ctx context.Context, w Workspace, tell func(string)) e
 	c.host(w.UID).up = true
 	c.mu.Unlock()
 	c.follow(w.UID)
+	c.prepare(w)
 	return nil
+}
+
+// prepare gives a cluster the images that are likely to be wanted, without having
+// anybody wait.
+func (c *Compute) prepare(w Workspace) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tasks == nil || c.cfg.Likely == nil {
+		return
+	}
+	ctx := c.work
+	c.tasks.Go(func() error {
+		for _, file := range c.cfg.Likely(ctx) {
+			// A deployment that needs it says itself what is wrong.
+			if _, err := c.loadArchive(ctx, w.UID, file); err != nil && ctx.Err() == nil {
+				c.cfg.Log.Info("an image was not loaded ahead", slog.String("workspace", w.Name), slog.String("error", err.Error()))
+			}
+		}
+		return nil
+	})
 }
 
 func (c *Compute) isUp(workspaceUID string) bool {

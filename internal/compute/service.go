@@ -63,6 +63,10 @@ type Config struct {
 	// Trust is what pods trust: certificates, PEM.
 	Trust func() ([]byte, error)
 
+	// Likely are archives of images that deployments will probably want: a new
+	// cluster gets them while nobody waits yet. nil: none.
+	Likely func(ctx context.Context) []string
+
 	// Program is this program: an executable with everything in it, which pods
 	// run as their first container. Folder is where its image is kept.
 	Program, Folder string

@@ -9,6 +9,7 @@ import (
 
 	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/compute"
+	"lazurite.dev/internal/environment"
 )
 
 const (
@@ -31,12 +32,27 @@ func (s *system) computes(context.Context) error {
 	}
 	s.compute = compute.New(compute.Config{
 		Driver: driver, Agent: s.Config.Nodes, Issuers: s.issuers, Store: s.Store, Seal: s.keyring, Grants: s.metadata, Log: s.Config.Log,
+		Likely:  s.likelyImages,
 		Trust:   func() ([]byte, error) { return os.ReadFile(s.CA.BundleFile()) },
 		Program: program, Folder: s.Home.Compute(), CPUMillis: runtime.NumCPU() * 1000, MemoryMiB: max(memoryMiB()*3/4, leastMemory),
 	})
 	s.worker(s.compute.Run)
 	return nil
 }
+
+// likelyImages is the archive with the image of the environment that the samples
+// name, where there is one.
+func (s *system) likelyImages(ctx context.Context) []string {
+	r, err := environment.New(s.Config.Environments, s.Home.Environments()).Resolve(ctx, environment.Environment{Name: "sample", Image: sampleImage})
+	if err != nil || r.Archive == "" {
+		return nil // who deploys hears of it
+	}
+	return []string{r.Archive}
+}
+
+// sampleImage is what the samples' environments are built on.
+// Source: azureml-examples, cli/endpoints/online/managed/sample.
+const sampleImage = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
 
 // noComputes is a driver that the operator has ruled out.
 type noComputes struct{ cluster.Driver }
