@@ -5,7 +5,7 @@ func nouns() []noun {
 	return []noun{
 		accountNoun(), loginNoun(), logoutNoun(),
 		groupNoun(), deploymentNoun(), resourceNoun(), tagNoun(), providerNoun(),
-		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), networkNoun(), cognitiveNoun(), acrNoun(), mlNoun(), aksNoun(), clusterNoun(), monitorNoun(),
+		identityNoun(), roleNoun(), adNoun(), keyvaultNoun(), networkNoun(), cognitiveNoun(), acrNoun(), storageNoun(), mlNoun(), aksNoun(), clusterNoun(), monitorNoun(),
 		configNoun(), configureNoun(), cloudNoun(), extensionNoun(),
 		restNoun(), versionNoun(), completionNoun(), explainNoun(), doctorNoun(),
 	}

@@ -298,8 +298,10 @@ func putHeaders(h http.Header, c *gate.Call) {
 
 func refuseNetwork(c *gate.Call, _ gate.Blocked) *apierr.Error {
 	client := ""
-	if h := trace.From(c.Context).Hops(); len(h) > 0 && h[len(h)-1].Received != "" {
-		client = " The request came from '" + h[len(h)-1].Received + "'."
+	for _, h := range trace.From(c.Context).Hops() {
+		if h.Step == "network" && h.Received != "" {
+			client = " The request came from '" + h.Received + "'."
+		}
 	}
 	return apierr.New(apierr.Forbidden, "AuthorizationFailure", "This request is not authorized to perform this operation.%s", client)
 }
