@@ -3,6 +3,7 @@ package router_test
 import (
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -217,5 +218,23 @@ func TestBodyLimits(t *testing.T) {
 	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", router.MaxBody+1))), -1
 	if a := do(w.client, r); a.status != 413 && a.err == nil {
 		t.Errorf("a body too large, of unknown length: %d %s", a.status, a.body)
+	}
+}
+
+// TestPreview: what a request would ask for is known before anyone sends it.
+func TestPreview(t *testing.T) {
+	w := newWorld(t)
+	u, err := url.Parse("https://" + host + "/score")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := arrival.With(t.Context(), w.from)
+	p, err := w.router.Preview(ctx, "", u)
+	if err != nil || p.Action != router.Action || !p.Manage || p.Scope.String() != resource || !p.Network.OK {
+		t.Errorf("%+v %v", p, err)
+	}
+	w.change(func(ep *router.Endpoint) { ep.Public = false })
+	if p, err = w.router.Preview(ctx, "POST", u); err != nil || p.Network.OK {
+		t.Errorf("without public access: %+v %v", p, err)
 	}
 }

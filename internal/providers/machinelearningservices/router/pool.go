@@ -23,7 +23,6 @@ const (
 )
 
 var (
-	errBusy        = errors.New("as many requests wait as may")
 	errWaited      = errors.New("no instance became free in the time that a request may wait")
 	errNoInstances = errors.New("no instance is ready")
 )

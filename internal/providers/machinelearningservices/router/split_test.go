@@ -103,9 +103,8 @@ func TestMirror(t *testing.T) {
 	if n := copies(); n != 60 {
 		t.Errorf("requests to a deployment by name are not copied: %d came, want 60", n)
 	}
-	r := w.request("POST", "/score", "")
 	for range 2 {
-		r = w.request("POST", "/score", "")
+		r := w.request("POST", "/score", "")
 		r.Body, r.ContentLength = io.NopCloser(strings.NewReader("of unknown length")), -1
 		w.wants("a body of unknown length", do(w.client, r), 200, "blue")
 	}
