@@ -23,7 +23,8 @@ func (p *provider) storageKey(ctx context.Context, n *Properties) (rid.ID, strin
 }
 
 // listKeys is POST …/listKeys: the keys of what belongs to the workspace. Who
-// asks has the right to them at the workspace, as in Azure.
+// asks has the right to them at the workspace, as in Azure. A registry's are
+// asked of the registry.
 func (p *provider) listKeys(ctx context.Context, r *arm.Resource[Properties], _ json.RawMessage) (any, error) {
 	account, key, err := p.storageKey(ctx, &r.Properties)
 	if err != nil {
@@ -37,19 +38,6 @@ func (p *provider) listKeys(ctx context.Context, r *arm.Resource[Properties], _ 
 		}
 		if e != nil {
 			out["appInsightsInstrumentationKey"] = e.Properties["InstrumentationKey"]
-		}
-	}
-	if id, err := rid.Parse(r.Properties.Registry); err == nil && p.RegistryCredentials != nil {
-		user, passwords, err := p.RegistryCredentials(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if user != "" {
-			var list []any
-			for i, w := range passwords {
-				list = append(list, map[string]any{"name": []string{"password", "password2"}[i%2], "value": w})
-			}
-			out["containerRegistryCredentials"] = map[string]any{"location": r.Location, "username": user, "passwords": list}
 		}
 	}
 	return out, nil

@@ -53,10 +53,6 @@ type Config struct {
 	Machine Machine          // nil: no network can be made
 	Storage Storage          // nil: there are no storage accounts
 	Now     func() time.Time // nil means time.Now
-
-	// RegistryCredentials are the name and the passwords of a registry's
-	// administrator; "" where it has none. Nil: none has.
-	RegistryCredentials func(ctx context.Context, registry rid.ID) (user string, passwords []string, err error)
 }
 
 type provider struct {
