@@ -151,6 +151,8 @@ func TestKeys_GivenListedAndRegenerated(t *testing.T) {
 	}
 	w.WantError(http.StatusBadRequest, "BadRequest", "POST", path+"/token"+v, "")
 	w.WantError(http.StatusBadRequest, "BadArgument", "PUT", path+v, w.endpointBody(`,"keys":{"primaryKey":"a-key-of-my-own-2"}`))
+	w.Settle(w.Want(http.StatusOK, "PUT", path+v, w.endpointBody(`,"keys":{"secondaryKey":"another-key-of-mine"}`))) // as it has it
+	w.WantError(http.StatusBadRequest, "BadArgument", "PUT", path+v, w.endpointBody(`,"keys":{"primaryKey":"another-key-of-mine"}`))
 
 	e, err := w.svc.Find(t.Context(), "end1.westus2.inference.ml.azure.com")
 	if err != nil {

@@ -73,7 +73,7 @@ func (s *Service) takeKeys(ctx context.Context, old, next *endpoint) error {
 		}
 	}
 	if old != nil {
-		return bad("properties.keys", "The endpoint has keys: give it another one by regenerateKeys with a keyValue.")
+		return s.sameKeys(ctx, old, *given)
 	}
 	plain, err := json.Marshal(given)
 	if err != nil {
@@ -84,6 +84,25 @@ func (s *Service) takeKeys(ctx context.Context, old, next *endpoint) error {
 		return fmt.Errorf("seal the keys of an endpoint: %w", err)
 	}
 	next.Private[givenKey] = base64.StdEncoding.EncodeToString(sealed)
+	return nil
+}
+
+// sameKeys refuses to change keys by a PUT; a template may be deployed again.
+func (s *Service) sameKeys(ctx context.Context, old *endpoint, given Keys) error {
+	c, err := s.own(ctx, old)
+	if err != nil {
+		return err
+	}
+	x, err := s.opened(ctx, c)
+	if err != nil {
+		return err
+	}
+	is := keyTest(x.Keys)
+	for _, k := range []struct{ name, key string }{{"primary", given.Primary}, {"secondary", given.Secondary}} {
+		if name, ok := is(k.key); k.key != "" && (!ok || name != k.name && x.Primary != x.Secondary) {
+			return bad("properties.keys", "The endpoint has other keys: give it another one by regenerateKeys with a keyValue.")
+		}
+	}
 	return nil
 }
 
