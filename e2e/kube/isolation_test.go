@@ -211,9 +211,26 @@ func TestIsolation(t *testing.T) {
 	if n := trap.reached.Load(); n > 3 {
 		t.Errorf("the host was reached %d times, by itself 3 times", n)
 	}
+	k.privately(t, one, two)
 	k.refusalsAreExplained(t, one)
 	k.rulesChange(t, one)
 	k.failsClosed(t, w, one)
+}
+
+// privately: the vault of a workspace, closed to the public, is reached from its
+// computes through a private endpoint, and not from those of another.
+func (k *kube) privately(t *testing.T, one, two matrix) {
+	t.Helper()
+	id := k.az(t, "ml", "workspace", "show", "-g", group, "-n", "ws1", "--query", "key_vault", "-o", "tsv")
+	name := id[strings.LastIndexByte(id, '/')+1:]
+	k.az(t, "keyvault", "update", "-g", group, "-n", name, "--public-network-access", "Disabled")
+	target := "status https://" + name + ".vault.azure.net/secrets?api-version=7.4"
+	if got := one([]string{target})[target]; got != "401" { // a token is all that is missing
+		t.Errorf("the workspace's own vault: got %q", got)
+	}
+	if got := two([]string{target})[target]; got != "403" {
+		t.Errorf("another workspace's vault: got %q", got)
+	}
 }
 
 // refusalsAreExplained: a refusal says what would approve it, and that does.

@@ -27,6 +27,7 @@ const (
 	flowsWaiting = 256
 	flowsKept    = 200 // of a network
 	flowsKnown   = 4096
+	flowsRate    = 20 // a second, of a network
 )
 
 // FlowRecord is a connection, or a question for a name, that was refused.
@@ -55,7 +56,10 @@ type flows struct {
 	mu   sync.Mutex // guards the rest
 	seen map[flowKey]*flowSeen
 	kept map[string][]FlowRecord // by the cluster's uid, oldest first
-	lost int                     // that were not recorded as too many waited
+	lost int                     // that were not recorded as too many came
+
+	second time.Time
+	rate   map[string]int // records of the networks in that second
 }
 
 type flow struct {
@@ -112,6 +116,12 @@ func portOf(r vnet.Refusal) netip.AddrPort {
 func (f *flows) counts(k flowKey, now time.Time) (before int, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer func() {
+		if ok && !f.mayRecord(k.uid, now) {
+			f.lost++
+			ok = false
+		}
+	}()
 	if s := f.seen[k]; s != nil {
 		if now.Sub(s.at) < flowsAgain {
 			s.more++
@@ -121,15 +131,24 @@ func (f *flows) counts(k flowKey, now time.Time) (before int, ok bool) {
 		s.at, s.more = now, 0
 		return before, true
 	}
-	if len(f.seen) >= flowsKnown {
+	if len(f.seen) >= flowsKnown { // at least half of it goes
 		for k, s := range f.seen {
-			if now.Sub(s.at) >= flowsAgain || len(f.seen) >= flowsKnown {
+			if now.Sub(s.at) >= flowsAgain || len(f.seen) > flowsKnown/2 {
 				delete(f.seen, k)
 			}
 		}
 	}
 	f.seen[k] = &flowSeen{at: now}
 	return 0, true
+}
+
+// mayRecord keeps a program that makes up names from filling log and store.
+func (f *flows) mayRecord(uid string, now time.Time) bool {
+	if s := now.Truncate(time.Second); !s.Equal(f.second) {
+		f.second, f.rate = s, map[string]int{}
+	}
+	f.rate[uid]++
+	return f.rate[uid] <= flowsRate
 }
 
 // Run records what waits until ctx ends.

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,6 +19,7 @@ const within = 3 * time.Second
 //
 //	tls ADDRESS NAME   TLS to an address for a name; who answers is its certificate's common name
 //	name NAME          the same to port 443 of where the resolver says
+//	status URL         the status of an answer, whoever gives it
 //	lookup NAME        "answered" or "refused"
 //	dial ADDRESS       a connection that is not cut off at once is "open"
 //	udp ADDRESS        a datagram: "open" is an answer
@@ -45,6 +48,8 @@ func probe(ctx context.Context, target string) string {
 			return verdict(err)
 		}
 		return "answered"
+	case "status":
+		return status(ctx, arg(1))
 	case "dial":
 		return verdictOf(dial(arg(1)))
 	case "udp":
@@ -66,6 +71,19 @@ func secure(ctx context.Context, address, name string) string {
 	}
 	defer c.Close()
 	return c.(*tls.Conn).ConnectionState().PeerCertificates[0].Subject.CommonName
+}
+
+func status(ctx context.Context, url string) string {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err.Error()
+	}
+	res, err := (&http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}).RoundTrip(req)
+	if err != nil {
+		return verdict(err)
+	}
+	defer res.Body.Close()
+	return strconv.Itoa(res.StatusCode)
 }
 
 func datagram(address string) string {
