@@ -55,6 +55,9 @@ func TestDeployments(t *testing.T) {
 	if got := az("ml online-endpoint invoke -n inf-end --deployment-name built -r mlflow.json"); !strings.Contains(got, "hello") || !strings.Contains(got, "world") {
 		t.Errorf("what was built answered %s", got)
 	}
+	if got := az("ml online-deployment get-logs -e inf-end -n built --container storage-initializer"); !strings.Contains(got, "The image has all of the 2 packages that the Dockerfile asks for.") {
+		t.Errorf("the build log is not in %s", got)
+	}
 	for name, want := range map[string]string{"mlflow": "POST /score 200 ", "built": "a line of init()"} {
 		if got := az("ml online-deployment get-logs -e inf-end -n " + name); !strings.Contains(got, want) {
 			t.Errorf("the log of %s lacks %q:\n%s", name, want, got)

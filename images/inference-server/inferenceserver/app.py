@@ -1,4 +1,5 @@
 """The routes: GET /, GET /swagger.json, /score."""
+import functools
 import logging
 import os
 import sys
@@ -61,6 +62,12 @@ def failure(status, message, run_failed=False):
     return AMLResponse({"message": message}, status, json_str=True, run_function_failed=run_failed)
 
 
+@functools.lru_cache(maxsize=None)
+def _deprecated():
+    """Says so once: whoever stands in front of a server may send the header with each request."""
+    logger.warning("x-ms-request-id is deprecated: x-ms-client-request-id is the header for ids of callers")
+
+
 def _ids():
     """Takes the ids of a request, or says what is wrong with them."""
     g.ids = {}
@@ -71,7 +78,7 @@ def _ids():
     if len(legacy) > LIMIT or len(client) > LIMIT:
         return failure(431, f"x-ms-request-id and x-ms-client-request-id must not exceed {LIMIT} characters")
     if legacy:
-        logger.warning("x-ms-request-id is deprecated: x-ms-client-request-id is the header for ids of callers")
+        _deprecated()
     g.ids["x-ms-request-id"] = legacy or client or own
     if client or legacy:
         g.ids["x-ms-client-request-id"] = client or legacy

@@ -57,6 +57,11 @@ class ServerCase(unittest.TestCase):
         if ready:
             self.until(lambda: "ready for serving traffic" in self.output() or self.process.poll() is not None)
             self.assertIsNone(self.process.poll(), self.output())
+            self.until(self.listens)  # with WORKER_PRELOAD the script is ready first
+
+    def listens(self):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self):
         if self.process.poll() is None:

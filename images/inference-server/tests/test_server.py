@@ -58,6 +58,7 @@ class Routes(ServerCase):
             h = self.ask("POST", "/score", "", given).headers
             self.assertEqual((h["x-ms-request-id"], h.get("x-ms-client-request-id")), want[1:])
             self.assertEqual(h["x-request-id"] == "a", want[0] == "a")
+        self.assertEqual(self.output().count("x-ms-request-id is deprecated"), 1)
         for name in ("x-request-id", "x-ms-request-id", "x-ms-client-request-id"):
             got = self.ask("POST", "/score", "", {name: "a" * 101})
             self.assertEqual((got.status, list(got.json)), (431, ["message"]))
