@@ -285,7 +285,9 @@ func (o *outbound) tagged(ctx context.Context, tag string, plan machinelearnings
 		switch {
 		case !slices.Contains(surfaces, f.surface):
 		case f.surface == Scoring:
-			out = append(out, o.scored(ctx, plan)...)
+			out = append(out, o.scored(plan)...)
+		case f.surface == Workspace:
+			out = append(out, o.itself(ctx, plan)...)
 		default:
 			for _, pattern := range append(slices.Clone(f.azure), f.own+"."+o.cfg.Domain) {
 				out = append(out, strings.ToLower(strings.Replace(pattern, "**.", "*.", 1)))
@@ -295,30 +297,38 @@ func (o *outbound) tagged(ctx context.Context, tag string, plan machinelearnings
 	return out
 }
 
-// scored are the names of a workspace itself and of its online endpoints.
-func (o *outbound) scored(ctx context.Context, plan machinelearningservices.NetworkPlan) []string {
+// scored are the names of a workspace's online endpoints.
+func (o *outbound) scored(plan machinelearningservices.NetworkPlan) []string {
 	var out []string
-	add := func(host string) {
-		host, _, _ = strings.Cut(host, ":")
-		out = append(out, strings.ToLower(host))
-	}
 	o.src.Resources.Range(func(_ string, e *arm.Envelope) bool {
 		if strings.EqualFold(e.Type, onlineEndpointType) && e.RID().Parent().Key() == plan.Workspace.Key() {
 			for _, names := range []string{NamesAzure, NamesOwn} {
 				c := *o.cfg
 				c.Names = names
-				add(c.Host(Scoring, e.Name+"."+e.Location))
+				host, _, _ := strings.Cut(c.Host(Scoring, e.Name+"."+e.Location), ":")
+				out = append(out, strings.ToLower(host))
 			}
 		}
 		return true
 	})
-	names, err := o.src.Links.Names(ctx, plan.Workspace, nil)
+	return out
+}
+
+// itself are the names of a workspace, and of the discovery of its region.
+func (o *outbound) itself(ctx context.Context, plan machinelearningservices.NetworkPlan) []string {
+	names, err := o.src.Links.Names(ctx, plan.Workspace, []string{machinelearningservices.GroupID})
 	if err != nil {
-		return out
+		o.log.Warn("the names of a workspace can't be read", slog.String("workspace", plan.Workspace.String()), slog.String("error", err.Error()))
+		return nil
 	}
+	var out []string
 	for _, n := range names {
-		if !strings.HasPrefix(n.Public, "*") {
-			add(n.Public)
+		if o.cfg.surface(n.Public) != Workspace || strings.HasPrefix(n.Public, "*") {
+			continue
+		}
+		out = append(out, strings.ToLower(n.Public))
+		if region, ok := strings.CutPrefix(n.Public, plan.UID+".workspace."); ok && !slices.Contains(out, region) {
+			out = append(out, region)
 		}
 	}
 	return out
