@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
+	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/providers/machinelearningservices"
@@ -76,7 +78,11 @@ type runner struct {
 // Apply makes the network that the deployment is to run in, where it is not
 // there, before the deployment.
 func (r runner) Apply(ctx context.Context, d compute.Deployment, tell func(string)) error {
-	if err := machinelearningservices.Provision(ctx, r.learning, d.Workspace); err != nil {
+	err := machinelearningservices.Provision(ctx, r.learning, d.Workspace)
+	if e, ok := errors.AsType[*apierr.Error](err); ok && ctx.Err() == nil {
+		return &compute.Failure{Code: e.Code, Message: e.Message} // whoever deploys may see why
+	}
+	if err != nil {
 		return err
 	}
 	return r.Compute.Apply(ctx, d, tell)
