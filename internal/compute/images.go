@@ -83,7 +83,7 @@ func (c *Compute) programArchive(ctx context.Context) (string, error) {
 	}
 	err = image.Build(ctx, c.cfg.Program, image.Config{Name: name}, f)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("this program as an image: %w", err)
+		return "", &Failure{Code: CodeNoSupport, Message: fmt.Sprintf("Deployments can't run here: pods need this program as an image, and it can't be one: %v. It has to be built with CGO_ENABLED=0, as make build does.", err)}
 	}
 	return file, os.Rename(file+".part", file)
 }
