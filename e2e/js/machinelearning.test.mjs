@@ -33,7 +33,8 @@ test("an endpoint's life", async () => {
 });
 
 test("assets", async () => {
-  const model = await client.modelVersions.createOrUpdate(group, workspace, "js-model", "1", { properties: { modelUri: "https://x.blob.core.windows.net/c/m", modelType: "custom_model" } });
+  const account = (await client.workspaces.get(group, workspace)).storageAccount.split("/").pop();
+  const model = await client.modelVersions.createOrUpdate(group, workspace, "js-model", "1", { properties: { modelUri: `https://${account}.blob.core.windows.net/models/m`, modelType: "custom_model" } });
   assert.equal(model.name, "1");
   await client.environmentVersions.createOrUpdate(group, workspace, "js-env", "1", { properties: { image: "lazurite.dev/azureml/sklearn:v1" } });
   const names = [];

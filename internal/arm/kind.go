@@ -55,7 +55,7 @@ type Kind[P any] struct {
 	Exclusive  bool // writes of siblings under one parent refuse each other: 409 while one is going on
 	DeleteBody bool // DELETE answers 200 with the resource (role assignments)
 	// Plain says that a PUT that creates answers 200, as one that changes does,
-	// where clients take no 201. Not with Async.
+	// where clients take no 201. With Async it names the operation all the same.
 	Plain bool
 
 	NoPut    bool // clients cannot create it

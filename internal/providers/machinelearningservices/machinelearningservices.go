@@ -84,7 +84,7 @@ func New(c Config, scoring func(label string) string) arm.Provider {
 
 func (p *provider) workspaces() arm.Kind[Properties] {
 	return arm.Kind[Properties]{
-		Type: "workspaces", APIVersions: apiVersions(), Tracked: true, Async: true, Identity: true, OwnID: true,
+		Type: "workspaces", APIVersions: apiVersions(), Tracked: true, Async: true, Plain: true, Identity: true, OwnID: true,
 		Name:     checkName,
 		Body:     readBody,
 		ReadOnly: readOnly(),

@@ -23,7 +23,7 @@ func TestManagedNetwork_ProvisionAndRules(t *testing.T) {
 	w := start(t)
 	w.Group("g")
 	p := path("g", "work")
-	r := w.Want(201, "PUT", p+apiv, body(`,"managedNetwork":{"isolationMode":"AllowOnlyApprovedOutbound","outboundRules":{"pypi":{"type":"FQDN","destination":"*.PyPI.org"}}}`))
+	r := w.Want(200, "PUT", p+apiv, body(`,"managedNetwork":{"isolationMode":"AllowOnlyApprovedOutbound","outboundRules":{"pypi":{"type":"FQDN","destination":"*.PyPI.org"}}}`))
 	uid := r.Text("properties", "workspaceId")
 	if r.Text("properties", "managedNetwork", "status", "status") != "Inactive" || r.Text("properties", "managedNetwork", "outboundRules", "pypi", "status") != "Inactive" {
 		t.Errorf("created %s", r.Raw)
@@ -63,7 +63,7 @@ func TestManagedNetwork_ProvisionAndRules(t *testing.T) {
 	if !tags {
 		t.Errorf("no required tags in %+v", plan.Rules)
 	}
-	w.Want(201, "PUT", p+"/outboundRules/vault2"+apiv, endpointRule(namesake, "vault"))
+	w.Want(200, "PUT", p+"/outboundRules/vault2"+apiv, endpointRule(namesake, "vault"))
 	if r := w.Want(200, "GET", p+"/outboundRules/vault2"+apiv, ""); r.Text("properties", "status") != "Active" || r.Text("properties", "category") != "UserDefined" {
 		t.Errorf("rule %s", r.Raw)
 	}
@@ -111,14 +111,14 @@ func TestManagedNetwork_EndpointWaitsForApproval(t *testing.T) {
 	w := start(t)
 	w.Group("g")
 	p := path("g", "work")
-	uid := w.Want(201, "PUT", p+apiv, isolated("AllowInternetOutbound")).Text("properties", "workspaceId")
+	uid := w.Want(200, "PUT", p+apiv, isolated("AllowInternetOutbound")).Text("properties", "workspaceId")
 	const who = "dddddddd-0000-4000-8000-00000000000d"
 	for _, action := range []string{"Microsoft.MachineLearningServices/workspaces/outboundRules/write", "Microsoft.MachineLearningServices/workspaces/provisionManagedNetwork/action", "Microsoft.KeyVault/vaults/read"} {
 		w.Policy.Allow(who, action)
 	}
 	as := []string{"Authorization", "Bearer " + who}
 	w.Want(200, "POST", p+"/provisionManagedNetwork"+apiv, "", as...)
-	w.Want(201, "PUT", p+"/outboundRules/vault2"+apiv, endpointRule(namesake, "vault"), as...)
+	w.Want(200, "PUT", p+"/outboundRules/vault2"+apiv, endpointRule(namesake, "vault"), as...)
 	state := func() (status string, approved bool) {
 		plan, _ := w.workspaces.Plan(uid)
 		i := slices.IndexFunc(plan.Endpoints, func(e machinelearningservices.PlannedEndpoint) bool { return e.Rule == "vault2" })
@@ -150,7 +150,7 @@ func TestManagedNetwork_EndpointWaitsForApproval(t *testing.T) {
 	// One who may approve what he reaches needs nobody's word.
 	w.Policy.Allow(who, "Microsoft.KeyVault/vaults/privateEndpointConnectionsApproval/action")
 	w.Want(204, "DELETE", p+"/outboundRules/vault2"+apiv, "")
-	w.Want(201, "PUT", p+"/outboundRules/vault2"+apiv, endpointRule(namesake, "vault"), as...)
+	w.Want(200, "PUT", p+"/outboundRules/vault2"+apiv, endpointRule(namesake, "vault"), as...)
 	if status, ok := state(); status != "Active" || !ok {
 		t.Errorf("by one who may: %s %v", status, ok)
 	}
@@ -159,9 +159,9 @@ func TestManagedNetwork_EndpointWaitsForApproval(t *testing.T) {
 func TestOutboundRules_Refusals(t *testing.T) {
 	w := start(t)
 	w.Group("g")
-	w.Want(201, "PUT", path("g", "open")+apiv, isolated("AllowInternetOutbound"))
-	w.Want(201, "PUT", path("g", "shut")+apiv, isolated("AllowOnlyApprovedOutbound"))
-	w.Want(201, "PUT", path("g", "none")+apiv, body(""))
+	w.Want(200, "PUT", path("g", "open")+apiv, isolated("AllowInternetOutbound"))
+	w.Want(200, "PUT", path("g", "shut")+apiv, isolated("AllowOnlyApprovedOutbound"))
+	w.Want(200, "PUT", path("g", "none")+apiv, body(""))
 	name := `{"properties":{"type":"FQDN","destination":"pypi.org"}}`
 	tag := func(s string) string { return `{"properties":{"type":"ServiceTag","destination":{` + s + `}}}` }
 	fqdn := func(s string) string { return `{"properties":{"type":"FQDN","destination":"` + s + `"}}` }
@@ -194,12 +194,12 @@ func TestOutboundRules_Refusals(t *testing.T) {
 	} {
 		w.WantError(400, row.code, "PUT", path("g", row.ws)+"/outboundRules/r"+apiv, row.body)
 	}
-	w.Want(201, "PUT", path("g", "shut")+"/outboundRules/storage"+apiv, tag(`"serviceTag":"storage.EastUS","protocol":"tcp","portRanges":"443, 8000-8100"`))
+	w.Want(200, "PUT", path("g", "shut")+"/outboundRules/storage"+apiv, tag(`"serviceTag":"storage.EastUS","protocol":"tcp","portRanges":"443, 8000-8100"`))
 	r := w.Want(200, "GET", path("g", "shut")+"/outboundRules/storage"+apiv, "")
 	if r.Text("properties", "destination", "serviceTag") != "Storage.eastus" || r.Text("properties", "destination", "portRanges") != "443,8000-8100" {
 		t.Errorf("rule %s", r.Raw)
 	}
-	w.Want(201, "PUT", path("g", "shut")+"/outboundRules/range"+apiv, tag(`"protocol":"TCP","portRanges":"*","addressPrefixes":["203.0.113.0/24","198.51.100.7"]`))
+	w.Want(200, "PUT", path("g", "shut")+"/outboundRules/range"+apiv, tag(`"protocol":"TCP","portRanges":"*","addressPrefixes":["203.0.113.0/24","198.51.100.7"]`))
 	for _, row := range []struct{ body, code string }{
 		{`{"properties":{"managedNetwork":{"outboundRules":{"r":{"type":"FQDN","destination":"*"}}}}}`, "BadRequest"},
 		{`{"properties":{"managedNetwork":{"outboundRules":{"-r":{"type":"FQDN","destination":"pypi.org"}}}}}`, "BadRequest"},
@@ -214,7 +214,7 @@ func TestOutboundRules_Refusals(t *testing.T) {
 func TestPrivateLink_NamesOfWorkspaceAndEndpoints(t *testing.T) {
 	w := start(t)
 	w.Group("g")
-	uid := w.Want(201, "PUT", path("g", "work")+apiv, body("")).Text("properties", "workspaceId")
+	uid := w.Want(200, "PUT", path("g", "work")+apiv, body("")).Text("properties", "workspaceId")
 	id := rid.MustParse(path("g", "work"))
 	names, err := w.links.Names(t.Context(), id, []string{"amlworkspace"})
 	if err != nil {
@@ -259,7 +259,7 @@ func TestPrivateLink_NamesOfWorkspaceAndEndpoints(t *testing.T) {
 func FuzzRule(f *testing.F) {
 	w := start(f)
 	w.Group("g")
-	w.Want(201, "PUT", path("g", "shut")+apiv, isolated("AllowOnlyApprovedOutbound"))
+	w.Want(200, "PUT", path("g", "shut")+apiv, isolated("AllowOnlyApprovedOutbound"))
 	for _, s := range []string{`"pypi.org"`, `{"serviceTag":"Storage","portRanges":"1-2,*"}`, `{"addressPrefixes":["1.2.3.4/33"]}`, `{"serviceResourceId":"/"}`, `[]`, `7`} {
 		for _, typ := range []string{"FQDN", "ServiceTag", "PrivateEndpoint"} {
 			f.Add(typ, s)

@@ -22,7 +22,7 @@ const systemPrefix = "__SYS_"
 
 func (p *provider) rules() arm.Kind[Rule] {
 	return arm.Kind[Rule]{
-		Type: "workspaces/" + ruleWord, APIVersions: apiVersions(), Async: true, NoState: true, Name: checkRuleName,
+		Type: "workspaces/" + ruleWord, APIVersions: apiVersions(), Async: true, Plain: true, NoState: true, Name: checkRuleName,
 		ReadOnly: []string{"status", "errorInformation", "parentRuleNames"},
 		Validate: p.validateRule, Put: p.putRule, Delete: p.deleteRule, Deletable: ruleDeletable, Read: p.readRule,
 		Get: p.getRule, ListAt: p.listRules,

@@ -159,7 +159,7 @@ func TestContract(t *testing.T) {
 func TestWorkspace_CreateShowDelete(t *testing.T) {
 	w := start(t)
 	w.Group("g")
-	r := w.Want(201, "PUT", path("g", "work")+apiv, body(""))
+	r := w.Want(200, "PUT", path("g", "work")+apiv, body(""))
 	uid := r.Text("properties", "workspaceId")
 	if len(uid) != 36 || r.Text("properties", "publicNetworkAccess") != "Enabled" || r.At("properties", "v1LegacyMode") != false ||
 		r.Text("properties", "discoveryUrl") != "https://eastus.api.azureml.ms/discovery" || !strings.HasPrefix(r.Text("properties", "mlFlowTrackingUri"), "azureml://eastus.api.azureml.ms/") ||
@@ -214,13 +214,13 @@ func TestWorkspace_Refusals(t *testing.T) {
 	// Templates send what says nothing.
 	put("BadRequest", body(`,"hbiWorkspace":"true"`))
 	put("InvalidRequestContent", body(`,"hbiWorkspace":"perhaps"`))
-	r := w.Want(201, "PUT", path("g", "texts")+apiv, body(`,"hbiWorkspace":"false","softDeleteEnabled":"False","allowRecoverSoftDeletedWorkspace":"true"`))
+	r := w.Want(200, "PUT", path("g", "texts")+apiv, body(`,"hbiWorkspace":"false","softDeleteEnabled":"False","allowRecoverSoftDeletedWorkspace":"true"`))
 	if r.At("properties", "hbiWorkspace") != false || r.At("properties", "softDeleteEnabled") != false {
 		t.Errorf("made %s", r.Raw)
 	}
 	w.Want(204, "DELETE", path("g", "texts")+apiv, "") // for good: it was not to be kept
-	w.Want(201, "PUT", path("g", "texts")+apiv, body(""))
-	w.Want(201, "PUT", path("g", "work")+apiv, body(`,"encryption":{"status":"Disabled","keyVaultProperties":{"keyVaultArmId":"","keyIdentifier":""},"cosmosDbArmId":""},"serverlessComputeSettings":null`))
+	w.Want(200, "PUT", path("g", "texts")+apiv, body(""))
+	w.Want(200, "PUT", path("g", "work")+apiv, body(`,"encryption":{"status":"Disabled","keyVaultProperties":{"keyVaultArmId":"","keyIdentifier":""},"cosmosDbArmId":""},"serverlessComputeSettings":null`))
 	w.Policy.Allow("cccccccc-0000-4000-8000-00000000000c", "Microsoft.MachineLearningServices/workspaces/write")
 	w.Policy.Allow("cccccccc-0000-4000-8000-00000000000c", "Microsoft.MachineLearningServices/workspaces/read")
 	w.WantError(403, "LinkedAuthorizationFailed", "PUT", path("g", "work2")+apiv, body(""), "Authorization", "Bearer cccccccc-0000-4000-8000-00000000000c")
@@ -235,14 +235,14 @@ func TestWorkspace_IsolationIsRefusedWhereNothingKeepsIt(t *testing.T) {
 			t.Errorf("said %s", a.Raw)
 		}
 	}
-	w.Want(201, "PUT", path("g", "work")+apiv, body(""))
+	w.Want(200, "PUT", path("g", "work")+apiv, body(""))
 }
 
 func TestWorkspace_IsolationIsNotLoosened(t *testing.T) {
 	w := start(t)
 	w.Group("g")
 	p := path("g", "work") + apiv
-	w.Want(201, "PUT", p, body(""))
+	w.Want(200, "PUT", p, body(""))
 	set := func(mode string) *armtest.Answer {
 		return w.Do("PATCH", p, `{"properties":{"managedNetwork":{"isolationMode":"`+mode+`"}}}`)
 	}
@@ -260,7 +260,7 @@ func TestWorkspace_IsolationIsNotLoosened(t *testing.T) {
 	if a := w.Want(200, "PUT", p, body("")); a.Text("properties", "managedNetwork", "isolationMode") != "AllowOnlyApprovedOutbound" {
 		t.Errorf("a PUT that does not speak of it: %s", a.Raw)
 	}
-	w.Want(201, "PUT", path("g", "other")+apiv, body(""))
+	w.Want(200, "PUT", path("g", "other")+apiv, body(""))
 	w.document(t, path("g", "other")+"/onlineEndpoints/e", nil)
 	w.document(t, path("g", "other")+"/onlineEndpoints/e/deployments/d", nil)
 	w.WantError(400, "ComputeExists", "PATCH", path("g", "other")+apiv, `{"properties":{"managedNetwork":{"isolationMode":"AllowInternetOutbound"}}}`)
@@ -271,8 +271,8 @@ func TestWorkspace_RecoverAndPurge(t *testing.T) {
 	w := start(t)
 	w.Group("g")
 	p := path("g", "work")
-	uid := w.Want(201, "PUT", p+apiv, isolated("AllowOnlyApprovedOutbound")).Text("properties", "workspaceId")
-	w.Want(201, "PUT", p+"/outboundRules/pypi"+apiv, `{"properties":{"type":"FQDN","destination":"pypi.org"}}`)
+	uid := w.Want(200, "PUT", p+apiv, isolated("AllowOnlyApprovedOutbound")).Text("properties", "workspaceId")
+	w.Want(200, "PUT", p+"/outboundRules/pypi"+apiv, `{"properties":{"type":"FQDN","destination":"pypi.org"}}`)
 	w.Want(201, "PUT", p+"/datastores/mine"+apiv, `{"properties":{"datastoreType":"AzureBlob","accountName":"a","containerName":"c","credentials":{"credentialsType":"AccountKey","secrets":{"secretsType":"AccountKey","key":"k3y"}}}}`)
 	w.Want(204, "DELETE", p+apiv, "")
 	if len(w.removed) != 1 || w.removed[0] != uid {
@@ -284,7 +284,7 @@ func TestWorkspace_RecoverAndPurge(t *testing.T) {
 	}
 	w.WantError(409, "SoftDeletedWorkspaceExists", "PUT", p+apiv, body(""))
 	w.WantError(400, "BadRequest", "PUT", p+apiv, body(`,"allowRecoverSoftDeletedWorkspace":true,"managedNetwork":{"isolationMode":"Disabled"}`))
-	r := w.Want(201, "PUT", p+apiv, body(`,"allowRecoverSoftDeletedWorkspace":true`))
+	r := w.Want(200, "PUT", p+apiv, body(`,"allowRecoverSoftDeletedWorkspace":true`))
 	if r.Text("properties", "workspaceId") != uid || r.Text("properties", "managedNetwork", "isolationMode") != "AllowOnlyApprovedOutbound" ||
 		r.Text("properties", "managedNetwork", "outboundRules", "pypi", "destination") != "pypi.org" || r.At("properties", "allowRecoverSoftDeletedWorkspace") != nil {
 		t.Errorf("recovered %s", r.Raw)
@@ -296,7 +296,7 @@ func TestWorkspace_RecoverAndPurge(t *testing.T) {
 		t.Errorf("deleted %v", l)
 	}
 	w.Want(204, "DELETE", p+"?api-version=2024-04-01&forceToPurge=true", "")
-	if r = w.Want(201, "PUT", p+apiv, body("")); r.Text("properties", "workspaceId") == uid {
+	if r = w.Want(200, "PUT", p+apiv, body("")); r.Text("properties", "workspaceId") == uid {
 		t.Error("a purged workspace came back")
 	}
 	w.Want(204, "DELETE", p+apiv, "")
@@ -309,19 +309,19 @@ func TestWorkspace_RecoverAndPurge(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.WantError(404, "ResourceNotFound", "GET", one, "")
-	w.Want(201, "PUT", p+apiv, body(""))
+	w.Want(200, "PUT", p+apiv, body(""))
 	if a := w.Do("DELETE", armtest.Base+"/resourceGroups/g?api-version="+armtest.Version, ""); w.Settle(a) != "Succeeded" {
 		t.Error("the group stays")
 	}
 	w.Group("g")
-	w.Want(201, "PUT", p+apiv, body("")) // with its group a workspace goes for good
+	w.Want(200, "PUT", p+apiv, body("")) // with its group a workspace goes for good
 }
 
 func TestDatastores(t *testing.T) {
 	w := start(t)
 	w.Group("g")
 	p := path("g", "work")
-	uid := w.Want(201, "PUT", p+apiv, body("")).Text("properties", "workspaceId")
+	uid := w.Want(200, "PUT", p+apiv, body("")).Text("properties", "workspaceId")
 	d := w.Want(200, "GET", p+"/datastores/workspaceblobstore"+apiv, "")
 	if d.Text("properties", "containerName") != "azureml-blobstore-"+uid || d.Text("properties", "accountName") != "account1" || d.At("properties", "isDefault") != true {
 		t.Errorf("default %s", d.Raw)

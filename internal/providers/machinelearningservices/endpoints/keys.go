@@ -215,11 +215,16 @@ func (s *Service) regenerateKeys(ctx context.Context, r *endpoint, body json.Raw
 		if err != nil {
 			return err
 		}
+		key := &x.Secondary
 		if primary {
-			x.Primary = fresh
-		} else {
-			x.Secondary = fresh
+			key = &x.Primary
 		}
+		if subtle.ConstantTimeCompare([]byte(*key), []byte(fresh)) == 1 { // azure-ai-ml sends the old key along
+			if fresh, err = newKey(); err != nil {
+				return err
+			}
+		}
+		*key = fresh
 		c.Keys, err = s.sealed(ctx, c.UID, x)
 		return err
 	})
