@@ -240,3 +240,30 @@ func TestContainerRegistry(t *testing.T) {
 	}
 	want(t, "", "acr", "delete", "--name", name, "--yes")
 }
+
+func TestStorage(t *testing.T) {
+	name := "clist" + strings.ReplaceAll(strings.TrimPrefix(cloud.Vars["VAULT"], "e2e-"), "-", "")
+	want(t, "true", "storage", "account", "check-name", "--name", name, "--query", "nameAvailable")
+	want(t, name+"\tStandard_LRS\ttrue", "storage", "account", "create", "--name", name, "--resource-group", live.Group, "--sku", "Standard_LRS", "--query", "[name, sku.name, enableHttpsTrafficOnly] | [@]")
+	want(t, "key1\nkey2", "storage", "account", "keys", "list", "--account-name", name, "--resource-group", live.Group, "--query", "[].keyName")
+	want(t, "true", "storage", "container", "create", "--name", "things", "--account-name", name, "--auth-mode", "key", "--query", "created")
+	file := filepath.Join(t.TempDir(), "a.txt")
+	if err := os.WriteFile(file, []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := az(t, "storage", "blob", "upload", "--account-name", name, "--container-name", "things", "--name", "dir/a.txt", "--file", file, "--auth-mode", "key", "--only-show-errors"); err != nil {
+		t.Error(err)
+	}
+	want(t, "dir/a.txt\t5", "storage", "blob", "list", "--account-name", name, "--container-name", "things", "--auth-mode", "key", "--query", "[].[name, properties.contentLength]")
+	if out, err := az(t, "storage", "blob", "download", "--account-name", name, "--container-name", "things", "--name", "dir/a.txt", "--file", file+".2", "--auth-mode", "key", "--only-show-errors"); err != nil {
+		t.Error(err, out)
+	}
+	if b, err := os.ReadFile(file + ".2"); err != nil || string(b) != "hello" {
+		t.Errorf("%q %v", b, err)
+	}
+	if _, err := az(t, "storage", "container", "create", "--name", "other", "--account-name", name, "--auth-mode", "key", "--public-access", "blob"); err == nil {
+		t.Error("a container was opened in an account that does not allow it")
+	}
+	want(t, "false", "storage", "account", "update", "--name", name, "--resource-group", live.Group, "--allow-shared-key-access", "false", "--query", "allowSharedKeyAccess")
+	want(t, "", "storage", "account", "delete", "--name", name, "--resource-group", live.Group, "--yes")
+}

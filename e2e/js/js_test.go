@@ -28,3 +28,5 @@ func TestManagedIdentity(t *testing.T) { node.Managed(t, "managed.test.mjs") }
 func TestOwner(t *testing.T) { node.Owner(t, "owner.test.mjs") }
 
 func TestMachineLearning(t *testing.T) { node.MachineLearning(t, "machinelearning.test.mjs") }
+
+func TestStorage(t *testing.T) { node.Storage(t, "storage.test.mjs") }

@@ -69,6 +69,26 @@ func (s *Scripts) MachineLearning(t *testing.T, file string) {
 	s.run(t, file, []string{"SUBSCRIPTION=" + s.cloud.Vars["SUBSCRIPTION"], "ML_GROUP=" + group, "ML_WORKSPACE=" + workspace})
 }
 
+// Storage runs file as the owner, who may read and write blobs, with a storage
+// account of its own: ACCOUNT, CONNECTION.
+func (s *Scripts) Storage(t *testing.T, file string) {
+	t.Helper()
+	Need(t, s.Installed, s.Install)
+	group, account := "e2e-blob-"+s.Language, "e2eblob"+s.Language
+	var last string
+	for _, line := range [][]string{
+		{"group", "create", "-n", group, "-l", "eastus"}, {"storage", "account", "create", "-g", group, "-n", account, "--sku", "Standard_LRS"},
+		{"role", "assignment", "create", "--assignee", s.cloud.Vars["OWNER"], "--role", "Storage Blob Data Contributor", "--scope", "/subscriptions/" + s.cloud.Vars["SUBSCRIPTION"] + "/resourceGroups/" + group},
+		{"storage", "account", "show-connection-string", "-g", group, "-n", account, "--query", "connectionString"},
+	} {
+		var err error
+		if last, err = s.cloud.TSV(line...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.run(t, file, []string{"ACCOUNT=" + account, "CONNECTION=" + last})
+}
+
 // run runs file under laz run with args.
 func (s *Scripts) run(t *testing.T, file string, extra []string, args ...string) {
 	t.Helper()

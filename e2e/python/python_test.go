@@ -30,3 +30,5 @@ func TestManagedIdentity(t *testing.T) { python.Managed(t, "managed.py") }
 func TestOwner(t *testing.T) { python.Owner(t, "owner.py") }
 
 func TestMachineLearning(t *testing.T) { python.MachineLearning(t, "machinelearning.py") }
+
+func TestStorage(t *testing.T) { python.Storage(t, "blobs.py") }

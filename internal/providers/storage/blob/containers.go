@@ -80,9 +80,7 @@ func (p *Plane) getContainer(c *gate.Call) (any, error) {
 		return nil, err
 	}
 	out := containerReply(http.StatusOK, ct)
-	for k, v := range ct.Metadata {
-		out.Header.Set("x-ms-meta-"+k, v)
-	}
+	setMetadata(out.Header, ct.Metadata)
 	if c.Operation.Word == "container/" {
 		out.Header.Set("x-ms-lease-status", "unlocked")
 		out.Header.Set("x-ms-lease-state", "available")

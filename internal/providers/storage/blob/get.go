@@ -225,9 +225,7 @@ func (p *Plane) show(c *gate.Call, h http.Header, b *blobDoc, part bool) {
 		h.Set("x-ms-access-tier", targetOf(c).account.Tier)
 		h.Set("x-ms-access-tier-inferred", "true")
 	}
-	for k, v := range b.Metadata {
-		h.Set("x-ms-meta-"+k, v)
-	}
+	setMetadata(h, b.Metadata)
 	if b.Copy != nil {
 		h.Set("x-ms-copy-id", b.Copy.ID)
 		h.Set("x-ms-copy-source", b.Copy.Source)
@@ -252,8 +250,14 @@ func (p *Plane) getMetadata(c *gate.Call) (any, error) {
 	}
 	out := written(http.StatusOK, b)
 	out.Header.Del("x-ms-request-server-encrypted")
-	for k, v := range b.Metadata {
-		out.Header.Set("x-ms-meta-"+k, v)
-	}
+	setMetadata(out.Header, b.Metadata)
 	return out, nil
+}
+
+// setMetadata adds metadata as headers, whose names Microsoft's client for
+// Python looks for in lower case.
+func setMetadata(h http.Header, m map[string]string) {
+	for k, v := range m {
+		h["x-ms-meta-"+k] = []string{v}
+	}
 }

@@ -173,6 +173,9 @@ func (w *world) do(auth, method, path, body string, headers ...string) answer {
 	}
 	rec := httptest.NewRecorder()
 	w.plane.ServeHTTP(rec, r)
+	for k, v := range rec.Header() { // metadata has names in lower case
+		rec.Header()[http.CanonicalHeaderKey(k)] = v
+	}
 	return answer{rec}
 }
 
