@@ -68,7 +68,7 @@ class MachineLearning(unittest.TestCase):
         self.assertEqual(len(json.loads(ml.online_endpoints.invoke(name, request_file=str(request)))), 2)
         self.assertTrue(re.search("POST /score 200", ml.online_deployments.get_logs("blue", name, lines=100)))
         with self.assertRaises(HttpResponseError):
-            ml.online_deployments.delete("blue", name).result()
+            ml.online_deployments.begin_delete("blue", name).result()
         ml.online_endpoints.begin_delete(name).result()
 
 

@@ -110,7 +110,7 @@ type Version struct {
 
 	ModelURI  string         `json:"modelUri,omitempty"`
 	ModelType string         `json:"modelType,omitempty"`
-	Flavors   map[string]any `json:"flavors,omitempty"`
+	Flavors   map[string]any `json:"flavors,omitzero"`
 	JobName   string         `json:"jobName,omitempty"`
 
 	Image       string           `json:"image,omitempty"`

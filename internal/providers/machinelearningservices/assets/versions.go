@@ -22,6 +22,12 @@ func (s *Service) versions(typ string) arm.Kind[Version] {
 	k := arm.Kind[Version]{
 		Type: "workspaces/" + typ + "/versions", APIVersions: Versions(), Name: checkName, NoPatch: true, Implied: true,
 		ReadOnly: []string{"environmentType"},
+		Default: func(_ context.Context, _, next *arm.Resource[Version]) error {
+			if typ == Models && next.Properties.Flavors == nil {
+				next.Properties.Flavors = map[string]any{} // azure-ai-ml reads it of every model
+			}
+			return nil
+		},
 		Validate: func(_ context.Context, old, next *arm.Resource[Version]) error {
 			if err := checkName(next.ID.Parent().Name()); err != nil {
 				return err
