@@ -15,12 +15,13 @@ const (
 func acrNoun() noun {
 	return noun{name: "acr", short: "Manage container registries and what is in them.",
 		groups: map[string]string{
-			"credential": "Manage the passwords of a registry's administrator.", "repository": "Manage repositories.",
+			"credential": "Manage the passwords of a registry's administrator.", "network-rule": "Manage from where a registry may be reached.", "repository": "Manage repositories.",
 			"private-endpoint-connection": "Look at the private endpoint connections of a registry.",
 		},
 		commands: func() []*command {
 			cmds := []*command{acrCreate(), acrShow(), acrList(), acrUpdate(), acrDelete(), acrCheckName(), acrLogin(), acrUsage(), acrConnections()}
 			cmds = append(cmds, acrCredentialCommands()...)
+			cmds = append(cmds, acrRuleCommands()...)
 			return append(cmds, acrRepositoryCommands()...)
 		}}
 }

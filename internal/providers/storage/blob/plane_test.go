@@ -765,3 +765,23 @@ func TestBlob_ConcurrentWritersLoseNothing(t *testing.T) {
 		t.Errorf("%d contents, want 1", n)
 	}
 }
+
+func TestBlob_BodyTooLarge(t *testing.T) {
+	w := newWorld(t)
+	w.want(201, "", "me", "PUT", "/c1x"+container, "")
+	for _, query := range []string{"", "?comp=block&blockid=AAAA"} {
+		r := httptest.NewRequestWithContext(arrival.With(t.Context(), w.from), "PUT", "https://acct.blob.core.windows.net/c1x/a"+query, strings.NewReader("0123456789"))
+		r.Header.Set("x-ms-version", "2024-11-04")
+		r.Header.Set(put, blockBlob)
+		r.Header.Set("Authorization", "Bearer h.me.s")
+		rec := httptest.NewRecorder()
+		r.Body = http.MaxBytesReader(rec, r.Body, 5) // as the front door does
+		w.plane.ServeHTTP(rec, r)
+		if rec.Code != 413 || rec.Header().Get("x-ms-error-code") != "RequestBodyTooLarge" {
+			t.Errorf("%d %v", rec.Code, rec.Header())
+		}
+	}
+	if n := w.contents(); n != 0 {
+		t.Errorf("%d files are left", n)
+	}
+}

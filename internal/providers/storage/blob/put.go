@@ -5,6 +5,7 @@ import (
 	"crypto/md5" //nolint:gosec // the service's word for a checksum, which protects from mistakes alone
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"hash"
 	"hash/crc64"
 	"io"
@@ -101,6 +102,10 @@ func needLength(r *http.Request) error {
 func bodyError(err error, read, want int64) error {
 	if err == nil && read == want {
 		return nil
+	}
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return apierr.New(apierr.TooLarge, "RequestBodyTooLarge", "The request body is too large and exceeds the maximum permissible limit: %d bytes.", large.Limit)
 	}
 	if err == nil {
 		return apierr.New(apierr.BadRequest, "IncompleteBody", "The body has %d bytes; %d were announced.", read, want)
@@ -334,7 +339,7 @@ func (p *Plane) putBlock(c *gate.Call) (any, error) {
 		return s.check(r.Header, "")
 	}}
 	if _, err := p.files.putBlock(w.place, w.blob, id, checked, io.Discard); err != nil {
-		return nil, err
+		return nil, bodyError(err, 0, 0)
 	}
 	out := &gate.Reply{Status: http.StatusCreated, Header: http.Header{"Content-Length": {"0"}}}
 	out.Header.Set("x-ms-request-server-encrypted", "false")
