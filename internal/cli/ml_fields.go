@@ -276,9 +276,7 @@ func parseISODuration(s string) (time.Duration, bool) {
 	return total, true
 }
 
-// identityConv is an identity as descriptions have it.
-func identityConv() conv { return conv{to: identityToWire, from: identityFromWire} }
-
+// identityToWire makes the wire's identity of a description's.
 func identityToWire(v any) (any, error) {
 	m, ok := v.(object)
 	if !ok {
