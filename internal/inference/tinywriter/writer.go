@@ -11,7 +11,7 @@ import (
 )
 
 // WeightsSHA256 is the SHA-256 of the weights in hexadecimal.
-const WeightsSHA256 = "28ab4e692017eac2c0da1b2473f399762b179247cb8aaa180fb56ac4e9c2e18f"
+const WeightsSHA256 = "3f9250748ec07abbfe58ffc158c64ca88c311568f34a38e7ca6b478c91a8e8d9"
 
 //go:embed tiny-writer.gguf
 var weights string

@@ -194,7 +194,7 @@ func TestUnaided(t *testing.T) {
 			good++
 		}
 	}
-	if good*100 < len(products)*55 {
+	if good*100 < len(products)*85 {
 		t.Errorf("%d of %d drafts use the name and all tags", good, len(products))
 	}
 }
