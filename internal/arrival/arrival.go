@@ -45,6 +45,7 @@ type Arrival struct {
 	Endpoint string     // resource id of the private endpoint; "" unless Kind is PrivateEndpoint
 	Network  string     // resource id of the cluster or virtual network that it came from; "" elsewhere
 	Subnet   string     // resource id of the subnet of a virtual network that it came from; Client then counts in that network alone
+	Local    bool       // Client counts in Network alone: other networks have the same addresses
 	Services string     // service endpoints of Subnet, each between commas, in lower case: ",microsoft.keyvault,"
 }
 

@@ -305,6 +305,15 @@ func (c *Compute) late(ctx context.Context, d Deployment, revision string, deadl
 	return c.explained(ctx, d, v)
 }
 
+// Scaled is how many instances a deployment should have; 0 where it is not there.
+func (c *Compute) Scaled(ctx context.Context, uid string) (int, error) {
+	doc, ok, err := c.deployment(ctx, uid)
+	if err != nil || !ok || doc.Removing {
+		return 0, err
+	}
+	return doc.Deployment.Instances, nil
+}
+
 // Scale changes how many instances a deployment has, and waits for none of them.
 // One that is not there is no error.
 func (c *Compute) Scale(ctx context.Context, uid string, instances int) error {

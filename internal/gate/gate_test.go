@@ -437,3 +437,21 @@ func TestOperation_WhatNoOtherHas(t *testing.T) {
 		}
 	}
 }
+
+// TestNetwork_AddressesOfOtherNetworksMeanNothing: many networks have the same
+// ones, so a rule for one's own lets none of them in.
+func TestNetwork_AddressesOfOtherNetworksMeanNothing(t *testing.T) {
+	w := open()
+	w.allowed = "read " + resource + "/parts/p"
+	w.network = gate.Network{Public: true, IPRules: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+	for local, want := range map[bool]int{false: 200, true: 403} {
+		r := httptest.NewRequest("GET", "https://t.thing/parts/p?api-version=1", nil)
+		r = r.WithContext(arrival.With(r.Context(), arrival.Arrival{Client: netip.MustParseAddr("10.244.0.7"), Local: local}))
+		r.Header.Set("Authorization", "Bearer good")
+		rec := httptest.NewRecorder()
+		w.handler().ServeHTTP(rec, r)
+		if rec.Code != want {
+			t.Errorf("local %v: got %d, want %d", local, rec.Code, want)
+		}
+	}
+}

@@ -95,6 +95,8 @@ func judge(ctx context.Context, a arrival.Arrival, n Network) (Blocked, error) {
 			return 0, nil
 		}
 		return BlockedFirewall, nil
+	case a.Local:
+		return BlockedFirewall, nil
 	}
 	for _, p := range n.IPRules {
 		if p.Contains(a.Client.Unmap()) {

@@ -163,10 +163,24 @@ func (f *flows) Run(ctx context.Context) {
 	}
 }
 
+// forget drops what is kept of networks whose workspaces are gone.
+func (f *flows) forget(src *OutboundSources) {
+	if src == nil || src.Workspaces == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for uid := range f.kept {
+		if ws, ok := compute.WorkspaceOf(uid); ok {
+			if _, there := src.Workspaces.Plan(ws); !there {
+				delete(f.kept, uid)
+			}
+		}
+	}
+}
+
 func (f *flows) record(ctx context.Context, w flow) {
-	f.out.mu.Lock()
-	src := f.out.src
-	f.out.mu.Unlock()
+	src := f.out.src.Load()
 	one := FlowRecord{
 		Time: w.at, Client: w.r.Client, Who: w.r.Who, Name: w.r.Name, Address: w.r.To.Addr(), Port: w.r.To.Port(),
 		Verdict: "refused", Reason: w.r.Reason, Why: w.r.Why, Before: w.before, RequestID: uuid.NewString(),

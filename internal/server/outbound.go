@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lazurite.dev/internal/arm"
@@ -32,8 +33,10 @@ type outbound struct {
 	flows *flows
 	poke  chan struct{} // holds a value when something may have changed
 
+	// src is read by what a change of policies calls too, so no lock is taken for it.
+	src atomic.Pointer[OutboundSources]
+
 	mu     sync.Mutex // guards the rest; taken while policies are made, so that the last one made is the last one set
-	src    *OutboundSources
 	served map[string]*outlet
 }
 
@@ -42,9 +45,10 @@ type outlet struct {
 	uid, id  string // the cluster's, and its resource id
 	gate     *vnet.Gate
 	resolver *vnet.Resolver
-	from     arrival.Arrival // of connections to the front door
-	names    *vnet.Names     // private ones
-	named    int64           // version of names
+	from     atomic.Pointer[arrival.Arrival] // of connections to the front door
+	subnet   string                          // of its nodes, when that was last known
+	names    *vnet.Names                     // private ones
+	named    int64                           // version of names
 }
 
 // OutboundSources are what policies of networks are made from.
@@ -69,9 +73,7 @@ func newOutbound(cfg *Config) *outbound {
 
 // knows tells what policies are made from.
 func (o *outbound) knows(src OutboundSources) {
-	o.mu.Lock()
-	o.src = &src
-	o.mu.Unlock()
+	o.src.Store(&src)
 	changed := func() {
 		select {
 		case o.poke <- struct{}{}:
@@ -105,6 +107,7 @@ func (o *outbound) Run(ctx context.Context) error {
 			o.set(ctx, w)
 		}
 		o.mu.Unlock()
+		o.flows.forget(o.src.Load())
 	}
 }
 
@@ -112,9 +115,7 @@ func (o *outbound) Run(ctx context.Context) error {
 func (o *outbound) who(w *outlet) func(netip.Addr) string {
 	ws, _ := compute.WorkspaceOf(w.uid)
 	return func(a netip.Addr) string {
-		o.mu.Lock()
-		src := o.src
-		o.mu.Unlock()
+		src := o.src.Load()
 		if src == nil || src.Who == nil {
 			return ""
 		}
@@ -142,16 +143,17 @@ func (o *outbound) leave(w *outlet) {
 // set makes the policy of a network and sets it. o.mu is taken.
 func (o *outbound) set(ctx context.Context, w *outlet) {
 	p, from := o.policy(ctx, w)
-	w.from = from
+	w.from.Store(&from)
 	w.resolver.SetPolicy(p)
 	w.gate.SetPolicy(p)
 }
 
 // arrival is what the front door learns of a client in the network.
 func (o *outbound) arrival(w *outlet, client netip.Addr) arrival.Arrival {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	a := w.from
+	a := arrival.Arrival{Network: w.id}
+	if from := w.from.Load(); from != nil {
+		a = *from
+	}
 	a.Client = client
 	return a
 }
@@ -164,39 +166,46 @@ func (o *outbound) first(uid string) *vnet.Policy {
 func (o *outbound) policy(ctx context.Context, w *outlet) (*vnet.Policy, arrival.Arrival) {
 	from := arrival.Arrival{Network: w.id}
 	if ws, ok := compute.WorkspaceOf(w.uid); ok {
-		if o.src == nil || o.src.Workspaces == nil {
+		from.Local = true // each workspace has the same range of addresses
+		src := o.src.Load()
+		if src == nil || src.Workspaces == nil {
 			return o.first(w.uid), from
 		}
-		plan, ok := o.src.Workspaces.Plan(ws)
+		plan, ok := src.Workspaces.Plan(ws)
 		if !ok {
 			return &vnet.Policy{Why: "there is no workspace that this network belongs to"}, from
 		}
 		from.Network = plan.Workspace.String()
 		return o.managed(ctx, w, plan), from
 	}
-	if o.src == nil {
+	if o.src.Load() == nil {
 		return o.first(w.uid), from
 	}
-	subnet := o.subnetOf(w)
-	if subnet == "" {
+	subnet, pools := o.subnetOf(w)
+	if !pools { // those of a cluster that is being deleted go before it does
+		subnet = w.subnet
+	}
+	if w.subnet = subnet; subnet == "" {
 		return nil, from
 	}
 	return o.joined(ctx, w, subnet, from)
 }
 
-// subnetOf is the id of the subnet of a cluster's nodes, "" where it has none.
-func (o *outbound) subnetOf(w *outlet) (subnet string) {
+// subnetOf is the id of the subnet of a cluster's nodes, "" where it has none,
+// and whether the cluster has any.
+func (o *outbound) subnetOf(w *outlet) (subnet string, pools bool) {
 	id, err := rid.Parse(w.id)
 	if err != nil {
-		return ""
+		return "", false
 	}
-	o.src.Resources.Range(func(_ string, e *arm.Envelope) bool {
+	o.src.Load().Resources.Range(func(_ string, e *arm.Envelope) bool {
 		if strings.EqualFold(e.Type, poolType) && e.RID().Parent().Key() == id.Key() {
 			subnet, _ = e.Properties["vnetSubnetID"].(string)
+			pools = true
 		}
 		return subnet == ""
 	})
-	return subnet
+	return subnet, pools
 }
 
 // managed is the policy of a workspace's network.
@@ -225,7 +234,7 @@ func (o *outbound) managed(ctx context.Context, w *outlet, plan machinelearnings
 			continue
 		}
 		p.Endpoints[e.Address] = endpointAt(e.ID.String(), arrival.Arrival{Network: plan.Workspace.String()})
-		names, err := o.src.Links.Names(ctx, e.Target, []string{e.Group})
+		names, err := o.src.Load().Links.Names(ctx, e.Target, []string{e.Group})
 		if err != nil {
 			o.log.Warn("the names of a managed private endpoint can't be read", slog.String("endpoint", e.ID.String()), slog.String("error", err.Error()))
 			continue
@@ -300,7 +309,7 @@ func (o *outbound) tagged(ctx context.Context, tag string, plan machinelearnings
 // scored are the names of a workspace's online endpoints.
 func (o *outbound) scored(plan machinelearningservices.NetworkPlan) []string {
 	var out []string
-	o.src.Resources.Range(func(_ string, e *arm.Envelope) bool {
+	o.src.Load().Resources.Range(func(_ string, e *arm.Envelope) bool {
 		if strings.EqualFold(e.Type, onlineEndpointType) && e.RID().Parent().Key() == plan.Workspace.Key() {
 			for _, names := range []string{NamesAzure, NamesOwn} {
 				c := *o.cfg
@@ -316,7 +325,7 @@ func (o *outbound) scored(plan machinelearningservices.NetworkPlan) []string {
 
 // itself are the names of a workspace, and of the discovery of its region.
 func (o *outbound) itself(ctx context.Context, plan machinelearningservices.NetworkPlan) []string {
-	names, err := o.src.Links.Names(ctx, plan.Workspace, []string{machinelearningservices.GroupID})
+	names, err := o.src.Load().Links.Names(ctx, plan.Workspace, []string{machinelearningservices.GroupID})
 	if err != nil {
 		o.log.Warn("the names of a workspace can't be read", slog.String("workspace", plan.Workspace.String()), slog.String("error", err.Error()))
 		return nil
@@ -362,7 +371,7 @@ func (o *outbound) joined(ctx context.Context, w *outlet, subnet string, from ar
 	if err != nil {
 		return gone, from
 	}
-	plans := o.src.Networks.Plans()
+	plans := o.src.Load().Networks.Plans()
 	i := slices.IndexFunc(plans, func(p network.Plan) bool { return p.ID.Key() == id.Parent().Key() })
 	if i < 0 {
 		return gone, from
@@ -390,16 +399,16 @@ func (o *outbound) joined(ctx context.Context, w *outlet, subnet string, from ar
 
 // privateNames are those that a virtual network's resolver knows.
 func (o *outbound) privateNames(ctx context.Context, w *outlet, id rid.ID) *vnet.Names {
-	version := o.src.Networks.Version()
+	version := o.src.Load().Networks.Version()
 	if w.names != nil && w.named == version {
 		return w.names
 	}
-	aliases, err := o.src.Networks.Aliases(ctx)
+	aliases, err := o.src.Load().Networks.Aliases(ctx)
 	if err != nil {
 		o.log.Warn("private names can't be read", slog.String("network", id.String()), slog.String("error", err.Error()))
 		return w.names
 	}
-	w.names, w.named = vnet.NewNames(o.src.Networks.Zones(id), aliases), version
+	w.names, w.named = vnet.NewNames(o.src.Load().Networks.Zones(id), aliases), version
 	return w.names
 }
 

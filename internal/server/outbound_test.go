@@ -63,7 +63,7 @@ func newTestOutbound(t *testing.T, record func(trace.Trace)) *outbound {
 	}
 	t.Cleanup(mirror.Close)
 	o := newOutbound(cfg)
-	o.src = &OutboundSources{Links: links, Resources: mirror, Store: st, Record: record}
+	o.src.Store(&OutboundSources{Links: links, Resources: mirror, Store: st, Record: record})
 	return o
 }
 
@@ -102,7 +102,7 @@ func TestOutbound_ModesOfWorkspaces(t *testing.T) {
 		}
 	}
 	// What is not known lets nothing out.
-	o.src = nil
+	o.src.Store(nil)
 	if p, _ := o.policy(t.Context(), &outlet{uid: "ml-0a"}); p == nil || p.Mode != vnet.Closed {
 		t.Errorf("without sources: got %+v", p)
 	}
@@ -179,12 +179,12 @@ func TestFlows(t *testing.T) {
 		{vnet.Refusal{Reason: vnet.ReasonInside, To: to("10.0.0.1:443")}, ""},
 		{vnet.Refusal{Reason: vnet.ReasonHidden, To: to("203.0.113.9:443")}, ""},
 	} {
-		if got := o.flows.fix(t.Context(), o.src, plan, c.r); got != c.want {
+		if got := o.flows.fix(t.Context(), o.src.Load(), plan, c.r); got != c.want {
 			t.Errorf("%+v: got %q, want %q", c.r, got, c.want)
 		}
 	}
 	plan.Active = false
-	if got := o.flows.fix(t.Context(), o.src, plan, vnet.Refusal{Reason: vnet.ReasonClosed}); got != "az ml workspace provision-network --name ws --resource-group rg" {
+	if got := o.flows.fix(t.Context(), o.src.Load(), plan, vnet.Refusal{Reason: vnet.ReasonClosed}); got != "az ml workspace provision-network --name ws --resource-group rg" {
 		t.Errorf("got %q", got)
 	}
 

@@ -14,9 +14,7 @@ import (
 
 // in are the clusters whose nodes are in a virtual network.
 func (o *outbound) in(plan network.Plan) []JoinedCluster {
-	o.mu.Lock()
-	src := o.src
-	o.mu.Unlock()
+	src := o.src.Load()
 	if src == nil {
 		return nil
 	}
@@ -43,9 +41,7 @@ func (o *outbound) in(plan network.Plan) []JoinedCluster {
 
 // managedStates are the managed networks of workspaces.
 func (o *outbound) managedStates() []NetworkState {
-	o.mu.Lock()
-	src := o.src
-	o.mu.Unlock()
+	src := o.src.Load()
 	if src == nil || src.Workspaces == nil {
 		return nil
 	}

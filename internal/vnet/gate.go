@@ -18,6 +18,7 @@ import (
 const (
 	maxOpen       = 2048 // connections
 	maxUnsure     = 1024 // that have not said yet by which name they go
+	maxUnsureOf   = 128  // of one address
 	maxOpenOf     = 512  // of one address
 	dialTime      = 10 * time.Second
 	defaultIdle   = 10 * time.Minute
@@ -86,12 +87,13 @@ type Gate struct {
 	buffers sync.Pool
 	ranges  ranges
 
-	mu     sync.Mutex // guards the rest
-	policy *Policy
-	open   map[netip.Addr]int
-	all    int
-	inside map[*guest]struct{} // connections that were let through
-	unsure int                 // connections that have not said yet where they go
+	mu       sync.Mutex // guards the rest
+	policy   *Policy
+	open     map[netip.Addr]int
+	all      int
+	inside   map[*guest]struct{} // connections that were let through
+	unsure   int                 // connections that have not said yet where they go
+	unsureOf map[netip.Addr]int
 
 	own   map[netip.Addr]bool // the host's addresses, as they were at ownAt; replaced, never changed
 	ownAt time.Time
@@ -122,7 +124,7 @@ func NewGate(cfg GateConfig) *Gate {
 		cfg.Policy = open()
 	}
 	return &Gate{
-		cfg: cfg, policy: cfg.Policy, open: map[netip.Addr]int{}, inside: map[*guest]struct{}{},
+		cfg: cfg, policy: cfg.Policy, open: map[netip.Addr]int{}, unsureOf: map[netip.Addr]int{}, inside: map[*guest]struct{}{},
 		ranges:  newRanges(),
 		buffers: sync.Pool{New: func() any { b := make([]byte, copyBufferLen); return &b }},
 	}

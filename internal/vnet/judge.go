@@ -29,6 +29,7 @@ type guest struct {
 	passage
 	client netip.Addr
 	cut    func() // ends it at once
+	free   bool   // it counts for no limit
 }
 
 // SetPolicy changes what leaves. Connections that it does not permit end at
@@ -64,6 +65,12 @@ func (g *Gate) enter(v *guest) (reason, why string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
+	case v.free:
+		if g.policy.permits(v.passage) {
+			g.inside[v] = struct{}{}
+			return "", ""
+		}
+		return ReasonClosed, "what is approved has changed meanwhile"
 	case g.all >= maxOpen || g.open[v.client] >= maxOpenOf:
 		return ReasonLimit, "too many connections are open"
 	case !g.policy.permits(v.passage):
@@ -80,6 +87,9 @@ func (g *Gate) leave(v *guest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.inside, v)
+	if v.free {
+		return
+	}
 	g.all--
 	if g.open[v.client]--; g.open[v.client] == 0 {
 		delete(g.open, v.client)
@@ -179,12 +189,11 @@ type asked struct {
 }
 
 // listen hears by name where a client wants to go.
-func (g *Gate) listen(in net.Conn, port uint16) (asked, error) {
-	if !g.hears(1) {
-		g.hears(-1)
+func (g *Gate) listen(in net.Conn, client netip.Addr, port uint16) (asked, error) {
+	defer g.hears(client, -1)
+	if !g.hears(client, 1) {
 		return asked{}, errUnsure
 	}
-	defer g.hears(-1)
 	began := time.Now()
 	if err := in.SetReadDeadline(began.Add(g.cfg.Say)); err != nil {
 		return asked{}, err
@@ -208,12 +217,15 @@ func (g *Gate) listen(in net.Conn, port uint16) (asked, error) {
 
 var errUnsure = errors.New("too many connections have not said yet by which name they want to go")
 
-// hears counts those that are listened to; false: too many.
-func (g *Gate) hears(n int) bool {
+// hears counts those that are listened to; false: too many, or too many of one client.
+func (g *Gate) hears(client netip.Addr, n int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.unsure += n
-	return g.unsure <= maxUnsure
+	if g.unsureOf[client] += n; g.unsureOf[client] == 0 {
+		delete(g.unsureOf, client)
+	}
+	return g.unsure <= maxUnsure && g.unsureOf[client] <= maxUnsureOf
 }
 
 // unheard says why a client's name is not known. ok is false for one that went
@@ -241,7 +253,7 @@ func unheard(err error) (reason, why string, ok bool) {
 // does not count: the name's addresses are asked for here.
 func (g *Gate) named(ctx context.Context, in net.Conn, client netip.Addr, to netip.AddrPort) {
 	defer context.AfterFunc(ctx, func() { reset(in) })()
-	said, err := g.listen(in, to.Port())
+	said, err := g.listen(in, client, to.Port())
 	if err != nil {
 		reason, why, tell := unheard(err)
 		if !tell {
@@ -408,7 +420,12 @@ func (g *Gate) Admit(ctx context.Context, in net.Conn, port uint16, take func(ne
 	case p.Mode == Closed:
 		g.refuse(in, Refusal{Client: client, To: to, Reason: ReasonClosed, Why: closedBecause(p)})
 	case p.Mode != Approved, port != portHTTPS: // without TLS the front door has nothing but the pods' identities
-		take(in)
+		v := &guest{passage: passage{to: to, owned: true}, client: client, cut: func() { reset(in) }, free: true}
+		if reason, why := g.enter(v); reason != "" {
+			g.refuse(in, Refusal{Client: client, To: to, Reason: reason, Why: why})
+			return
+		}
+		take(&handed{Conn: in, left: sync.OnceFunc(func() { g.leave(v) })})
 	default:
 		go g.admit(ctx, in, client, to, take)
 	}
@@ -417,7 +434,7 @@ func (g *Gate) Admit(ctx context.Context, in net.Conn, port uint16, take func(ne
 func (g *Gate) admit(ctx context.Context, in net.Conn, client netip.Addr, to netip.AddrPort, take func(net.Conn)) {
 	stop := context.AfterFunc(ctx, func() { reset(in) })
 	defer stop()
-	said, err := g.listen(in, to.Port())
+	said, err := g.listen(in, client, to.Port())
 	reason, why := "", ""
 	if err != nil {
 		var tell bool

@@ -22,6 +22,9 @@ func (n *Network) Dial(ctx context.Context, at netip.AddrPort) (*os.File, error)
 	if !n.podPort(at) {
 		return nil, fmt.Errorf("%w: %s is no port of a pod of this cluster", node.ErrInvalid, at)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	var f *os.File
 	err := n.space.Do(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)

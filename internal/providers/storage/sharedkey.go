@@ -25,6 +25,11 @@ func (a *Account) KeyOf(r *http.Request, header string) (key string, ok bool) {
 	if err != nil || len(raw) != 32 {
 		return "", false
 	}
+	for n, list := range r.URL.Query() { // it would be more lines of what is signed
+		if strings.ContainsAny(n+strings.Join(list, ""), "\n\r") {
+			return "", false
+		}
+	}
 	for _, byCulture := range []bool{false, true} { // clients differ in how they sort
 		if k := a.Signed(sharedKeyText(r, name, byCulture), raw); k != "" {
 			return k, true

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
@@ -97,6 +98,21 @@ func (p *provider) signer(ctx context.Context, r *arm.Resource[Properties], body
 	}
 	if in.Permission == "" {
 		return in, nil, 0, bad("signedPermission", "The signedPermission is missing.")
+	}
+	// What is signed is lines: with a line break in one of them a signature would
+	// be one for something else, even for a request by the account's key.
+	for n, t := range map[string]string{
+		"signedServices": in.Services, "signedResourceTypes": in.ResourceTypes, "signedResource": in.Resource, "canonicalizedResource": in.Canonical, "signedPermission": in.Permission,
+		"signedIp": in.IP, "signedProtocol": in.Protocol, "rscc": in.CacheControl, "rscd": in.Disposition, "rsce": in.Encoding, "rscl": in.Language, "rsct": in.Type,
+	} {
+		if strings.ContainsFunc(t, unicode.IsControl) {
+			return in, nil, 0, bad(n, "The %s has a control character.", n)
+		}
+	}
+	for n, t := range map[string]string{"signedServices": in.Services, "signedResourceTypes": in.ResourceTypes, "signedPermission": in.Permission} {
+		if strings.Trim(t, "abcdefghijklmnopqrstuvwxyz") != "" {
+			return in, nil, 0, bad(n, "The %s '%s' has more than letters.", n, t)
+		}
 	}
 	if in.Identifier != "" {
 		return in, nil, 0, bad("signedIdentifier", "Containers have no stored access policies here.")

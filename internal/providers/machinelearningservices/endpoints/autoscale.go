@@ -19,6 +19,8 @@ type Load interface {
 // them; *compute.Compute is one.
 type Scaler interface {
 	Scale(ctx context.Context, deploymentUID string, instances int) error
+	// Scaled is how many it should have by the last Apply or Scale; 0: it is not there.
+	Scaled(ctx context.Context, deploymentUID string) (int, error)
 }
 
 // Azure's defaults. Source: Azure Machine Learning REST API,
@@ -146,6 +148,10 @@ func (s *Service) autoscale(ctx context.Context, known map[string]*scaled, load 
 			continue
 		}
 		x.asked = now
+		// What was asked before a restart, or set by an update, is not remembered here.
+		if have, err := scaler.Scaled(ctx, x.uid); err == nil && have > 0 {
+			x.now = have
+		}
 		before := x.now
 		n := x.look(load.Pending(x.uid), now)
 		if n == 0 {

@@ -25,6 +25,8 @@ func (g *gauge) Pending(string) int {
 	return g.pending
 }
 
+func (g *gauge) Scaled(context.Context, string) (int, error) { return g.last(), nil }
+
 func (g *gauge) Scale(_ context.Context, _ string, n int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -82,6 +84,23 @@ func TestAutoscale_FollowsTheLoad(t *testing.T) {
 		w.later(40 * time.Second) // calm passes
 		if time.Now().After(deadline) {
 			t.Fatalf("it has %d instances", g.last())
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	// After a restart there are as many as there were, and too many.
+	if err := g.Scale(t.Context(), "", 4); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop = context.WithCancel(t.Context())
+	go func() { done <- w.svc.Autoscale(ctx, g, g, slog.New(slog.NewTextHandler(io.Discard, nil))) }()
+	deadline = time.Now().Add(10 * time.Second)
+	for tick := time.NewTicker(500 * time.Millisecond); g.last() != 1; <-tick.C {
+		w.later(40 * time.Second)
+		if time.Now().After(deadline) {
+			t.Fatalf("after a restart it has %d instances", g.last())
 		}
 	}
 	stop()

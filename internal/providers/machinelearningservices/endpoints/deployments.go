@@ -361,6 +361,7 @@ func (n *Deployment) routed(r *deployment) *router.Deployment {
 	if n.Request != nil {
 		d.MaxConcurrent = n.Request.Concurrent
 		d.QueueWait, _ = ParseDuration(n.Request.QueueWait) // they were checked before they were stored
+		d.QueueWait = max(d.QueueWait, 1)                   // none is not the default
 		d.Timeout, _ = ParseDuration(n.Request.Timeout)
 	}
 	return d

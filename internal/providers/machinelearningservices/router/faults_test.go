@@ -502,3 +502,37 @@ func TestAzureLike(t *testing.T) {
 	now = now.Add(time.Second)
 	w.wants("a second later", w.score("{}"), 200, "ok")
 }
+
+// TestRetry_WhatWasSentIsNotSentAgain: a model may have scored it, also of
+// clients that promise that twice is as good as once.
+func TestRetry_WhatWasSentIsNotSentAgain(t *testing.T) {
+	for _, header := range []string{"", "Idempotency-Key", "X-Idempotency-Key"} {
+		w := newWorld(t)
+		var got atomic.Int64
+		var broken atomic.Bool
+		var saw atomic.Value
+		i, _ := w.runs("abort", func(rw http.ResponseWriter, r *http.Request) {
+			got.Add(1)
+			saw.Store(r.Header.Get(header))
+			if broken.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			_, _ = rw.Write([]byte("scored"))
+		})
+		w.fleetOf("blue", i)
+		var headers []string
+		if header != "" {
+			headers = []string{header, "1"}
+		}
+		w.wants("the first", w.score("{}", headers...), 200, "scored")
+		if header != "" && saw.Load() != "1" {
+			t.Errorf("%s did not come: %v", header, saw.Load())
+		}
+		broken.Store(true)
+		got.Store(0)
+		w.wants("the second, on the same connection", w.score("{}", headers...), 502, "")
+		if got.Load() != 1 {
+			t.Errorf("%q: the model got it %d times", header, got.Load())
+		}
+	}
+}

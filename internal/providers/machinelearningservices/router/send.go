@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
 	"os"
@@ -124,6 +125,8 @@ func (a *ask) send() error {
 	a.cancel = cancel
 	header := a.r.passed(a.c)
 	var not *instance
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	for try := 1; ; try++ {
 		inst, err := a.pool.acquire(ctx, a.dep.each(), a.dep.wait()-time.Since(began), not)
 		if err != nil {
@@ -133,7 +136,7 @@ func (a *ask) send() error {
 		if err = a.roundTrip(ctx, header); err == nil {
 			return nil
 		}
-		if _, undialled := errors.AsType[*dialError](err); !undialled || ctx.Err() != nil || a.body.rest != nil && a.body.rest.touched.Load() || try == attempts {
+		if _, undialled := errors.AsType[*dialError](err); !undialled || sent.Load() || ctx.Err() != nil || a.body.rest != nil && a.body.rest.touched.Load() || try == attempts {
 			return a.sendError(ctx, err)
 		}
 		a.pool.release(inst, false)
@@ -228,6 +231,12 @@ func (r *Router) passed(c *gate.Call) http.Header {
 		}
 	}
 	without(out, in)
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if v, ok := out[name]; ok { // by its usual spelling net/http sends what has it twice by itself
+			delete(out, name)
+			out[strings.ToLower(name)] = v
+		}
+	}
 	if _, ok := out["User-Agent"]; !ok {
 		out["User-Agent"] = []string{""} // net/http's own otherwise
 	}

@@ -785,3 +785,12 @@ func TestBlob_BodyTooLarge(t *testing.T) {
 		t.Errorf("%d files are left", n)
 	}
 }
+
+// TestSharedKey_NoLinesOfOnesOwn: a line break in a query's value would be a line
+// of what is signed, so that another signature by the key would fit.
+func TestSharedKey_NoLinesOfOnesOwn(t *testing.T) {
+	w := newWorld(t)
+	w.want(200, "", "key", "GET", "/?comp=list&z=ab", "")
+	w.want(403, "AuthenticationFailed", "key", "GET", "/?comp=list&z=a%0Ab", "")
+	w.want(403, "AuthenticationFailed", "key", "GET", "/?comp=list&a%0Db=x", "")
+}
