@@ -174,6 +174,12 @@ func (e *examination) network(ctx context.Context) bool {
 	return true
 }
 
+// isolated reports whether a workspace has a managed network.
+func isolated(ws any) bool {
+	mode := textAt(ws, "properties", "managedNetwork", "isolationMode")
+	return mode != "" && !strings.EqualFold(mode, "Disabled")
+}
+
 // images: the registry lets the deployments in.
 func (e *examination) images(ctx context.Context) bool {
 	id := textAt(e.ws, "properties", "containerRegistry")
@@ -188,9 +194,9 @@ func (e *examination) images(ctx context.Context) bool {
 	}
 	private := strings.EqualFold(textAt(v, "properties", "publicNetworkAccess"), "Disabled")
 	for _, d := range e.deployments {
-		if private && strings.EqualFold(textAt(d, "properties", "egressPublicNetworkAccess"), "Enabled") && at(e.ws, "properties", "managedNetwork") == nil {
+		if private && strings.EqualFold(textAt(d, "properties", "egressPublicNetworkAccess"), "Enabled") && !isolated(e.ws) {
 			e.say("registry", stepWrong, "it is private, and the deployment "+textAt(d, "name")+" leaves by the public network",
-				"az ml online-deployment update "+e.flags()+" -e "+e.name+" -n "+textAt(d, "name")+" --set egress_public_network_access=disabled")
+				"az ml workspace update -n "+textAt(e.ws, "name")+" -g "+e.w.c.text("resource-group")+" -m allow_internet_outbound")
 			return true
 		}
 	}

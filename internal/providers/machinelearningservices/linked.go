@@ -60,6 +60,11 @@ func (p *provider) checkOne(ctx context.Context, l linked, text *string) error {
 	if err := arm.Authorise(ctx, l.typ+"/write", id); err != nil {
 		return apierr.New(apierr.Forbidden, "LinkedAuthorizationFailed", "The workspace was to be given '%s', which the caller may not write: %s", id, apierr.From(err).Message).WithTarget(at).WithCause(err)
 	}
+	if l.property == "storageAccount" { // whoever may list the workspace's keys gets the account's
+		if err := arm.Authorise(ctx, l.typ+"/listKeys/action", id); err != nil {
+			return apierr.New(apierr.Forbidden, "LinkedAuthorizationFailed", "The workspace was to be given '%s', whose keys the caller may not list: %s", id, apierr.From(err).Message).WithTarget(at).WithCause(err)
+		}
+	}
 	e, err := p.get(ctx, id)
 	if err != nil {
 		return err

@@ -224,6 +224,13 @@ func TestWorkspace_Refusals(t *testing.T) {
 	w.Policy.Allow("cccccccc-0000-4000-8000-00000000000c", "Microsoft.MachineLearningServices/workspaces/write")
 	w.Policy.Allow("cccccccc-0000-4000-8000-00000000000c", "Microsoft.MachineLearningServices/workspaces/read")
 	w.WantError(403, "LinkedAuthorizationFailed", "PUT", path("g", "work2")+apiv, body(""), "Authorization", "Bearer cccccccc-0000-4000-8000-00000000000c")
+	// Who may write the account but not list its keys would get them from the workspace.
+	for _, action := range []string{"Microsoft.Storage/storageAccounts/write", "Microsoft.KeyVault/vaults/write", "Microsoft.Insights/components/write"} {
+		w.Policy.Allow("cccccccc-0000-4000-8000-00000000000c", action)
+	}
+	w.WantError(403, "LinkedAuthorizationFailed", "PUT", path("g", "work2")+apiv, body(""), "Authorization", "Bearer cccccccc-0000-4000-8000-00000000000c")
+	w.Policy.Allow("cccccccc-0000-4000-8000-00000000000c", "Microsoft.Storage/storageAccounts/listKeys/action")
+	w.Want(200, "PUT", path("g", "work2")+apiv, body(""), "Authorization", "Bearer cccccccc-0000-4000-8000-00000000000c")
 }
 
 func TestWorkspace_IsolationIsRefusedWhereNothingKeepsIt(t *testing.T) {
