@@ -27,9 +27,10 @@ func (s *system) onlineEndpoints(ctx context.Context) error {
 	cfg := endpoints.Config{
 		Store: s.Store, Sealer: s.keyring, Assets: kept, Runner: s.runner, Images: environment.New(s.Config.Environments, s.Home.Environments()),
 		Contexts: files, Grants: grants{s.policy},
-		AzureLike: s.Config.AzureLike,
-		URL:       func(label string) string { return s.Config.URL(Scoring, label) },
-		Label:     s.Config.scoringLabel,
+		AzureLike:  s.Config.AzureLike,
+		URL:        func(label string) string { return s.Config.URL(Scoring, label) },
+		Management: s.Config.URL(ARM, ""),
+		Label:      s.Config.scoringLabel,
 	}
 	var err error
 	if s.online, err = endpoints.Open(ctx, cfg); err != nil {

@@ -75,6 +75,10 @@ type Config struct {
 	// end; label is "{endpoint}.{region}".
 	URL func(label string) string
 
+	// Management is where the resource manager answers, without a slash at the end;
+	// "" is https://management.azure.com.
+	Management string
+
 	// Label is what stands before the suffix of a host name of endpoints, in
 	// lower case and without a port.
 	Label func(host string) (label string, ok bool)
@@ -97,6 +101,9 @@ type Service struct {
 func Open(ctx context.Context, c Config) (*Service, error) {
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Management == "" {
+		c.Management = "https://management.azure.com"
 	}
 	s := &Service{Config: c, res: arm.Resources{Store: c.Store}}
 	return s, s.follow(ctx)

@@ -96,7 +96,7 @@ func (s *Service) completeEndpoint(ctx context.Context, old, next *endpoint) err
 		props[k] = v
 	}
 	props["azureml.onlineendpointid"] = lower(next.ID.String())
-	props["AzureAsyncOperationUri"] = "https://management.azure.com/subscriptions/" + next.ID.Subscription() + "/providers/" + assets.Namespace +
+	props["AzureAsyncOperationUri"] = s.Management + "/subscriptions/" + next.ID.Subscription() + "/providers/" + assets.Namespace +
 		"/locations/" + next.Location + "/mfeOperationsStatus/oe:" + w.GUID + ":" + next.Private[opKey] + "?api-version=2022-02-01-preview"
 	n.Properties = props
 	label := lower(next.ID.Name()) + "." + next.Location
