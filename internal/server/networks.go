@@ -426,8 +426,9 @@ func (s *Server) insideHandler() http.Handler {
 	})}
 	identity := s.wrap("msi", s.system.MSI)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Where pods with a secret get tokens: asked by address, as no name is known yet.
-		if r.URL.Path == "/msi/token" && s.system.MSI != nil && byAddress(r.Host) {
+		// Where pods of workspaces get tokens, with their secrets: asked by address, as
+		// no name is known yet. Other clusters' pods have workload identity.
+		if r.URL.Path == "/msi/token" && s.system.MSI != nil && arrival.From(r.Context()).Local && byAddress(r.Host) {
 			identity.ServeHTTP(w, r)
 			return
 		}

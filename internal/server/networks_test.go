@@ -195,6 +195,10 @@ func TestNetworks_PodsReachNothingOfTheOwner(t *testing.T) {
 			}
 		}
 	}
+	// A cluster that is no workspace's has no tokens there.
+	if resp := raw(t, r, a.socket(t, "tcp/80", 0), false, "GET /msi/token?resource=https://vault.azure.net HTTP/1.1\r\nHost: 198.18.0.2\r\n\r\n"); resp.StatusCode != 404 && resp.StatusCode != 403 {
+		t.Errorf("tokens for pods: got %s", resp.Status)
+	}
 	for _, line := range []string{
 		"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
 		"CONNECT management.azure.com:443 HTTP/1.1\r\nHost: management.azure.com:443\r\n\r\n",
