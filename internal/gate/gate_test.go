@@ -446,12 +446,15 @@ func TestNetwork_AddressesOfOtherNetworksMeanNothing(t *testing.T) {
 	w.network = gate.Network{Public: true, IPRules: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 	for local, want := range map[bool]int{false: 200, true: 403} {
 		r := httptest.NewRequest("GET", "https://t.thing/parts/p?api-version=1", nil)
-		r = r.WithContext(arrival.With(r.Context(), arrival.Arrival{Client: netip.MustParseAddr("10.244.0.7"), Local: local}))
+		r = r.WithContext(arrival.With(r.Context(), arrival.Arrival{Client: netip.MustParseAddr("10.244.0.7"), Local: local, Network: "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w"}))
 		r.Header.Set("Authorization", "Bearer good")
 		rec := httptest.NewRecorder()
 		w.handler().ServeHTTP(rec, r)
 		if rec.Code != want {
 			t.Errorf("local %v: got %d, want %d", local, rec.Code, want)
+		}
+		if local && (len(w.records) != 1 || !strings.Contains(w.records[0].Hops[0].Fix, "outbound-rule set --workspace-name w --resource-group g ") || !strings.Contains(w.records[0].Hops[0].Fix, resource)) {
+			t.Errorf("recorded %+v", w.records)
 		}
 	}
 }

@@ -63,6 +63,15 @@ func (h *Handler) networkHop(id rid.ID, a arrival.Arrival, b Blocked) trace.Hop 
 			hop.Found = "the default action is Deny, and no rule lets the subnet in with its service endpoint"
 			break
 		}
+		if a.Local {
+			hop.Received += " in " + a.Network
+			hop.Found = "the default action is Deny, and the address counts in a network of its own alone: no rule can mean it, a private endpoint of that network can"
+			if from, err := rid.Parse(a.Network); err == nil {
+				hop.Fix = "az ml workspace outbound-rule set --workspace-name " + from.Name() + " --resource-group " + from.ResourceGroup() +
+					" --rule RULE --type private_endpoint --service-resource-id " + id.String() + " --subresource-target GROUP"
+			}
+			break
+		}
 		if h.plane.OpenFirewall != nil {
 			hop.Fix = h.plane.OpenFirewall(id, a.Client)
 		}
