@@ -218,7 +218,7 @@ func TestAccount_CreationSurvivesAKill(t *testing.T) {
 	w.Group("g")
 	path := accountPath("g", "killed")
 	w.set(0, true)
-	a := w.Want(201, "PUT", path+apiv, body(`"customSubDomainName":"killed"`))
+	a := w.Plane.Want(201, "PUT", path+apiv, body(`"customSubDomainName":"killed"`))
 	if a.Text("properties", "provisioningState") != "Creating" || a.Header.Get("Azure-AsyncOperation") == "" {
 		t.Fatalf("held up: %s", a.Raw)
 	}

@@ -9,6 +9,16 @@ import (
 	"lazurite.dev/internal/arm/armtest"
 )
 
+// Want is armtest's, and waits for what a change has begun: on a busy machine it
+// is still under way when it is answered.
+func (w *world) Want(status int, method, path, body string, headers ...string) *armtest.Answer {
+	a := w.Plane.Want(status, method, path, body, headers...)
+	if a.Status < 300 {
+		w.Settle(a)
+	}
+	return a
+}
+
 // account makes one and gives its path.
 func (w *world) account(t testing.TB, name string) string {
 	t.Helper()

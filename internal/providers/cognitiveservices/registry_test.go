@@ -1,11 +1,14 @@
 package cognitiveservices_test
 
 import (
+	"regexp"
+	"strings"
 	"testing"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/providers/cognitiveservices"
 	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
 )
 
 // registries are the one of a data plane, in memory, and one that asks the
@@ -55,6 +58,27 @@ func TestRegistry_FindsAccounts(t *testing.T) {
 				t.Errorf("%s: %s: %v", name, what, err)
 			}
 		}
+	}
+	// One account whose keys can't be read keeps nobody else's from being found.
+	ctx := t.Context()
+	docs, err := w.Store.List(ctx, store.Query{Prefix: "cognitive/accounts", Limit: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range docs {
+		if strings.Contains(string(d.Value), "regional2") {
+			d.Value = []byte(regexp.MustCompile(`"keys":"[^"]*"`).ReplaceAllString(string(d.Value), `"keys":"AAAA"`))
+			if _, err := w.Store.Put(ctx, d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	reg := &cognitiveservices.Accounts{Store: w.Store, Sealer: w.cfg.Sealer}
+	if a, err := reg.ByKey(ctx, "eastus", regional.Text("key1")); err != nil || a.Name != "regional" {
+		t.Errorf("beside an unreadable one: %+v, %v", a, err)
+	}
+	if _, err := reg.ByKey(ctx, "eastus", "none"); err == nil || apierr.Is(err, apierr.NotFound) {
+		t.Errorf("it may be the unreadable one's: %v", err)
 	}
 	old := keys.Text("key1")
 	w.Want(200, "POST", path+"/regenerateKey"+apiv, `{"keyName":"Key1"}`)
