@@ -119,8 +119,8 @@ func (p *Plane) change(c *gate.Call, w where, cond conditions, next func(old *bl
 		if err := cond.write(old); err != nil {
 			return nil, err
 		}
-		if s := c.State.(*session); old != nil && s.onlyNew {
-			return nil, apierr.New(apierr.Forbidden, "UnauthorizedBlobOverwrite", "This request is not authorized to perform blob overwrites.")
+		if err := mayReplace(c, old); err != nil {
+			return nil, err
 		}
 		b, err := next(old)
 		if err != nil {
@@ -139,6 +139,15 @@ func (p *Plane) change(c *gate.Call, w where, cond conditions, next func(old *bl
 		return b, nil
 	}
 	return nil, apierr.New(apierr.Unavailable, "ServerBusy", "The blob is being written by too many others.")
+}
+
+// mayReplace refuses to write over a blob where the caller's signature lets it
+// make new ones alone.
+func mayReplace(c *gate.Call, old *blobDoc) error {
+	if old != nil && c.State.(*session).onlyNew {
+		return apierr.New(apierr.Forbidden, "UnauthorizedBlobOverwrite", "This request is not authorized to perform blob overwrites.")
+	}
+	return nil
 }
 
 // where is the container and blob that a request is about.

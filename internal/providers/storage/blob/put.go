@@ -203,6 +203,9 @@ func (p *Plane) start(c *gate.Call) (w where, cond conditions, made *blobDoc, er
 	if old, _, err = p.find(c.Context, w.place, w.blob); err == nil {
 		err = cond.write(old)
 	}
+	if err == nil {
+		err = mayReplace(c, old)
+	}
 	return
 }
 
@@ -293,13 +296,11 @@ func (p *Plane) toBlock(c *gate.Call) (w where, id []byte, err error) {
 	if w, err = p.at(c); err != nil {
 		return
 	}
-	if s := c.State.(*session); s.onlyNew {
-		old, _, ferr := p.find(c.Context, w.place, w.blob)
-		if err = ferr; err == nil && old != nil {
-			err = apierr.New(apierr.Forbidden, "UnauthorizedBlobOverwrite", "This request is not authorized to perform blob overwrites.")
-		}
-	}
+	old, _, err := p.find(c.Context, w.place, w.blob)
 	if err != nil {
+		return
+	}
+	if err = mayReplace(c, old); err != nil {
 		return
 	}
 	there, err := p.files.uncommitted(w.place, w.blob)
