@@ -26,7 +26,7 @@ var floors = map[string]int{
 
 	"internal/store": 1, "internal/rbac": 1, "internal/seal": 1, "internal/web": 1, "internal/arrival": 1,
 	"internal/trace": 1, "internal/ca": 1, "internal/proxy": 1, "internal/odata": 1,
-	"internal/image": 1, "internal/template": 1,
+	"internal/image": 1, "internal/template": 1, "internal/durable": 1,
 
 	"internal/token": 2, "internal/directory": 2, "internal/trace/refusals": 2, "internal/ops": 2, "internal/cluster": 2, "internal/node": 2, "internal/vnet": 2, "internal/inference": 2, "internal/environment": 2,
 
@@ -51,6 +51,7 @@ var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storete
 // sameFloor are the pairs that may see each other although they stand on one floor, and why.
 var sameFloor = map[string]string{
 	"internal/seal>internal/store":      "data keys are documents",
+	"internal/seal>internal/durable":    "the root keys are a file",
 	"internal/proxy>internal/web":       "the proxy hands owned names to the front door",
 	"internal/proxy>internal/arrival":   "it marks the client's address",
 	"internal/web>internal/arrival":     "the log event names the client",

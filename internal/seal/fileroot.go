@@ -15,6 +15,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"lazurite.dev/internal/durable"
 )
 
 // ErrExposed says that others than the owner may read the root key file.
@@ -139,7 +141,7 @@ func (r *FileRoot) change(fn func(*keyset.Manager) error) error {
 	if err := os.Rename(tmp, r.path); err != nil {
 		return errors.Join(fmt.Errorf("replace the root key file: %w", err), os.Remove(tmp))
 	}
-	if err := syncDir(filepath.Dir(r.path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(r.path)); err != nil {
 		return err
 	}
 	return r.use(h)
@@ -162,7 +164,7 @@ func (r *FileRoot) create() error {
 	if err := errors.Join(err, os.Remove(tmp)); err != nil {
 		return fmt.Errorf("make the root key file: %w", err)
 	}
-	return syncDir(filepath.Dir(r.path))
+	return durable.SyncDir(filepath.Dir(r.path))
 }
 
 // writeBeside writes the keys to a new file in the same folder.
@@ -176,18 +178,6 @@ func (r *FileRoot) writeBeside(h *keyset.Handle) (path string, err error) {
 		return "", errors.Join(fmt.Errorf("write the root keys: %w", err), os.Remove(f.Name()))
 	}
 	return f.Name(), nil
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("write the root keys: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("write the root keys: %w", err)
-	}
-	return nil
 }
 
 // read takes the keys from the file.

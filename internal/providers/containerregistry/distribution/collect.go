@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"lazurite.dev/internal/durable"
 )
 
 // How long what nothing needs is kept.
@@ -27,7 +28,7 @@ func (p *Plane) Collect(ctx context.Context) error {
 	}
 	dirs, err := os.ReadDir(p.Dir)
 	if err != nil {
-		return skipGone(err)
+		return durable.SkipGone(err)
 	}
 	uids, err := p.Registries.UIDs(ctx)
 	if err != nil {
@@ -100,26 +101,11 @@ func (p *Plane) dropFiles(ctx context.Context, uid string) error {
 	if err != nil {
 		return err
 	}
-	return p.older(filepath.Join(p.files.registry(uid), "blobs"), keepFile, func(path string) bool {
+	return durable.RemoveOlder(filepath.Join(p.files.registry(uid), "blobs"), p.Now().Add(-keepFile), func(path string) bool {
 		return !linked[filepath.Base(filepath.Dir(filepath.Dir(path)))+":"+filepath.Base(path)]
 	})
 }
 
 func (p *Plane) dropUploads(uid string) error {
-	return p.older(filepath.Join(p.files.registry(uid), "uploads"), keepUpload, func(string) bool { return true })
-}
-
-// older removes the files below dir that were not written for so long.
-func (p *Plane) older(dir string, age time.Duration, goes func(path string) bool) error {
-	limit := p.Now().Add(-age)
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return skipGone(err)
-		}
-		info, err := d.Info()
-		if err != nil || info.ModTime().After(limit) || !goes(path) {
-			return skipGone(err)
-		}
-		return skipGone(os.Remove(path))
-	})
+	return durable.RemoveOlder(filepath.Join(p.files.registry(uid), "uploads"), p.Now().Add(-keepUpload), func(string) bool { return true })
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"lazurite.dev/internal/durable"
 )
 
 var (
@@ -77,39 +79,10 @@ func (f *files) upload(uid, repo, id string) string {
 	return filepath.Join(f.dir, uid, "uploads", hex.EncodeToString(sum[:16]), id)
 }
 
-// makeDir makes a folder and syncs the ones above it up to the registries'.
-func (f *files) makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make a folder of a registry: %w", err)
-	}
-	for d := dir; len(d) > len(f.dir); {
-		d = filepath.Dir(d)
-		if err := syncDir(d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync a folder of a registry: %w", err)
-	}
-	defer func() { _ = d.Close() }()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync a folder of a registry: %w", err)
-	}
-	return nil
-}
-
 // lock keeps others from the registry's links and blobs: shared for who adds
 // some, exclusive for who takes some away.
 func (f *files) lock(uid string, exclusive bool) (unlock func(), err error) {
-	if err := f.makeDir(f.registry(uid)); err != nil {
+	if err := durable.MakeDir(f.dir, f.registry(uid)); err != nil {
 		return nil, err
 	}
 	l, err := os.OpenFile(filepath.Join(f.registry(uid), "lock"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -140,7 +113,7 @@ func flock(l *os.File, how int) error {
 func (f *files) start(uid, repo string) (string, error) {
 	id := uuid.NewString()
 	path := f.upload(uid, repo, id)
-	if err := f.makeDir(filepath.Dir(path)); err != nil {
+	if err := durable.MakeDir(f.dir, filepath.Dir(path)); err != nil {
 		return "", err
 	}
 	u, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -151,7 +124,7 @@ func (f *files) start(uid, repo string) (string, error) {
 		return "", fmt.Errorf("begin an upload: %w", err)
 	}
 	f.keep(path, &running{hash: sha256.New()})
-	return id, syncDir(filepath.Dir(path))
+	return id, durable.SyncDir(filepath.Dir(path))
 }
 
 // size is how far an upload is.
@@ -272,7 +245,7 @@ func (f *files) finish(ctx context.Context, uid string, u *os.File, want digest,
 		return fmt.Errorf("finish an upload: %w", err)
 	}
 	path := f.blob(uid, want)
-	if err := f.makeDir(filepath.Dir(path)); err != nil {
+	if err := durable.MakeDir(f.dir, filepath.Dir(path)); err != nil {
 		return err
 	}
 	unlock, err := f.lock(uid, false)
@@ -283,7 +256,7 @@ func (f *files) finish(ctx context.Context, uid string, u *os.File, want digest,
 	if err := os.Rename(u.Name(), path); err != nil {
 		return fmt.Errorf("finish an upload: %w", err)
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	return link(info.Size())
@@ -312,20 +285,13 @@ func (f *files) used(uid string) (int64, error) {
 	var sum int64
 	err := filepath.WalkDir(filepath.Join(f.registry(uid), "blobs"), func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return skipGone(err)
+			return durable.SkipGone(err)
 		}
 		info, err := d.Info()
 		if err == nil {
 			sum += info.Size()
 		}
-		return skipGone(err)
+		return durable.SkipGone(err)
 	})
 	return sum, err
-}
-
-func skipGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"lazurite.dev/internal/durable"
 	"lazurite.dev/internal/store"
 )
 
@@ -66,9 +67,9 @@ func (p *Plane) collect(ctx context.Context, at place) error {
 	}
 	dir := p.files.folder(at)
 	return errors.Join(
-		older(filepath.Join(dir, "contents"), limit, func(path string) bool {
+		durable.RemoveOlder(filepath.Join(dir, "contents"), limit, func(path string) bool {
 			return !needed[strings.TrimSuffix(filepath.Base(path), ".blocks")]
 		}),
-		older(filepath.Join(dir, "blocks"), p.Now().Add(-keepBlock), func(string) bool { return true }),
+		durable.RemoveOlder(filepath.Join(dir, "blocks"), p.Now().Add(-keepBlock), func(string) bool { return true }),
 	)
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"lazurite.dev/internal/durable"
 )
 
 // files are the contents of all blobs, and the blocks that no blob has yet:
@@ -46,40 +48,11 @@ func (f files) blocks(p place, name string) string {
 	return filepath.Join(f.folder(p), "blocks", hex.EncodeToString(sum[:]))
 }
 
-// makeDir makes a folder and syncs the ones above it up to the accounts'.
-func (f files) makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make a folder of blobs: %w", err)
-	}
-	for d := dir; len(d) > len(f.dir); {
-		d = filepath.Dir(d)
-		if err := syncDir(d); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync a folder of blobs: %w", err)
-	}
-	defer func() { _ = d.Close() }()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync a folder of blobs: %w", err)
-	}
-	return nil
-}
-
 // create begins a content under an id of its own.
 func (f files) create(p place) (*os.File, string, error) {
 	id := uuid.NewString()
 	path := f.content(p, id)
-	if err := f.makeDir(filepath.Dir(path)); err != nil {
+	if err := durable.MakeDir(f.dir, filepath.Dir(path)); err != nil {
 		return nil, "", err
 	}
 	w, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -89,24 +62,6 @@ func (f files) create(p place) (*os.File, string, error) {
 	return w, id, nil
 }
 
-// finish makes what was written last, or removes it where err is not nil.
-func finish(w *os.File, err error) error {
-	if err == nil {
-		err = w.Sync()
-	}
-	if cerr := w.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = syncDir(filepath.Dir(w.Name()))
-	}
-	if err != nil {
-		_ = os.Remove(w.Name())
-		return fmt.Errorf("write a content: %w", err)
-	}
-	return nil
-}
-
 // write makes a content of all that from gives; also gets it, too.
 func (f files) write(p place, from io.Reader, also io.Writer) (id string, size int64, err error) {
 	w, id, err := f.create(p)
@@ -114,14 +69,14 @@ func (f files) write(p place, from io.Reader, also io.Writer) (id string, size i
 		return "", 0, err
 	}
 	size, err = io.CopyBuffer(io.MultiWriter(w, also), struct{ io.Reader }{from}, make([]byte, 256<<10))
-	return id, size, finish(w, err)
+	return id, size, durable.Finish(w, err)
 }
 
 // link makes another content of one that is there.
 func (f files) link(from place, id string, to place) (string, error) {
 	made := uuid.NewString()
 	path := f.content(to, made)
-	if err := f.makeDir(filepath.Dir(path)); err != nil {
+	if err := durable.MakeDir(f.dir, filepath.Dir(path)); err != nil {
 		return "", err
 	}
 	if err := os.Link(f.content(from, id), path); err != nil {
@@ -131,7 +86,7 @@ func (f files) link(from place, id string, to place) (string, error) {
 	if err := os.Chtimes(path, now, now); err != nil {
 		return "", fmt.Errorf("link a content: %w", err)
 	}
-	return made, syncDir(filepath.Dir(path))
+	return made, durable.SyncDir(filepath.Dir(path))
 }
 
 // remove removes a content that no blob has any more. What is being read stays
@@ -146,7 +101,7 @@ func (f files) remove(p place, id string) {
 // putBlock keeps a block for a blob until it is committed.
 func (f files) putBlock(p place, name string, rawID []byte, from io.Reader, also io.Writer) (size int64, err error) {
 	dir := f.blocks(p, name)
-	if err := f.makeDir(dir); err != nil {
+	if err := durable.MakeDir(f.dir, dir); err != nil {
 		return 0, err
 	}
 	w, err := os.CreateTemp(dir, ".new-*")
@@ -154,20 +109,20 @@ func (f files) putBlock(p place, name string, rawID []byte, from io.Reader, also
 		return 0, fmt.Errorf("write a block: %w", err)
 	}
 	size, err = io.CopyBuffer(io.MultiWriter(w, also), struct{ io.Reader }{from}, make([]byte, 256<<10))
-	if err := finish(w, err); err != nil {
+	if err := durable.Finish(w, err); err != nil {
 		return 0, err
 	}
 	if err := os.Rename(w.Name(), f.blockPath(p, name, rawID)); err != nil {
 		return 0, fmt.Errorf("write a block: %w", err)
 	}
-	return size, syncDir(dir)
+	return size, durable.SyncDir(dir)
 }
 
 // uncommitted are the blocks that a blob could be made of, by their ids.
 func (f files) uncommitted(p place, name string) (map[string]int64, error) {
 	list, err := os.ReadDir(f.blocks(p, name))
 	if err != nil {
-		return nil, skipGone(err)
+		return nil, durable.SkipGone(err)
 	}
 	out := map[string]int64{}
 	for _, e := range list {
@@ -177,7 +132,7 @@ func (f files) uncommitted(p place, name string) (map[string]int64, error) {
 		}
 		info, err := e.Info()
 		if err != nil {
-			if skipGone(err) == nil {
+			if durable.SkipGone(err) == nil {
 				continue
 			}
 			return nil, err
@@ -214,7 +169,7 @@ func (f files) join(ctx context.Context, p place, pieces []piece) (id string, si
 		size += x.Size
 		list = append(list, x.block)
 	}
-	if err := finish(w, err); err != nil {
+	if err := durable.Finish(w, err); err != nil {
 		return "", 0, err
 	}
 	raw, err := json.Marshal(list)
@@ -226,7 +181,7 @@ func (f files) join(ctx context.Context, p place, pieces []piece) (id string, si
 		return "", 0, fmt.Errorf("write blocks: %w", err)
 	}
 	_, err = b.Write(raw)
-	return id, size, finish(b, err)
+	return id, size, durable.Finish(b, err)
 }
 
 func appendPiece(w *os.File, x piece) error {
@@ -261,33 +216,11 @@ func (f files) committed(p place, id string) ([]block, error) {
 	return list, nil
 }
 
-func skipGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// older calls goes for each file below dir that was not written since limit, and
-// removes it where that says so.
-func older(dir string, limit time.Time, goes func(path string) bool) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return skipGone(err)
-		}
-		info, err := d.Info()
-		if err != nil || info.ModTime().After(limit) || !goes(path) {
-			return skipGone(err)
-		}
-		return skipGone(os.Remove(path))
-	})
-}
-
 // folders are the names in a folder, sorted; none where there is no such.
 func folders(dir string) ([]string, error) {
 	list, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, skipGone(err)
+		return nil, durable.SkipGone(err)
 	}
 	var out []string
 	for _, e := range list {
