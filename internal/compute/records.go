@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,18 +93,32 @@ func (c *Compute) networks(ctx context.Context) ([]networkDoc, error) {
 
 // deployments are those of a workspace.
 func (c *Compute) deployments(ctx context.Context, workspaceUID string) ([]deploymentDoc, error) {
+	all, err := c.every(ctx)
+	return slices.DeleteFunc(all, func(d deploymentDoc) bool { return d.Deployment.WorkspaceUID != workspaceUID }), err
+}
+
+// every is each deployment that is stored.
+func (c *Compute) every(ctx context.Context) ([]deploymentDoc, error) {
 	var out []deploymentDoc
 	err := store.All(ctx, c.cfg.Store, store.Query{Prefix: deploymentPrefix, Kind: deploymentKind}, func(d store.Doc) error {
 		var one deploymentDoc
 		if err := json.Unmarshal(d.Value, &one); err != nil {
 			return fmt.Errorf("decode %s: %w", d.Key, err)
 		}
-		if one.Deployment.WorkspaceUID == workspaceUID {
-			out = append(out, one)
-		}
+		out = append(out, one)
 		return nil
 	})
 	return out, err
+}
+
+// Images are the names of the images of all deployments that are stored.
+func (c *Compute) Images(ctx context.Context) ([]string, error) {
+	all, err := c.every(ctx)
+	var names []string
+	for _, d := range all {
+		names = append(names, d.Deployment.Image)
+	}
+	return names, err
 }
 
 // deployment reads one; ok is false when there is none, or it is being taken away.

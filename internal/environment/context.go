@@ -33,6 +33,7 @@ type building struct {
 	files    fs.FS
 	config   v1.Config
 	base     string // its name
+	size     int64  // of the archive that the base is in
 	packages *manifest
 	differ   []Difference
 	entries  []image.Entry
@@ -43,15 +44,30 @@ type building struct {
 // context makes the image of a build context and returns its name, and what it
 // lacks of what would be installed. Nothing runs
 // while it is made: what would be installed is compared with what the base has.
-func (r *resolving) context(ctx context.Context, b Build) (string, []Difference, error) {
-	if r.build == "" {
+func (r *resolving) context(ctx context.Context, b Build) (name string, differ []Difference, err error) {
+	if r.built.Folder == "" {
 		return "", nil, r.refuse("images are not built from a Dockerfile here")
 	}
+	give, err := r.built.take(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	defer give()
+	files, done, err := r.built.fetched(ctx, b)
+	if err != nil {
+		return "", nil, err
+	}
+	defer func() { err = errors.Join(err, done()) }()
 	file := b.Dockerfile
 	if file == "" {
 		file = "Dockerfile"
 	}
-	text, err := readBounded(b.Context, path.Clean(file), maxDockerfile)
+	return r.follow(ctx, files, path.Clean(file))
+}
+
+// follow does what the Dockerfile says.
+func (r *resolving) follow(ctx context.Context, files fs.FS, file string) (string, []Difference, error) {
+	text, err := readBounded(files, file, maxDockerfile)
 	if err != nil {
 		return "", nil, r.refuse("the Dockerfile can't be read: %s", err)
 	}
@@ -59,7 +75,7 @@ func (r *resolving) context(ctx context.Context, b Build) (string, []Difference,
 	if err != nil {
 		return "", nil, r.refuse("%s", err)
 	}
-	if _, err := fs.Stat(b.Context, ".dockerignore"); err == nil {
+	if _, err := fs.Stat(files, ".dockerignore"); err == nil {
 		return "", nil, r.refuse("the build context has a .dockerignore, which is not read here: leave out what is not to be copied")
 	}
 	base, err := r.base(d.From)
@@ -71,7 +87,7 @@ func (r *resolving) context(ctx context.Context, b Build) (string, []Difference,
 	if err != nil {
 		return "", nil, err
 	}
-	g := &building{resolving: r, files: b.Context, config: config, base: d.From, packages: base.packages, made: sha256.New()}
+	g := &building{resolving: r, files: files, config: config, base: d.From, size: base.size, packages: base.packages, made: sha256.New()}
 	_, _ = fmt.Fprintf(g.made, "%s\n%s\n", base.image.Digest, text)
 	for _, i := range d.Instructions {
 		r.say("Line %d: %s %s", i.Line, i.Name, strings.Join(i.Args, " "))
@@ -91,6 +107,7 @@ type baseImage struct {
 	archive  *image.Archive
 	image    image.Image
 	packages *manifest
+	size     int64
 }
 
 // base opens the image that FROM names, or the one that the table has for it.
@@ -100,13 +117,17 @@ func (r *resolving) base(from string) (baseImage, error) {
 	if !ok {
 		return baseImage{}, r.refuse("the image %s of FROM is not at hand: images are built here upon those in environments.archives alone", name)
 	}
+	info, err := os.Stat(h.file)
+	if err != nil {
+		return baseImage{}, err
+	}
 	a, err := image.Open(h.file, "")
 	if err != nil {
 		return baseImage{}, err
 	}
 	for _, i := range a.Images {
 		if i.Digest == h.digest {
-			return baseImage{a, i, h.packages}, nil
+			return baseImage{a, i, h.packages, info.Size()}, nil
 		}
 	}
 	return baseImage{}, errors.Join(fmt.Errorf("%s changed while it was read", h.file), a.Close())
@@ -325,27 +346,32 @@ func (g *building) count(p string, e image.Entry, open func() (io.ReadCloser, er
 
 // write makes the image, unless it is there.
 func (g *building) write(ctx context.Context, base image.Image) (string, error) {
-	name := ours + "environments/built:" + hex.EncodeToString(g.made.Sum(nil))[:32]
+	name := builtName + hex.EncodeToString(g.made.Sum(nil))[:32]
+	g.built.ask(name)
 	if _, ok, _ := g.archives.find(name); ok {
 		g.say("The image %s was built before.", name)
 		return name, nil
 	}
-	if err := os.MkdirAll(g.build, 0o700); err != nil {
+	if err := g.built.room(ctx, g.size+2*g.bytes); errors.Is(err, errFull) { // the layer is written by itself first
+		g.say("ERROR: %s", err)
+		return "", &BuildError{Message: err.Error(), Log: g.log.String(), Full: true}
+	} else if err != nil {
 		return "", err
 	}
-	f, err := os.CreateTemp(g.build, ".building-*")
+	f, err := os.CreateTemp(g.built.Folder, buildingPrefix)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
 	config := g.config
-	err = base.Extend(ctx, image.Change{Name: name, Entries: g.entries, Config: func(c *v1.Config) { *c = config }, Comment: "Dockerfile"}, f)
+	err = base.Extend(ctx, image.Change{
+		Name: name, Entries: g.entries, Config: func(c *v1.Config) { *c = config }, Comment: "Dockerfile", Layer: filepath.Join(g.built.Folder, buildingPrefix+"layer.tar.gz"),
+	}, f)
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", fmt.Errorf("build an image: %w", err)
 	}
-	_, tag, _ := strings.Cut(name, ":")
 	g.say("Built %s: %d files and folders, %d bytes.", name, len(g.entries), g.bytes)
-	return name, os.Rename(f.Name(), filepath.Join(g.build, tag+".tar"))
+	return name, os.Rename(f.Name(), g.built.file(name))
 }
 
 func readBounded(files fs.FS, name string, most int64) (content []byte, err error) {

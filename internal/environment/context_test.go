@@ -3,6 +3,7 @@ package environment_test
 import (
 	"archive/tar"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -10,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,11 +18,16 @@ import (
 )
 
 func files(dockerfile string, more ...string) *environment.Build {
-	fsys := fstest.MapFS{"Dockerfile": {Data: []byte(dockerfile)}}
-	for i := 0; i < len(more); i += 2 {
-		fsys[more[i]] = &fstest.MapFile{Data: []byte(more[i+1]), Mode: 0o755}
-	}
-	return &environment.Build{Context: fsys}
+	return &environment.Build{Fetch: func(_ context.Context, into *os.Root) error {
+		if dockerfile == "" {
+			return nil
+		}
+		err := into.WriteFile("Dockerfile", []byte(dockerfile), 0o644)
+		for i := 0; i < len(more); i += 2 {
+			err = errors.Join(err, into.MkdirAll(filepath.Dir(more[i]), 0o755), into.WriteFile(more[i], []byte(more[i+1]), 0o755))
+		}
+		return err
+	}}
 }
 
 // inside reads the last layer and the configuration of an archive.
@@ -124,7 +129,7 @@ func TestResolve_DockerfilesThatAreRefused(t *testing.T) {
 	c := catalogue(t, environment.Config{})
 	from := "FROM " + base + "\n"
 	for text, b := range map[string]*environment.Build{
-		"the Dockerfile can't be read":          {Context: fstest.MapFS{}},
+		"the Dockerfile can't be read":          files(""),
 		"is not at hand":                        files("FROM docker.io/library/python:3.12"),
 		".dockerignore":                         files(from, ".dockerignore", "x"),
 		"nothing runs while an image is built":  files(from + "RUN apt-get update"),
@@ -146,7 +151,7 @@ func TestResolve_DockerfilesThatAreRefused(t *testing.T) {
 			t.Errorf("wanted %q, got %v", text, err)
 		}
 	}
-	none := environment.New(environment.Config{}, "")
+	none := environment.New(environment.Config{}, environment.Built{})
 	if _, err := none.Resolve(t.Context(), environment.Environment{Build: files(from)}); err == nil {
 		t.Error("built without a folder for it")
 	}

@@ -5,7 +5,8 @@
 package environment
 
 import (
-	"io/fs"
+	"context"
+	"os"
 )
 
 // Environment is what a deployment asks to run in, as an environment version
@@ -40,8 +41,9 @@ type Environment struct {
 
 // Build is a build context.
 type Build struct {
-	Context    fs.FS
-	Dockerfile string // inside Context; "" is Dockerfile
+	// Fetch writes the files of the context into a folder that is made for it.
+	Fetch      func(ctx context.Context, into *os.Root) error
+	Dockerfile string // among the files; "" is Dockerfile
 }
 
 // Route is where a container answers.
@@ -99,6 +101,7 @@ type Difference struct {
 type BuildError struct {
 	Message string // for who asked, with what to do about it
 	Log     string // the build log up to there
+	Full    bool   // there is no room for another image: what Azure reports as OutOfQuota
 }
 
 func (e *BuildError) Error() string { return e.Message }

@@ -13,19 +13,19 @@ type Catalogue struct {
 	rows     []Row
 	warn     bool
 	archives archives
-	build    string // folder of images that were built from contexts
+	built    *shelf
 }
 
-// New is a catalogue of what c says; c must be valid. Images made of build
-// contexts are kept in the folder built; where it is "", contexts are refused.
-func New(c Config, built string) *Catalogue {
+// New is a catalogue of what c says, which must be valid, and of the images
+// that were built here.
+func New(c Config, built Built) *Catalogue {
 	folders := append([]string{}, c.Archives...)
-	if built != "" {
-		folders = append(folders, built)
+	if built.Folder != "" {
+		folders = append(folders, built.Folder)
 	}
 	return &Catalogue{
 		rows: append(append([]Row{}, c.Images...), defaultRows()...), warn: c.Mismatch == MismatchWarn,
-		archives: archives{folders: folders}, build: built,
+		archives: archives{folders: folders}, built: newShelf(built),
 	}
 }
 

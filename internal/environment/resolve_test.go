@@ -37,6 +37,11 @@ func archive(t *testing.T, folder, file, name, label string) {
 
 func catalogue(t *testing.T, c environment.Config) *environment.Catalogue {
 	t.Helper()
+	return catalogueOf(t, c, environment.Built{Folder: t.TempDir()})
+}
+
+func catalogueOf(t *testing.T, c environment.Config, b environment.Built) *environment.Catalogue {
+	t.Helper()
 	folder := t.TempDir()
 	archive(t, folder, "sklearn.tar", environment.SklearnImage, packages)
 	archive(t, folder, "plain.tar", "lazurite.dev/plain:v1", "")
@@ -44,7 +49,7 @@ func catalogue(t *testing.T, c environment.Config) *environment.Catalogue {
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	return environment.New(c, t.TempDir())
+	return environment.New(c, b)
 }
 
 const conda = "dependencies:\n- python=3.12\n- numpy=2.3.1\n- scikit-learn>=1.2\n- pip:\n  - joblib\n  - inference-schema[numpy-support]\n"
@@ -131,7 +136,7 @@ func TestResolve_Refusals(t *testing.T) {
 
 func TestResolve_AnArchiveThatChangedIsReadAgain(t *testing.T) {
 	folder := t.TempDir()
-	c := environment.New(environment.Config{Archives: []string{folder, filepath.Join(folder, "missing")}}, "")
+	c := environment.New(environment.Config{Archives: []string{folder, filepath.Join(folder, "missing")}}, environment.Built{})
 	e := environment.Environment{Image: "lazurite.dev/a:v1"}
 	if _, err := c.Resolve(t.Context(), e); err == nil {
 		t.Fatal("found in an empty folder")

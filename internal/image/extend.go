@@ -34,6 +34,7 @@ type Change struct {
 	Entries []Entry
 	Config  func(*v1.Config)
 	Comment string // what made it, for its history
+	Layer   string // the file that the layer is in meanwhile; it is made anew, and removed
 }
 
 // Extend writes the image with one more layer, where c has entries, and another
@@ -45,12 +46,11 @@ func (i Image) Extend(ctx context.Context, c Change, out io.Writer) error {
 	}
 	img := i.img
 	if len(c.Entries) > 0 {
-		file, err := entriesLayer(ctx, c.Entries)
-		if err != nil {
+		if err := entriesLayer(ctx, c.Entries, c.Layer); err != nil {
 			return err
 		}
-		defer func() { _ = os.Remove(file) }()
-		layer, err := tarball.LayerFromFile(file)
+		defer func() { _ = os.Remove(c.Layer) }()
+		layer, err := tarball.LayerFromFile(c.Layer)
 		if err != nil {
 			return err
 		}
@@ -81,16 +81,16 @@ func (i Image) Config() (v1.Config, error) {
 }
 
 // entriesLayer writes a layer into a file that the caller removes.
-func entriesLayer(ctx context.Context, entries []Entry) (string, error) {
-	f, err := os.CreateTemp("", "laz-image-*.tar.gz")
+func entriesLayer(ctx context.Context, entries []Entry, file string) error {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return "", err
+		return err
 	}
 	err = errors.Join(writeLayer(f, func(l *layerWriter) error { return l.entries(ctx, entries) }), f.Close())
 	if err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
+		return errors.Join(err, os.Remove(file))
 	}
-	return f.Name(), nil
+	return nil
 }
 
 // entries writes entries in the order of their paths, each once: the last one counts.

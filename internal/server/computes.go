@@ -43,7 +43,7 @@ func (s *system) computes(context.Context) error {
 // likelyImages is the archive with the image of the environment that the samples
 // name, where there is one.
 func (s *system) likelyImages(ctx context.Context) []string {
-	r, err := environment.New(s.Config.Environments, s.Home.Environments()).Resolve(ctx, environment.Environment{Name: "sample", Image: sampleImage})
+	r, err := environment.New(s.Config.Environments, environment.Built{}).Resolve(ctx, environment.Environment{Name: "sample", Image: sampleImage})
 	if err != nil || r.Archive == "" {
 		return nil // who deploys hears of it
 	}

@@ -24,8 +24,13 @@ func (s *system) onlineEndpoints(ctx context.Context) error {
 	if !ok {
 		return errors.New("there is no plane of blobs")
 	}
+	images := environment.New(s.Config.Environments, environment.Built{Folder: s.Home.Environments(), Used: s.compute.Images})
+	s.worker(func(ctx context.Context) error {
+		s.hourly(ctx, images.Collect)
+		return nil
+	})
 	cfg := endpoints.Config{
-		Store: s.Store, Sealer: s.keyring, Assets: kept, Runner: s.runner, Images: environment.New(s.Config.Environments, s.Home.Environments()),
+		Store: s.Store, Sealer: s.keyring, Assets: kept, Runner: s.runner, Images: images,
 		Contexts: files, Grants: grants{s.policy},
 		AzureLike:  s.Config.AzureLike,
 		URL:        func(label string) string { return s.Config.URL(Scoring, label) },

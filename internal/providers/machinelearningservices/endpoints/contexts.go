@@ -2,8 +2,6 @@ package endpoints
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 
 	"lazurite.dev/internal/environment"
@@ -18,32 +16,21 @@ type Contexts interface {
 }
 
 // resolve finds the image, for a build context with its files at hand.
-func (s *Service) resolve(ctx context.Context, w *assets.Workspace, p *parts) (out environment.Resolved, err error) {
+func (s *Service) resolve(ctx context.Context, w *assets.Workspace, p *parts) (environment.Resolved, error) {
 	b := p.environmentBuild
 	if b == nil {
 		return s.Images.Resolve(ctx, p.environment)
 	}
 	if s.Contexts == nil {
-		return out, &environment.BuildError{Message: "there is nowhere to read build contexts from"}
+		return environment.Resolved{}, &environment.BuildError{Message: "there is nowhere to read build contexts from"}
 	}
 	container, folder, err := s.Assets.Context(ctx, w, b.ContextURI)
 	if err != nil {
-		return out, err
-	}
-	dir, err := os.MkdirTemp("", "laz-context-")
-	if err != nil {
-		return out, fmt.Errorf("a folder for the build context: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return out, fmt.Errorf("a folder for the build context: %w", err)
-	}
-	defer func() { err = errors.Join(err, root.Close()) }()
-	if err := s.Contexts.Folder(ctx, w.Storage, container, folder, root); err != nil {
-		return out, err
+		return environment.Resolved{}, err
 	}
 	e := p.environment
-	e.Build = &environment.Build{Context: root.FS(), Dockerfile: b.DockerfilePath}
+	e.Build = &environment.Build{Dockerfile: b.DockerfilePath, Fetch: func(ctx context.Context, into *os.Root) error {
+		return s.Contexts.Folder(ctx, w.Storage, container, folder, into)
+	}}
 	return s.Images.Resolve(ctx, e)
 }

@@ -2,7 +2,6 @@ package endpoints_test
 
 import (
 	"context"
-	"io/fs"
 	"net/http"
 	"os"
 	"strings"
@@ -20,17 +19,32 @@ func (shelfOf) Folder(_ context.Context, account rid.ID, container, folder strin
 }
 
 // builder calls the image what the Dockerfile says.
-type builder struct{}
+type builder struct{ dir string }
 
-func (builder) Resolve(_ context.Context, e environment.Environment) (environment.Resolved, error) {
-	text, err := fs.ReadFile(e.Build.Context, e.Build.Dockerfile)
+func (b builder) Resolve(ctx context.Context, e environment.Environment) (environment.Resolved, error) {
+	dir, err := os.MkdirTemp(b.dir, "")
+	if err != nil {
+		return environment.Resolved{}, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return environment.Resolved{}, err
+	}
+	defer func() { _ = root.Close() }()
+	if err := e.Build.Fetch(ctx, root); err != nil {
+		return environment.Resolved{}, err
+	}
+	text, err := root.ReadFile(e.Build.Dockerfile)
+	if strings.Contains(string(text), "/full") {
+		err = &environment.BuildError{Message: "there is no room", Full: true}
+	}
 	return environment.Resolved{Image: string(text), Routes: environment.ServerRoutes(), Log: "built\n"}, err
 }
 
 func TestDeployment_OfABuildContext(t *testing.T) {
 	w := start(t)
 	w.workspace()
-	w.svc.Contexts, w.svc.Images = shelfOf{}, builder{}
+	w.svc.Contexts, w.svc.Images = shelfOf{}, builder{t.TempDir()}
 	path := w.endpoint("end1", "") + "/deployments/blue"
 	build := func(version, uri string) string {
 		w.Want(http.StatusCreated, "PUT", w.ws+"/environments/built/versions/"+version+v, `{"properties":{"build":{"contextUri":"`+uri+`","dockerfilePath":"Dockerfile"}}}`)
@@ -43,6 +57,11 @@ func TestDeployment_OfABuildContext(t *testing.T) {
 	a := w.Want(http.StatusOK, "PUT", path+v, build("2", "https://another.blob.core.windows.net/up-9/ctx"))
 	op := w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
 	if op.Text("error", "code") != "BadArgument" || !strings.Contains(string(op.Raw), "is not in the storage account of the workspace") {
+		t.Errorf("got %s", op.Raw)
+	}
+	a = w.Want(http.StatusOK, "PUT", path+v, build("4", "https://mlstore.blob.core.windows.net/up-9/full"))
+	op = w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
+	if op.Text("error", "code") != "OutOfQuota" {
 		t.Errorf("got %s", op.Raw)
 	}
 	w.svc.Contexts = nil

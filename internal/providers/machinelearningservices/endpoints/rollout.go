@@ -266,7 +266,11 @@ func (s *Service) image(ctx context.Context, w *assets.Workspace, r *deployment,
 	image, err := s.resolve(ctx, w, p)
 	if f, ok := errors.AsType[*environment.BuildError](err); ok {
 		r.Private[buildKey] = tailOf(f.Log, maxKeptLog)
-		e := apierr.New(apierr.Conflict, compute.CodeImage, "%s", f.Message).WithCause(err)
+		code := compute.CodeImage
+		if f.Full {
+			code = compute.CodeQuota
+		}
+		e := apierr.New(apierr.Conflict, code, "%s", f.Message).WithCause(err)
 		if f.Log != "" {
 			e.Details = []apierr.Error{{Kind: apierr.Conflict, Code: "BuildLog", Message: tailOf(f.Log, 4<<10)}}
 		}

@@ -1,0 +1,187 @@
+package environment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Built is where images that were made of build contexts are kept. The zero
+// Built keeps none, and contexts are refused.
+type Built struct {
+	Folder string // "": none
+	Most   int64  // bytes of all of them together; 0 is 20 GiB
+
+	// Used are the names of images that something runs, or is to run; those of
+	// Folder that it does not name are removed when Keep has passed since they
+	// were last asked for. nil: all are used.
+	Used func(ctx context.Context) ([]string, error)
+	Keep time.Duration // 0 is an hour: the time between the end of a build and a rollout that is written down
+}
+
+const (
+	builtBytes = 20 << 30
+	builtKeep  = time.Hour
+
+	contextPrefix  = ".context-"  // a context that is copied
+	buildingPrefix = ".building-" // what is not whole
+	builtName      = ours + "environments/built:"
+)
+
+// shelf is Built with what is known of it.
+type shelf struct {
+	Built
+	turn chan struct{} // one builds at a time: each copies and writes gigabytes
+
+	mu    sync.Mutex // guards asked
+	asked map[string]time.Time
+}
+
+func newShelf(b Built) *shelf {
+	if b.Most == 0 {
+		b.Most = builtBytes
+	}
+	if b.Keep == 0 {
+		b.Keep = builtKeep
+	}
+	return &shelf{Built: b, turn: make(chan struct{}, 1), asked: map[string]time.Time{}}
+}
+
+// take waits for the turn to build.
+func (s *shelf) take(ctx context.Context) (give func(), err error) {
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// fetched copies a context into a folder of its own; done removes it. The turn is held.
+func (s *shelf) fetched(ctx context.Context, b Build) (files fs.FS, done func() error, err error) {
+	if err := os.MkdirAll(s.Folder, 0o700); err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.MkdirTemp(s.Folder, contextPrefix)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	done = func() error { return errors.Join(root.Close(), os.RemoveAll(dir)) }
+	if err := b.Fetch(ctx, root); err != nil {
+		return nil, nil, errors.Join(err, done())
+	}
+	return root.FS(), done, nil
+}
+
+// file is where the image of a name is kept.
+func (s *shelf) file(name string) string {
+	return filepath.Join(s.Folder, strings.TrimPrefix(name, builtName)+".tar")
+}
+
+// ask notes that the image is wanted.
+func (s *shelf) ask(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked[name] = time.Now()
+}
+
+func (s *shelf) lately(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, ok := s.asked[name]
+	if ok && time.Since(at) >= s.Keep {
+		delete(s.asked, name)
+		ok = false
+	}
+	return ok
+}
+
+// errFull says that there is no room for another image.
+var errFull = errors.New("there is no room")
+
+// room is nil where so many bytes more may be kept, once what nothing uses has
+// gone. The turn is held.
+func (s *shelf) room(ctx context.Context, more int64) error {
+	sum, err := s.size()
+	if err != nil || sum+more <= s.Most {
+		return err
+	}
+	if err := s.collect(ctx, false); err != nil {
+		return err
+	}
+	if sum, err = s.size(); err == nil && sum+more > s.Most {
+		err = fmt.Errorf("the images that are built here may have %d bytes together, those that are used have %d, and this one takes up to %d: %w", s.Most, sum, more, errFull)
+	}
+	return err
+}
+
+func (s *shelf) size() (sum int64, err error) {
+	entries, err := os.ReadDir(s.Folder)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			sum += info.Size()
+		}
+	}
+	return sum, nil
+}
+
+// collect removes images that nothing uses and, where no build goes on, what
+// those that ended in the middle left. The turn is held.
+func (s *shelf) collect(ctx context.Context, leftovers bool) error {
+	entries, err := os.ReadDir(s.Folder)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return err
+	}
+	used := map[string]bool{}
+	if s.Used != nil {
+		names, err := s.Used(ctx)
+		if err != nil {
+			return fmt.Errorf("which built images are used: %w", err)
+		}
+		for _, n := range names {
+			used[n] = true
+		}
+	}
+	var errs []error
+	for _, e := range entries {
+		tag, whole := strings.CutSuffix(e.Name(), ".tar")
+		name := builtName + tag
+		switch {
+		case leftovers && (strings.HasPrefix(e.Name(), contextPrefix) || strings.HasPrefix(e.Name(), buildingPrefix)):
+		case !whole || !e.Type().IsRegular() || s.Used == nil || used[name] || s.lately(name):
+			continue
+		}
+		errs = append(errs, os.RemoveAll(filepath.Join(s.Folder, e.Name())))
+	}
+	return errors.Join(errs...)
+}
+
+// Collect removes what builds that ended in the middle left, and images built
+// here that nothing uses any more.
+func (c *Catalogue) Collect(ctx context.Context) error {
+	if c.built.Folder == "" {
+		return nil
+	}
+	give, err := c.built.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer give()
+	return c.built.collect(ctx, true)
+}
