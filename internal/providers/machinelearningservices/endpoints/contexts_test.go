@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/environment"
 	"lazurite.dev/internal/rid"
 )
@@ -14,7 +15,10 @@ import (
 // shelfOf has one file in each folder, which says where it is.
 type shelfOf struct{}
 
-func (shelfOf) Folder(_ context.Context, account rid.ID, container, folder string, into *os.Root) error {
+func (shelfOf) Folder(_ context.Context, reader string, account rid.ID, container, folder string, into *os.Root) error {
+	if reader == "" || strings.Contains(folder, "secret") {
+		return apierr.New(apierr.Forbidden, "AuthorizationPermissionMismatch", "%s may not read %s", reader, folder)
+	}
 	return into.WriteFile("Dockerfile", []byte("FROM "+account.Name()+"/"+container+"/"+folder), 0o600)
 }
 
@@ -62,6 +66,12 @@ func TestDeployment_OfABuildContext(t *testing.T) {
 	a = w.Want(http.StatusOK, "PUT", path+v, build("4", "https://mlstore.blob.core.windows.net/up-9/full"))
 	op = w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
 	if op.Text("error", "code") != "OutOfQuota" {
+		t.Errorf("got %s", op.Raw)
+	}
+	a = w.Want(http.StatusOK, "PUT", path+v, build("5", "https://mlstore.blob.core.windows.net/up-9/secret"))
+	op = w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
+	principal := w.Want(http.StatusOK, "GET", w.ws+"/onlineEndpoints/end1"+v, "").Text("identity", "principalId")
+	if op.Text("error", "code") != "AuthorizationPermissionMismatch" || principal == "" || op.Text("error", "message") != principal+" may not read secret" {
 		t.Errorf("got %s", op.Raw)
 	}
 	w.svc.Contexts = nil

@@ -240,7 +240,7 @@ func (s *Service) spec(ctx context.Context, r *deployment) (compute.Deployment, 
 	if err != nil {
 		return d, err
 	}
-	image, err := s.image(ctx, w, r, p)
+	image, err := s.image(ctx, w, parent, r, p)
 	if err != nil {
 		return d, err
 	}
@@ -262,8 +262,8 @@ func (s *Service) spec(ctx context.Context, r *deployment) (compute.Deployment, 
 }
 
 // image finds the image, and keeps the build log.
-func (s *Service) image(ctx context.Context, w *assets.Workspace, r *deployment, p *parts) (environment.Resolved, error) {
-	image, err := s.resolve(ctx, w, p)
+func (s *Service) image(ctx context.Context, w *assets.Workspace, parent *arm.Envelope, r *deployment, p *parts) (environment.Resolved, error) {
+	image, err := s.resolve(ctx, w, parent, p)
 	if f, ok := errors.AsType[*environment.BuildError](err); ok {
 		r.Private[buildKey] = tailOf(f.Log, maxKeptLog)
 		code := compute.CodeImage
@@ -275,6 +275,9 @@ func (s *Service) image(ctx context.Context, w *assets.Workspace, r *deployment,
 			e.Details = []apierr.Error{{Kind: apierr.Conflict, Code: "BuildLog", Message: tailOf(f.Log, 4<<10)}}
 		}
 		return image, e
+	}
+	if apierr.Is(err, apierr.Forbidden) {
+		return image, err
 	}
 	if err != nil {
 		return image, fmt.Errorf("find the image of %s: %w", r.ID, err)

@@ -22,10 +22,20 @@ const (
 )
 
 // Folder copies the blobs below a folder of a container into a folder of this
-// machine: for the server's own use, in the name of who may read them. A
-// folder without blobs is a NotFound; names that are no paths here, and more
-// than 10,000 blobs or 2 GiB, are refused.
-func (p *Plane) Folder(ctx context.Context, account rid.ID, container, folder string, into *os.Root) error {
+// machine: for the server's own use, in the name of reader, an object id,
+// whose role is asked for. A folder without blobs is a NotFound; names that are
+// no paths here, and more than 10,000 blobs or 2 GiB, are refused.
+func (p *Plane) Folder(ctx context.Context, reader string, account rid.ID, container, folder string, into *os.Root) error {
+	scope := account.Child("blobServices", "default").Child("containers", container)
+	d, err := p.Gate.Authorizer.Check(ctx, reader, readBlobs, true, scope)
+	if err != nil {
+		return err
+	}
+	if !d.Allowed {
+		return apierr.New(apierr.Forbidden, "AuthorizationPermissionMismatch",
+			"The identity with the object id '%s' may not read the blobs of the container '%s' in the storage account '%s' (%s). Give it the role: az role assignment create --assignee-object-id %s --assignee-principal-type ServicePrincipal --role \"Storage Blob Data Reader\" --scope %s",
+			reader, container, account.Name(), readBlobs, reader, scope)
+	}
 	acc, err := p.Accounts.ByID(ctx, account)
 	if err != nil {
 		return err

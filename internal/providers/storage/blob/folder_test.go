@@ -2,6 +2,7 @@ package blob_test
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"lazurite.dev/internal/apierr"
@@ -24,7 +25,7 @@ func TestFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = root.Close() }()
-	if err := w.plane.Folder(t.Context(), account, "c1x", "up/ctx", root); err != nil {
+	if err := w.plane.Folder(t.Context(), "reader", account, "c1x", "up/ctx", root); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"Dockerfile": "FROM a", "src/a.py": "a", "empty": ""} {
@@ -35,12 +36,18 @@ func TestFolder(t *testing.T) {
 	if _, err := root.Stat("b"); err == nil {
 		t.Error("another folder's blob was copied")
 	}
+	for reader, c := range map[string]string{"nobody": "c1x", "": "c1x", "reader": "c2x"} {
+		if err := w.plane.Folder(t.Context(), reader, account, c, "up/ctx2", root); !apierr.Is(err, apierr.Forbidden) || !strings.Contains(err.Error(), "--role \"Storage Blob Data Reader\"") {
+			t.Errorf("%q at %s: got %v", reader, c, err)
+		}
+	}
+	w.let("reader", "containers/blobs/read c1x", "containers/blobs/read c2x")
 	for _, from := range [][2]string{{"c1x", "none"}, {"c1x", "up/ct"}, {"c2x", "up/ctx"}} {
-		if err := w.plane.Folder(t.Context(), account, from[0], from[1], root); !apierr.Is(err, apierr.NotFound) {
+		if err := w.plane.Folder(t.Context(), "reader", account, from[0], from[1], root); !apierr.Is(err, apierr.NotFound) {
 			t.Errorf("%v: got %v", from, err)
 		}
 	}
-	if err := w.plane.Folder(t.Context(), account, "c1x", "bad", root); err == nil {
+	if err := w.plane.Folder(t.Context(), "reader", account, "c1x", "bad", root); err == nil {
 		t.Error("a name that no file has was taken")
 	}
 }
