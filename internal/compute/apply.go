@@ -144,7 +144,7 @@ func (c *Compute) put(ctx context.Context, doc deploymentDoc, tell func(string))
 	}
 	if len(d.Identities) == 0 {
 		s.secret = ""
-	} else if err := c.cfg.Grants.Attach(ctx, s.secret, d.Identities); err != nil {
+	} else if err := c.attach(ctx, d.UID, s.secret); err != nil {
 		return "", fmt.Errorf("the identity of deployment %s: %w", d.display(), err)
 	}
 	if d.Archive != "" {
@@ -374,7 +374,7 @@ func (c *Compute) forget(ctx context.Context, doc deploymentDoc) error {
 	uid := doc.Deployment.UID
 	secret, err := c.secret(ctx, doc)
 	if err == nil && secret != "" {
-		err = c.cfg.Grants.Revoke(ctx, secret)
+		err = c.detach(ctx, uid, secret)
 	}
 	if err != nil {
 		return fmt.Errorf("the identity of deployment %s: %w", doc.Deployment.display(), err)

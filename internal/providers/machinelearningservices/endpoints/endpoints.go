@@ -45,6 +45,10 @@ type Runner interface {
 	// says why it does not.
 	Apply(ctx context.Context, d compute.Deployment, tell func(string)) error
 
+	// Identify makes the identities those whose tokens a deployment gets, at once
+	// and no others. One of which nothing runs is no error.
+	Identify(ctx context.Context, deploymentUID string, identities []string) error
+
 	Remove(ctx context.Context, deploymentUID string) error
 	RemoveEndpoint(ctx context.Context, workspaceUID, endpointUID string) error
 	Logs(ctx context.Context, deploymentUID, container string, tail int) (string, error)

@@ -441,23 +441,99 @@ func TestDeployment_ScalesAndIsDeletedInTheMiddle(t *testing.T) {
 	}
 }
 
+// userAssigned makes an identity and gives the body of an endpoint that has it alone.
+func (w *world) userAssigned() (id, body string) {
+	w.t.Helper()
+	id = w.Group("rg") + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/me"
+	if err := (arm.Resources{Store: w.Store}).Put(w.t.Context(), &arm.Envelope{ID: id, Name: "me", Type: "Microsoft.ManagedIdentity/userAssignedIdentities", Properties: map[string]any{"principalId": armtest.GUID(7)}}); err != nil {
+		w.t.Fatal(err)
+	}
+	return id, strings.Replace(w.endpointBody(""), `{"type":"SystemAssigned"}`, `{"type":"UserAssigned","userAssignedIdentities":{"`+id+`":{}}}`, 1)
+}
+
 func TestEndpoint_AnotherIdentityIsGivenToWhatRuns(t *testing.T) {
 	w := start(t)
 	w.workspace()
 	end := w.endpoint("end1", "")
 	w.deployment(end, "blue")
-	id := w.Group("rg") + "/providers/Microsoft.ManagedIdentity/userAssignedIdentities/me"
-	if err := (arm.Resources{Store: w.Store}).Put(t.Context(), &arm.Envelope{ID: id, Name: "me", Type: "Microsoft.ManagedIdentity/userAssignedIdentities", Properties: map[string]any{"principalId": armtest.GUID(7)}}); err != nil {
-		t.Fatal(err)
+	// One whose container does not come up has the identity too.
+	w.run.set(func(r *runner) { r.fail = &compute.Failure{Code: compute.CodeNotReady, Message: "init() hangs"} })
+	w.Settle(w.Want(http.StatusCreated, "PUT", end+"/deployments/green"+v, w.deploymentBody(nil)))
+	// What they are made of is gone: that is no reason to keep an identity.
+	w.Settle(w.Do("DELETE", w.ws+"/models/model"+v, ""))
+	id, body := w.userAssigned()
+	applied := w.run.applied
+	if s := w.Settle(w.Want(http.StatusOK, "PUT", end+v, body)); s != "Succeeded" {
+		t.Errorf("the endpoint is %s", s)
 	}
-	body := strings.Replace(w.endpointBody(""), `{"type":"SystemAssigned"}`, `{"type":"UserAssigned","userAssignedIdentities":{"`+id+`":{}}}`, 1)
-	w.Settle(w.Want(http.StatusOK, "PUT", end+v, body))
+	if len(w.run.identified) != 2 || w.run.applied != applied {
+		t.Errorf("%v, and %d rollouts", w.run.identified, w.run.applied-applied)
+	}
+	for uid, got := range w.run.identified {
+		if diff := cmp.Diff([]string{id}, got); diff != "" {
+			t.Errorf("%s: %s", uid, diff)
+		}
+	}
 	if diff := cmp.Diff([]string{id}, w.run.all()[0].Identities); diff != "" {
 		t.Error(diff)
 	}
 	if n := w.roles.count(); n != 0 {
 		t.Errorf("an identity that the user made has %d roles", n)
 	}
+}
+
+func TestEndpoint_AnotherIdentityInTheMiddleOfARollout(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	end := w.endpoint("end1", "")
+	hold := make(chan struct{})
+	w.run.set(func(r *runner) { r.hold = hold })
+	a := w.Want(http.StatusCreated, "PUT", end+"/deployments/blue"+v, w.deploymentBody(nil))
+	id, body := w.userAssigned()
+	w.Settle(w.Want(http.StatusOK, "PUT", end+v, body))
+	close(hold) // the rollout writes down what it began with
+	if s := w.Settle(a); s != "Succeeded" {
+		t.Errorf("got %s", s)
+	}
+	if diff := cmp.Diff([]string{id}, w.run.all()[0].Identities); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDeployment_LabelsBecomeVersions(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	end := w.endpoint("end1", "")
+	path := end + "/deployments/blue"
+	body := w.deploymentBody(func(_, p map[string]any) {
+		p["environmentId"], p["model"] = "azureml:env@latest", "azureml:model@latest"
+		p["codeConfiguration"] = map[string]any{"codeId": "azureml:code@latest", "scoringScript": "score.py"}
+	})
+	w.Settle(w.Want(http.StatusCreated, "PUT", path+v, body))
+	is := func(version string) {
+		t.Helper()
+		a := w.Want(http.StatusOK, "GET", path+v, "")
+		for name, want := range map[string]string{
+			a.Text("properties", "environmentId"): "/environments/env/versions/" + version, a.Text("properties", "model"): "/models/model/versions/" + version,
+			a.Text("properties", "codeConfiguration", "codeId"): "/codes/code/versions/" + version,
+		} {
+			if name != w.ws+want {
+				t.Errorf("got %s, want %s", name, want)
+			}
+		}
+		if d := w.run.all()[0]; d.Env["AZUREML_MODEL_DIR"] != "/var/azureml-app/azureml-models/model/"+version {
+			t.Errorf("it runs %+v", d.Env)
+		}
+	}
+	is("1")
+	for typ, p := range map[string]string{"codes/code": `"codeUri":"https://mlstore.blob.core.windows.net/up-3/b"`, "models/model": `"modelUri":"https://mlstore.blob.core.windows.net/up-3/a"`, "environments/env": `"image":"x"`} {
+		w.Want(http.StatusCreated, "PUT", w.ws+"/"+typ+"/versions/2"+v, `{"properties":{`+p+`}}`)
+	}
+	w.Settle(w.Want(http.StatusOK, "PATCH", path+v, `{"sku":{"name":"Default","capacity":2}}`))
+	is("1")
+	w.Settle(w.Want(http.StatusOK, "PUT", path+v, body))
+	is("2")
+	w.WantError(http.StatusBadRequest, "BadArgument", "PUT", path+v, w.deploymentBody(func(_, p map[string]any) { p["model"] = "azureml:none@latest" }))
 }
 
 func TestLimits(t *testing.T) {

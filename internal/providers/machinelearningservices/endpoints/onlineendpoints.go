@@ -3,10 +3,10 @@ package endpoints
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -211,43 +211,31 @@ func (s *Service) putEndpoint(ctx context.Context, old, next *endpoint) error {
 		return err
 	}
 	delete(next.Private, givenKey)
-	if err := s.grant(ctx, next); err != nil || old == nil {
-		return err
+	if old != nil {
+		if err := s.identify(ctx, next); err != nil {
+			return err
+		}
 	}
-	return s.identify(ctx, old, next)
+	return s.grant(ctx, next)
 }
 
-// identify gives what runs for an endpoint the identity that it has now.
-func (s *Service) identify(ctx context.Context, old, next *endpoint) error {
-	was, err := identities(old.ID.String(), old.Extra)
-	if err != nil {
-		return err
-	}
-	is, err := identities(next.ID.String(), next.Extra)
-	if err != nil || slices.Equal(was, is) || s.Runner == nil {
+// identify gives all deployments of an endpoint the identities that it has
+// now: what was taken away from it counts no longer, also for those that never
+// answered. What they run is not looked at.
+func (s *Service) identify(ctx context.Context, next *endpoint) error {
+	list, err := identities(next.ID.String(), next.Extra)
+	if err != nil || s.Runner == nil {
 		return err
 	}
 	all, err := s.res.List(ctx, next.ID, DeploymentType, "", 1000)
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, e := range all {
-		r, err := arm.View[Deployment](e)
-		if err != nil {
-			return err
-		}
-		if r.Private[rolledKey] != "true" {
-			continue
-		}
-		spec, err := s.spec(ctx, r)
-		if err != nil {
-			return err
-		}
-		if err := s.Runner.Apply(ctx, spec, func(string) {}); err != nil {
-			return refusal(err)
-		}
+		errs = append(errs, s.Runner.Identify(ctx, endpointUID(e.Private[uidKey]), list))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // deleteEndpoint lets go of everything that the endpoint had; its deployments

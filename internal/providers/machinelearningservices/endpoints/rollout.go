@@ -42,12 +42,36 @@ type parts struct {
 // checkAssets refuses a deployment whose assets are not there, or that has
 // nothing to run.
 func (s *Service) checkAssets(ctx context.Context, w *assets.Workspace, next *deployment) error {
+	if err := s.pin(ctx, w, &next.Properties); err != nil {
+		return err
+	}
 	p, err := s.parts(ctx, w, next)
 	if err != nil {
 		return err
 	}
 	if next.Properties.Code == nil && !p.mlflow && !p.environmentServes {
 		return bad("properties.codeConfiguration", "The codeConfiguration is missing: only a model of MLflow, or an environment with an inferenceConfig, is deployed without a scoring script.")
+	}
+	return nil
+}
+
+// pin writes the version in place of a label, so that what runs changes with
+// the deployment alone. Labels of registries stay: the configuration has an image for them.
+func (s *Service) pin(ctx context.Context, w *assets.Workspace, n *Deployment) error {
+	named := map[string]*string{assets.Models: &n.Model, assets.Environments: &n.Environment}
+	if n.Code != nil {
+		named[assets.Codes] = &n.Code.CodeID
+	}
+	for typ, text := range named {
+		ref, err := assets.ParseReference(*text)
+		if err != nil || ref.Label == "" || ref.Registry != "" {
+			continue // what is malformed is refused where it is used
+		}
+		found, err := s.Assets.Find(ctx, w.ID, typ, ref)
+		if err != nil {
+			return err
+		}
+		*text = found.ID.String()
 	}
 	return nil
 }
@@ -164,12 +188,33 @@ func (s *Service) putDeployment(ctx context.Context, _, next *deployment) error 
 	if err := s.started(ctx); err != nil {
 		return err
 	}
-	if err := s.Runner.Apply(ctx, spec, tell); err != nil {
+	err = s.Runner.Apply(ctx, spec, func(phase string) {
+		tell(phase)
+		_ = s.current(ctx, next, spec) // asked again at the end
+	})
+	if err == nil {
+		err = s.current(ctx, next, spec)
+	}
+	if err != nil {
 		return refusal(err)
 	}
 	next.Private[rolledKey] = "true"
 	delete(next.Private, faultKey)
 	return nil
+}
+
+// current gives the deployment the identities that its endpoint has now, where
+// they are others than those with which the rollout began.
+func (s *Service) current(ctx context.Context, r *deployment, spec compute.Deployment) error {
+	parent, err := s.res.Get(ctx, r.ID.Parent())
+	if err != nil {
+		return err
+	}
+	list, err := identities(parent.ID, parent.Extra)
+	if err != nil || slices.Equal(list, spec.Identities) {
+		return err
+	}
+	return s.Runner.Identify(ctx, spec.UID, list)
 }
 
 // How long a rollout that goes on after a restart waits for what runs it, which

@@ -46,12 +46,13 @@ func (shelf) IsBlobHost(host string) (string, bool) {
 
 // runner notes what should run; it can be told to fail, or to hang.
 type runner struct {
-	mu      sync.Mutex // guards what follows
-	running map[string]compute.Deployment
-	applied int
-	fail    error
-	hold    chan struct{}
-	gone    error // Available
+	mu         sync.Mutex // guards what follows
+	running    map[string]compute.Deployment
+	applied    int
+	identified map[string][]string // by Identify
+	fail       error
+	hold       chan struct{}
+	gone       error // Available
 }
 
 func (r *runner) Available(context.Context) error {
@@ -82,6 +83,20 @@ func (r *runner) Apply(ctx context.Context, d compute.Deployment, tell func(stri
 		r.running = map[string]compute.Deployment{}
 	}
 	r.running[d.UID] = d
+	return nil
+}
+
+func (r *runner) Identify(_ context.Context, uid string, identities []string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d, ok := r.running[uid]
+	if r.identified == nil {
+		r.identified = map[string][]string{}
+	}
+	r.identified[uid] = identities
+	if d.Identities = identities; ok {
+		r.running[uid] = d
+	}
 	return nil
 }
 
