@@ -22,7 +22,7 @@ func (s *system) machineLearning(ctx context.Context) error {
 	}
 	s.ends(s.workspaces.Close)
 	cfg := machinelearningservices.Config{
-		Workspaces: s.workspaces, Sealer: s.keyring, Authorizer: s.policy, TenantID: s.in.Tenant, Assign: s.policy.Assign,
+		Workspaces: s.workspaces, Authorizer: s.policy, TenantID: s.in.Tenant, Assign: s.policy.Assign,
 		Machine: managed{s.compute}, Storage: s.stores, API: s.Config.workspaceHost,
 	}
 	s.out.Surfaces[Workspace] = web.Surface{Handler: http.HandlerFunc(discovery), MaxBody: 1 << 10}

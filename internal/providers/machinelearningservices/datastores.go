@@ -2,14 +2,12 @@ package machinelearningservices
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
-	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/rid"
 )
@@ -35,25 +33,20 @@ type Datastore struct {
 // Credentials say how a datastore is opened.
 type Credentials struct {
 	Type    string   `json:"credentialsType,omitempty"`
-	Secrets *Secrets `json:"secrets,omitempty"` // sealed, never shown
+	Secrets *Secrets `json:"secrets,omitempty"` // refused, never stored
 }
 
 // Secrets are those of a datastore.
 type Secrets struct {
 	Type string `json:"secretsType,omitempty"`
 	Key  string `json:"key,omitempty"`
-	SAS  string `json:"sasToken,omitempty"`
 }
 
 // The types of credentials.
 const (
 	credNone = "None"
-	credKey  = "AccountKey"
-	credSAS  = "Sas"
+	credKey  = "AccountKey" // of the default ones alone
 )
-
-// secretKey is in Private of a datastore: its sealed secrets.
-const secretKey = "secrets"
 
 type defaultContainer struct{ name, container string }
 
@@ -97,8 +90,8 @@ func (p *provider) isDefault(name string) bool {
 	return slices.ContainsFunc(defaultContainers(""), func(c defaultContainer) bool { return strings.EqualFold(c.name, name) })
 }
 
-// validateDatastore takes blob containers, and seals the secrets.
-func (p *provider) validateDatastore(ctx context.Context, old, next *arm.Resource[Datastore]) error {
+// validateDatastore takes blob containers.
+func (p *provider) validateDatastore(ctx context.Context, _, next *arm.Resource[Datastore]) error {
 	n := &next.Properties
 	if p.isDefault(next.ID.Name()) {
 		return bad("name", "The datastore '%s' belongs to every workspace and cannot be changed.", next.ID.Name())
@@ -122,46 +115,27 @@ func (p *provider) validateDatastore(ctx context.Context, old, next *arm.Resourc
 	if n.Access == "" {
 		n.Access = credNone
 	}
+	if err := oneOf("serviceDataAccessAuthIdentity", &n.Access, credNone, "WorkspaceSystemAssignedIdentity", "WorkspaceUserAssignedIdentity"); err != nil {
+		return err
+	}
 	if n.IsDefault {
 		return bad("properties.isDefault", "The default datastore of a workspace is 'workspaceblobstore'; another is not supported.")
 	}
-	if n.Credentials == nil {
-		n.Credentials = &Credentials{Type: credNone}
-	}
-	c := n.Credentials
-	if err := oneOf("credentials.credentialsType", &c.Type, credNone, credKey, credSAS); err != nil {
+	if err := n.Credentials.check(); err != nil {
 		return err
 	}
-	uid, err := p.uidOf(ctx, next.ID.Parent())
-	if err != nil {
-		return err
-	}
-	if c.Secrets == nil && old != nil && old.Properties.Credentials != nil && old.Properties.Credentials.Type == c.Type {
-		return nil // what was sealed stays
-	}
-	delete(next.Private, secretKey)
-	if c.Type == credNone {
-		c.Secrets = nil
-		return nil
-	}
-	if c.Secrets == nil || c.Type == credKey && c.Secrets.Key == "" || c.Type == credSAS && c.Secrets.SAS == "" {
-		return bad("properties.credentials.secrets", "Credentials of the type %s need secrets: a key, or a sasToken.", c.Type)
-	}
-	if p.Sealer == nil {
-		return apierr.New(apierr.NotImplemented, "SecretsNotSealed", "This server seals no secrets.")
-	}
-	c.Secrets.Type = c.Type
-	sealed, err := p.Sealer.Seal(ctx, sealScope(uid), asJSON(c.Secrets), []byte(next.ID.Key()))
-	if err != nil {
-		return fmt.Errorf("seal the secrets of a datastore: %w", err)
-	}
-	next.Private[secretKey] = base64.StdEncoding.EncodeToString(sealed)
-	c.Secrets = nil
-	return nil
+	n.Credentials = &Credentials{Type: credNone}
+	_, err := p.uidOf(ctx, next.ID.Parent())
+	return err
 }
 
-// sealScope is the scope under which the workspace's secrets are sealed.
-func sealScope(uid string) string { return "machinelearningservices/" + uid }
+// check refuses credentials: deployments would not open the datastore with them.
+func (c *Credentials) check() error {
+	if c == nil || (c.Type == "" || strings.EqualFold(c.Type, credNone)) && (c.Secrets == nil || c.Secrets.Key == "") {
+		return nil
+	}
+	return bad("properties.credentials", "Credentials of datastores are not supported, only 'None': deployments download with the identity of their endpoint. Give it the role 'Storage Blob Data Reader' at the container.")
+}
 
 // uidOf is the GUID of a workspace.
 func (p *provider) uidOf(ctx context.Context, id rid.ID) (string, error) {
@@ -226,21 +200,6 @@ func (p *provider) listSecrets(ctx context.Context, r *arm.Resource[Datastore], 
 	if ws == nil {
 		return nil, notFound(r.ID.Parent())
 	}
-	if p.isDefault(r.ID.Name()) {
-		_, key, err := p.storageKey(ctx, &ws.Properties)
-		return Secrets{Type: credKey, Key: key}, err
-	}
-	raw, err := base64.StdEncoding.DecodeString(r.Private[secretKey])
-	if err != nil || len(raw) == 0 {
-		return nil, bad("", "The datastore '%s' has no secrets.", r.ID.Name())
-	}
-	plain, err := p.Sealer.Open(ctx, sealScope(ws.UID), raw, []byte(r.ID.Key()))
-	if err != nil {
-		return nil, fmt.Errorf("open the secrets of a datastore: %w", err)
-	}
-	var s Secrets
-	if err := json.Unmarshal(plain, &s); err != nil {
-		return nil, fmt.Errorf("decode the secrets of a datastore: %w", err)
-	}
-	return s, nil
+	_, key, err := p.storageKey(ctx, &ws.Properties)
+	return Secrets{Type: credKey, Key: key}, err
 }

@@ -113,13 +113,8 @@ func (p *provider) bury(ctx context.Context, old *arm.Resource[Properties]) erro
 	return err
 }
 
-// erase forgets a deleted workspace and its secrets.
+// erase forgets a deleted workspace.
 func (p *provider) erase(ctx context.Context, id rid.ID, uid string) error {
-	if p.Sealer != nil {
-		if err := p.Sealer.Destroy(ctx, sealScope(uid)); err != nil {
-			return fmt.Errorf("destroy the secrets of a workspace: %w", err)
-		}
-	}
 	if err := store.DeletePrefix(ctx, p.store, itemsPrefix+"/"+uid+"/"); err != nil {
 		return fmt.Errorf("forget what was deleted: %w", err)
 	}

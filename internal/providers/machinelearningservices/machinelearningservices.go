@@ -27,13 +27,6 @@ type Machine interface {
 	RemoveNetwork(ctx context.Context, uid string) error
 }
 
-// Sealer seals the secrets of datastores; *seal.Keyring is one.
-type Sealer interface {
-	Seal(ctx context.Context, scope string, plaintext, aad []byte) ([]byte, error)
-	Open(ctx context.Context, scope string, ciphertext, aad []byte) ([]byte, error)
-	Destroy(ctx context.Context, scope string) error
-}
-
 // Storage is what is asked of the accounts that belong to workspaces.
 type Storage interface {
 	EnsureContainer(ctx context.Context, account rid.ID, container string) error
@@ -43,7 +36,6 @@ type Storage interface {
 // Config is what New needs.
 type Config struct {
 	Workspaces *Workspaces
-	Sealer     Sealer
 	Authorizer arm.Authorizer // who may approve private endpoints
 	TenantID   string
 	API        func(region string) string // host at which the workspaces of a region answer

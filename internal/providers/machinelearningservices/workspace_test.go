@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +17,6 @@ import (
 	"lazurite.dev/internal/providers/machinelearningservices"
 	"lazurite.dev/internal/rbac"
 	"lazurite.dev/internal/rid"
-	"lazurite.dev/internal/seal"
 	"lazurite.dev/internal/store"
 )
 
@@ -77,12 +75,8 @@ func scoring(label string) string { return label + ".inference.example.test" }
 
 func start(t testing.TB) *world {
 	w := &world{now: time.Now()}
-	dir := t.TempDir()
 	w.Plane = armtest.New(t, func(s store.Store) []arm.Provider {
-		root, err := seal.OpenFileRoot(filepath.Join(dir, "root.key"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		var err error
 		vaults := keyvault.PrivateLink(func(name string) string { return "https://" + name + ".vault.azure.net" })
 		if w.links, err = privatelink.Open(t.Context(), s, vaults, machinelearningservices.PrivateLink(scoring)); err != nil {
 			t.Fatal(err)
@@ -93,7 +87,7 @@ func start(t testing.TB) *world {
 		}
 		t.Cleanup(w.workspaces.Close)
 		w.config = machinelearningservices.Config{
-			Workspaces: w.workspaces, Sealer: seal.NewKeyring(s, root), TenantID: armtest.Tenant, Machine: w, Storage: w, Assign: w.assign, API: func(region string) string { return region + ".api.azureml.ms" }, Authorizer: w.policy(),
+			Workspaces: w.workspaces, TenantID: armtest.Tenant, Machine: w, Storage: w, Assign: w.assign, API: func(region string) string { return region + ".api.azureml.ms" }, Authorizer: w.policy(),
 			Now: func() time.Time { return w.now },
 		}
 		return []arm.Provider{machinelearningservices.New(w.config, scoring)}
@@ -280,7 +274,7 @@ func TestWorkspace_RecoverAndPurge(t *testing.T) {
 	p := path("g", "work")
 	uid := w.Want(200, "PUT", p+apiv, isolated("AllowOnlyApprovedOutbound")).Text("properties", "workspaceId")
 	w.Want(200, "PUT", p+"/outboundRules/pypi"+apiv, `{"properties":{"type":"FQDN","destination":"pypi.org"}}`)
-	w.Want(201, "PUT", p+"/datastores/mine"+apiv, `{"properties":{"datastoreType":"AzureBlob","accountName":"a","containerName":"c","credentials":{"credentialsType":"AccountKey","secrets":{"secretsType":"AccountKey","key":"k3y"}}}}`)
+	w.Want(201, "PUT", p+"/datastores/mine"+apiv, `{"properties":{"datastoreType":"AzureBlob","accountName":"a","containerName":"c"}}`)
 	w.Want(204, "DELETE", p+apiv, "")
 	if len(w.removed) != 1 || w.removed[0] != uid {
 		t.Errorf("removed %v", w.removed)
@@ -296,9 +290,7 @@ func TestWorkspace_RecoverAndPurge(t *testing.T) {
 		r.Text("properties", "managedNetwork", "outboundRules", "pypi", "destination") != "pypi.org" || r.At("properties", "allowRecoverSoftDeletedWorkspace") != nil {
 		t.Errorf("recovered %s", r.Raw)
 	}
-	if s := w.Want(200, "POST", p+"/datastores/mine/listSecrets"+apiv, ""); s.Text("key") != "k3y" {
-		t.Errorf("secrets %s", s.Raw)
-	}
+	w.Want(200, "GET", p+"/datastores/mine"+apiv, "")
 	if l := w.Want(200, "GET", list, "").At("value").([]any); len(l) != 0 {
 		t.Errorf("deleted %v", l)
 	}
@@ -338,12 +330,26 @@ func TestDatastores(t *testing.T) {
 	}
 	w.WantError(400, "BadRequest", "DELETE", p+"/datastores/workspaceblobstore"+apiv, "")
 	w.WantError(400, "BadRequest", "PUT", p+"/datastores/files"+apiv, `{"properties":{"datastoreType":"AzureFile"}}`)
-	w.WantError(400, "BadRequest", "PUT", p+"/datastores/mine"+apiv, `{"properties":{"datastoreType":"AzureBlob","accountName":"a","containerName":"c","credentials":{"credentialsType":"Sas"}}}`)
-	a := w.Want(201, "PUT", p+"/datastores/mine"+apiv, `{"properties":{"datastoreType":"AzureBlob","accountName":"a","containerName":"c","credentials":{"credentialsType":"Sas","secrets":{"secretsType":"Sas","sasToken":"sig=s3cret"}}}}`)
-	if strings.Contains(string(a.Raw), "s3cret") || strings.Contains(string(w.Want(200, "GET", p+"/datastores/mine"+apiv, "").Raw), "s3cret") {
-		t.Error("a secret is shown")
+	mine := func(more string) string {
+		return `{"properties":{"datastoreType":"AzureBlob","accountName":"a","containerName":"c"` + more + `}}`
 	}
-	if s := w.Want(200, "POST", p+"/datastores/mine/listSecrets"+apiv, ""); s.Text("sasToken") != "sig=s3cret" {
+	for _, more := range []string{
+		`,"credentials":{"credentialsType":"Sas","secrets":{"secretsType":"Sas","sasToken":"sig=s3cret"}}`, `,"credentials":{"credentialsType":"AccountKey"}`,
+		`,"credentials":{"credentialsType":"AccountKey","secrets":{"secretsType":"AccountKey","key":"s3cret"}}`, `,"credentials":{"credentialsType":"None","secrets":{"key":"s3cret"}}`,
+		`,"serviceDataAccessAuthIdentity":"Anybody"`,
+	} {
+		if a := w.WantError(400, "BadRequest", "PUT", p+"/datastores/mine"+apiv, mine(more)); strings.Contains(string(a.Raw), "s3cret") {
+			t.Errorf("a secret is shown: %s", a.Raw)
+		}
+	}
+	for _, more := range []string{"", `,"credentials":{"credentialsType":"none"},"serviceDataAccessAuthIdentity":"workspacesystemassignedidentity"`} {
+		w.Do("PUT", p+"/datastores/mine"+apiv, mine(more))
+	}
+	a := w.Want(200, "GET", p+"/datastores/mine"+apiv, "")
+	if a.Text("properties", "credentials", "credentialsType") != "None" || a.Text("properties", "serviceDataAccessAuthIdentity") != "WorkspaceSystemAssignedIdentity" {
+		t.Errorf("got %s", a.Raw)
+	}
+	if s := w.Want(200, "POST", p+"/datastores/mine/listSecrets"+apiv, ""); s.Text("secretsType") != "None" || s.Text("key") != "" {
 		t.Errorf("secrets %s", s.Raw)
 	}
 	if l := w.Want(200, "GET", p+"/datastores"+apiv, "").At("value").([]any); len(l) != 3 {
