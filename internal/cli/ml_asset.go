@@ -332,11 +332,8 @@ func (w *workspace) uploadContext(ctx context.Context, spec *mlSpec) error {
 	if !isLocal(p) {
 		return nil
 	}
-	u, err := collect(ctx, spec.path(p))
-	if err != nil {
-		return err
-	}
-	uri, err := w.stored(ctx, codeKind(), u.hash, "1", u)
-	build["path"] = uri
+	// As code, so that the same files have one address and go up once.
+	v, err := w.register(ctx, codeKind(), &mlSpec{dir: spec.dir, body: object{"path": p}})
+	build["path"] = textAt(v, "properties", "codeUri")
 	return err
 }

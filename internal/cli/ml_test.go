@@ -331,6 +331,14 @@ func TestML_Assets(t *testing.T) {
 	if got := textAt(c.docs[mlRoot+"/environments/b/versions/1"], "properties", "build", "contextUri"); !strings.HasSuffix(got, "/ctx") {
 		t.Errorf("the context is %q", got)
 	}
+	uri := textAt(c.docs[mlRoot+"/environments/b/versions/1"], "properties", "build", "contextUri")
+	known := false // so that the same files have the same address when they are named again
+	for id, doc := range c.docs {
+		known = known || strings.HasPrefix(id, mlRoot+"/codes/") && textAt(doc, "properties", "codeUri") == uri
+	}
+	if !known {
+		t.Errorf("the build context %s is no code of the workspace", uri)
+	}
 	c.refused(t, 1, "not both", "ml", "environment", "create", "-n", "b", "-v", "1", "--build-context", "ctx", "--image", "x")
 	c.refused(t, 1, "Must provide either version or label", "ml", "model", "show", "-n", "m")
 	if got := c.ok(t, "ml", "model", "show", "-n", "m", "--version", "5", "--query", "[name,version,type]", "-o", "tsv"); got != "m\n5\ncustom_model\n" {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/environment"
 	"lazurite.dev/internal/providers/authorization"
 	"lazurite.dev/internal/providers/machinelearningservices/assets"
@@ -78,7 +79,16 @@ type shelves struct {
 
 // SignContainer implements assets.Storage.
 func (s shelves) SignContainer(ctx context.Context, account rid.ID, container, permissions string, expires time.Time) (string, error) {
-	return s.accounts.SignContainer(ctx, account, container, permissions, expires)
+	u, err := s.accounts.SignContainer(ctx, account, container, permissions, expires)
+	if e, ok := errors.AsType[*apierr.Error](err); ok && e.Code == storage.CodeSealed {
+		err = assets.ErrSealed
+	}
+	return u, err
+}
+
+// SealContainer implements assets.Storage.
+func (s shelves) SealContainer(ctx context.Context, account rid.ID, container string) error {
+	return s.accounts.SealContainer(ctx, account, container)
 }
 
 // BlobURL implements assets.Storage.

@@ -21,7 +21,16 @@ const (
 	CodeContainerExists   = "ContainerAlreadyExists"
 	CodeContainerNotFound = "ContainerNotFound"
 	CodePublicAccess      = "PublicAccessNotPermitted"
+	CodeSealed            = "BlobImmutableDueToPolicy"
 )
+
+// sealedKey is in Private of a container in which nothing can be written any more.
+const sealedKey = "sealed"
+
+// Sealed is the refusal to write to a container that SealContainer has closed.
+func Sealed() error {
+	return apierr.New(apierr.Conflict, CodeSealed, "This operation is not permitted as the blob is immutable due to a policy.")
+}
 
 // How far a container is open to callers without a credential.
 const (
@@ -62,6 +71,7 @@ type Container struct {
 	Public   string // PublicNone, PublicBlob or PublicContainer
 	Metadata map[string]string
 	Modified time.Time
+	Sealed   bool // its blobs are read and deleted, and neither made nor changed
 }
 
 func decodeContainer(d store.Doc) (*Container, error) {
@@ -77,7 +87,7 @@ func containerOf(e *arm.Envelope) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Container{ID: r.ID, UID: e.Private[uidKey], Name: r.ID.Name(), Public: r.Properties.Public, Metadata: r.Properties.Metadata}
+	c := &Container{ID: r.ID, UID: e.Private[uidKey], Name: r.ID.Name(), Public: r.Properties.Public, Metadata: r.Properties.Metadata, Sealed: e.Private[sealedKey] != ""}
 	if c.Modified, err = time.Parse(azureTime, r.Properties.Modified); err != nil {
 		return nil, fmt.Errorf("decode container %s: %w", r.ID, err)
 	}
@@ -213,6 +223,29 @@ func (a *Accounts) ChangeContainer(ctx context.Context, acc *Account, name strin
 	return nil, busy(acc.ID)
 }
 
+// SealContainer makes that no blob of a container is made or changed any more,
+// by nobody, whatever was signed for it; blobs can be deleted, and so can the
+// container. One that is not there is no error.
+func (a *Accounts) SealContainer(ctx context.Context, account rid.ID, name string) error {
+	res, id := arm.Resources{Store: a.Store}, containerID(account, name)
+	for range writeAttempts {
+		e, err := res.Get(ctx, id)
+		if errors.Is(err, store.ErrNotFound) || err == nil && e.Private[sealedKey] != "" {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if e.Private == nil {
+			e.Private = map[string]string{}
+		}
+		e.Private[sealedKey] = "true"
+		if err := res.Put(ctx, e); !conflict(err) {
+			return err
+		}
+	}
+	return busy(account)
+}
+
 // DeleteContainer removes a container with what stands under it in the
 // management plane. What it held must be erased afterwards: Sweep does it
 // where the caller dies.
@@ -323,10 +356,10 @@ func (p *provider) deleteContainer(ctx context.Context, old *arm.Resource[Contai
 
 // showContainer fills in what every container is here.
 func showContainer(_ context.Context, r *arm.Resource[ContainerProperties]) error {
-	no := false
+	no, sealed := false, r.Private[sealedKey] != ""
 	n := &r.Properties
 	n.LeaseStatus, n.LeaseState = "Unlocked", "Available"
-	n.Policy, n.Hold, n.NoOther = &no, &no, &no
+	n.Policy, n.Hold, n.NoOther = &sealed, &no, &no
 	n.Scope, n.Immutable = "$account-encryption-key", &Immutable{}
 	return nil
 }

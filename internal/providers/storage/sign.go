@@ -15,7 +15,8 @@ import (
 // SignContainer makes a container of an account, where it is not there yet, and
 // gives its URL with a service SAS for permissions such as "rcwl" until
 // expires. The errors are those that a caller may see: a NotFound where there
-// is no such account, a Conflict where it takes no signatures of its keys.
+// is no such account, a Conflict where it takes no signatures of its keys, or
+// where the container was sealed (CodeSealed).
 func (a *Accounts) SignContainer(ctx context.Context, account rid.ID, container, permissions string, expires time.Time) (string, error) {
 	acc, err := a.ByID(ctx, account)
 	if err != nil {
@@ -26,6 +27,11 @@ func (a *Accounts) SignContainer(ctx context.Context, account rid.ID, container,
 	}
 	if err := a.EnsureContainer(ctx, account, container); err != nil {
 		return "", err
+	}
+	if c, err := a.Container(ctx, acc, container); err != nil {
+		return "", err
+	} else if c.Sealed {
+		return "", Sealed()
 	}
 	q := acc.sign(map[string]string{
 		"sv": newestSAS, "sp": permissions, "sr": "c", "spr": "https", "se": expires.UTC().Format("2006-01-02T15:04:05Z"),

@@ -10,6 +10,7 @@ package assets
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"lazurite.dev/internal/arm"
@@ -37,7 +38,12 @@ func Versions() []string {
 type Storage interface {
 	// SignContainer makes the container, where it is not there, and gives its
 	// URL with a signature. permissions are as in a SAS: "racwl".
+	// The error is ErrSealed where the container was sealed.
 	SignContainer(ctx context.Context, account rid.ID, container, permissions string, expires time.Time) (string, error)
+
+	// SealContainer makes that nothing is written there any more, whatever was
+	// signed. One that is not there is no error.
+	SealContainer(ctx context.Context, account rid.ID, container string) error
 
 	// BlobURL is the URL of a blob, or of a folder.
 	BlobURL(account, container, path string) string
@@ -45,6 +51,9 @@ type Storage interface {
 	// IsBlobHost reports whether a host name is a storage account's, and whose.
 	IsBlobHost(host string) (account string, ok bool)
 }
+
+// ErrSealed is of a container in which nothing can be written any more.
+var ErrSealed = errors.New("the container is sealed")
 
 // Config is what New needs.
 type Config struct {

@@ -3,8 +3,10 @@ package assets_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,10 +27,18 @@ const (
 )
 
 // shelf signs containers without a storage account behind it.
-type shelf struct{ fail error }
+type shelf struct{ sealed *sync.Map }
+
+func (s shelf) SealContainer(_ context.Context, _ rid.ID, container string) error {
+	s.sealed.Store(container, true)
+	return nil
+}
 
 func (s shelf) SignContainer(_ context.Context, account rid.ID, container, permissions string, expires time.Time) (string, error) {
-	return "https://" + account.Name() + ".blob.core.windows.net/" + container + "?sp=" + permissions + "&se=" + expires.Format(time.RFC3339), s.fail
+	if _, ok := s.sealed.Load(container); ok {
+		return "", assets.ErrSealed
+	}
+	return "https://" + account.Name() + ".blob.core.windows.net/" + container + "?sp=" + permissions + "&se=" + expires.Format(time.RFC3339), nil
 }
 
 func (shelf) BlobURL(account, container, path string) string {
@@ -41,14 +51,15 @@ func (shelf) IsBlobHost(host string) (string, bool) {
 
 type world struct {
 	*armtest.Plane
-	svc *assets.Service
-	ws  string
+	svc    *assets.Service
+	ws     string
+	sealed sync.Map // names of containers
 }
 
 func start(t *testing.T) *world {
 	w := &world{}
 	w.Plane = armtest.New(t, func(s store.Store) []arm.Provider {
-		w.svc = assets.New(assets.Config{Store: s, Storage: shelf{}})
+		w.svc = assets.New(assets.Config{Store: s, Storage: shelf{&w.sealed}})
 		plain := func(typ string) arm.Route {
 			return arm.Serve(assets.Namespace, arm.Kind[map[string]any]{Type: typ, APIVersions: assets.Versions(), Tracked: typ == "workspaces"})
 		}
@@ -168,6 +179,28 @@ func TestStartPendingUpload(t *testing.T) {
 	if a := ask("/codes/c/versions/1"); a.Status != http.StatusConflict {
 		t.Errorf("of a version that is there: got %d %s", a.Status, a.Raw)
 	}
+	// With the version its files are as they are; a later one of the same id has a place of its own.
+	if _, ok := w.sealed.Load(a.Text("pendingUploadId")); !ok {
+		t.Error("the files of a version can be written to")
+	}
+	w.Want(http.StatusOK, "DELETE", w.ws+"/codes/c/versions/1"+v, "")
+	again := ask("/codes/c/versions/1").Text(append(ref, "blobUri")...)
+	if again == "" || again == uri || again != ask("/codes/c/versions/1").Text(append(ref, "blobUri")...) {
+		t.Errorf("a deleted version's files come back: %s", again)
+	}
+	w.Want(http.StatusCreated, "PUT", w.ws+"/environments/e/versions/1"+v, `{"properties":{"build":{"contextUri":"`+again+`/LocalUpload/h/ctx"}}}`)
+	if _, ok := w.sealed.Load(strings.TrimPrefix(again, "https://mlstore.blob.core.windows.net/")); !ok {
+		t.Error("the build context of an environment can be written to")
+	}
+	// Containers that are not for uploads of this workspace are the user's own.
+	for i, at := range []string{"https://mlstore.blob.core.windows.net/mine", strings.Replace(uri, "/11111111-", "/22222222-", 1), strings.Replace(uri, "mlstore", "another", 1)} {
+		w.Want(http.StatusCreated, "PUT", fmt.Sprintf("%s/codes/d/versions/%d%s", w.ws, i, v), `{"properties":{"codeUri":"`+at+`/x"}}`)
+	}
+	n := 0
+	w.sealed.Range(func(any, any) bool { n++; return true })
+	if n != 2 {
+		t.Errorf("%d containers are sealed", n)
+	}
 	w.Want(http.StatusBadRequest, "POST", w.ws+"/codes/c/versions/3/startPendingUpload"+v, `{"pendingUploadType":"Carrier pigeon"}`)
 	w.Want(http.StatusBadRequest, "POST", w.ws+"/codes/c/versions/-3/startPendingUpload"+v, `{}`)
 	w.Want(http.StatusNotFound, "POST", w.ws+"x/codes/c/versions/3/startPendingUpload"+v, `{}`)
@@ -260,7 +293,7 @@ func FuzzLocate(f *testing.F) {
 	for _, s := range []string{"azureml://datastores/d/paths/a/b", "https://mlstore.blob.core.windows.net/c/p/q", "azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/d/paths/p", "https://x/%2e%2e/"} {
 		f.Add(s)
 	}
-	svc := assets.New(assets.Config{Store: empty{}, Storage: shelf{}})
+	svc := assets.New(assets.Config{Store: empty{}, Storage: shelf{&sync.Map{}}})
 	id := rid.MustParse(armtest.Base + "/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w")
 	f.Fuzz(func(t *testing.T, s string) {
 		l, err := svc.Locate(t.Context(), id, s)

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
 
 	"lazurite.dev/internal/apierr"
@@ -37,7 +36,12 @@ func (s *Service) versions(typ string) arm.Kind[Version] {
 			}
 			return unchanged(typ, old, next)
 		},
-		Put: func(ctx context.Context, _, next *arm.Resource[Version]) error { return s.contain(ctx, next) },
+		Put: func(ctx context.Context, _, next *arm.Resource[Version]) error {
+			if err := s.seal(ctx, next); err != nil {
+				return err
+			}
+			return s.contain(ctx, next)
+		},
 		ListAt: func(ctx context.Context, scope rid.ID, filter string) ([]*arm.Resource[Version], error) {
 			if err := unfiltered(filter); err != nil {
 				return nil, err
@@ -224,9 +228,6 @@ func (c *InferenceConfig) check() error {
 	return nil
 }
 
-// uploadTime is how long a client may take to upload.
-const uploadTime = time.Hour
-
 // startUpload is POST …/versions/{v}/startPendingUpload: it signs a container
 // for the files of a version that is to be made.
 func (s *Service) startUpload(ctx context.Context, r *arm.Resource[Version], body json.RawMessage) (any, error) {
@@ -252,12 +253,7 @@ func (s *Service) startUpload(ctx context.Context, r *arm.Resource[Version], bod
 	if err != nil {
 		return nil, err
 	}
-	space, err := uuid.Parse(ws.GUID)
-	if err != nil {
-		return nil, fmt.Errorf("the id of the workspace %s: %w", ws.ID, err)
-	}
-	container := space.String()[:8] + "-" + uuid.NewSHA1(space, []byte(r.ID.Key())).String()
-	signed, err := s.Storage.SignContainer(ctx, account, container, "racwl", s.Now().Add(uploadTime).UTC())
+	container, signed, err := s.upload(ctx, ws, account, r.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,8 @@ func (shelf) SignContainer(_ context.Context, account rid.ID, container, permiss
 	return "https://" + account.Name() + ".blob.core.windows.net/" + container + "?sp=" + permissions + "&sig=x", nil
 }
 
+func (shelf) SealContainer(context.Context, rid.ID, string) error { return nil }
+
 func (shelf) BlobURL(account, container, path string) string {
 	return "https://" + account + ".blob.core.windows.net/" + container + "/" + path
 }

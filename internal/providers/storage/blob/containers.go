@@ -84,7 +84,7 @@ func (p *Plane) getContainer(c *gate.Call) (any, error) {
 	if c.Operation.Word == "container/" {
 		out.Header.Set("x-ms-lease-status", "unlocked")
 		out.Header.Set("x-ms-lease-state", "available")
-		out.Header.Set("x-ms-has-immutability-policy", "false")
+		out.Header.Set("x-ms-has-immutability-policy", strconv.FormatBool(ct.Sealed))
 		out.Header.Set("x-ms-has-legal-hold", "false")
 		out.Header.Set("x-ms-default-encryption-scope", "$account-encryption-key")
 		out.Header.Set("x-ms-deny-encryption-scope-override", "false")
@@ -264,7 +264,7 @@ func (p *Plane) listContainers(c *gate.Call) (any, error) {
 			break
 		}
 		b := containerBody{Name: ct.Name, Properties: containerProps{
-			Modified: httpTime(ct.Modified), Etag: strings.Trim(containerTag(ct.Modified), `"`), Status: "unlocked", State: "available", Scope: "$account-encryption-key",
+			Modified: httpTime(ct.Modified), Etag: strings.Trim(containerTag(ct.Modified), `"`), Status: "unlocked", State: "available", Scope: "$account-encryption-key", Policy: ct.Sealed,
 		}}
 		if ct.Public != storage.PublicNone {
 			b.Properties.Public = strings.ToLower(ct.Public)

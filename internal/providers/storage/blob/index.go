@@ -11,6 +11,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/gate"
+	"lazurite.dev/internal/providers/storage"
 	"lazurite.dev/internal/store"
 )
 
@@ -126,6 +127,9 @@ func (p *Plane) change(c *gate.Call, w where, cond conditions, next func(old *bl
 		if err != nil {
 			return nil, err
 		}
+		if _, err := p.writable(c); err != nil { // it may have been sealed while the content came
+			return nil, err
+		}
 		_, err = store.PutJSON(c.Context, p.Store, prefixOf(w.place)+w.blob, blobKind, rev, b)
 		if errors.Is(err, store.ErrConflict) {
 			continue
@@ -159,13 +163,27 @@ type where struct {
 
 // at finds the container of a request.
 func (p *Plane) at(c *gate.Call) (where, error) {
+	w, _, err := p.holder(c)
+	return w, err
+}
+
+// writable is at, of a container in which blobs may be made and changed.
+func (p *Plane) writable(c *gate.Call) (where, error) {
+	w, ct, err := p.holder(c)
+	if err == nil && ct.Sealed {
+		err = storage.Sealed()
+	}
+	return w, err
+}
+
+func (p *Plane) holder(c *gate.Call) (where, *storage.Container, error) {
 	n := namesOf(c)
 	t := targetOf(c)
 	ct, err := p.Accounts.Container(c.Context, t.account, n.container)
 	if err != nil {
-		return where{}, err
+		return where{}, nil, err
 	}
-	return where{place{t.account.UID, ct.UID}, n.container, n.blob}, nil
+	return where{place{t.account.UID, ct.UID}, n.container, n.blob}, ct, nil
 }
 
 // existing finds the blob of a request.

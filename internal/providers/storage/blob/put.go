@@ -182,7 +182,7 @@ func tierOf(h http.Header) (string, error) {
 // start is what all requests that make a blob check before its content comes.
 func (p *Plane) start(c *gate.Call) (w where, cond conditions, made *blobDoc, err error) {
 	h := c.Request.Header
-	if w, err = p.at(c); err != nil {
+	if w, err = p.writable(c); err != nil {
 		return
 	}
 	if cond, err = conditionsOf(h); err != nil {
@@ -293,7 +293,7 @@ func (p *Plane) toBlock(c *gate.Call) (w where, id []byte, err error) {
 	if id, err = blockID(c.Request.URL.Query().Get("blockid")); err != nil {
 		return
 	}
-	if w, err = p.at(c); err != nil {
+	if w, err = p.writable(c); err != nil {
 		return
 	}
 	old, _, err := p.find(c.Context, w.place, w.blob)

@@ -9,9 +9,52 @@ import (
 	"time"
 
 	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/providers/storage"
 	"lazurite.dev/internal/rid"
 )
 
+func TestAccounts_SealContainer(t *testing.T) {
+	w := newWorld(t)
+	id := rid.MustParse(accountID("acct"))
+	u, err := w.accounts.SignContainer(t.Context(), id, "models", "racwl", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, query, _ := strings.Cut(u, "?")
+	w.want(201, "", "", "PUT", at+"/m/1?"+query, "model", put, blockBlob)
+	w.want(201, "", "", "PUT", at+"/m/2?comp=block&blockid=MDE=&"+query, "a block")
+	for range 2 {
+		if err := w.accounts.SealContainer(t.Context(), id, "models"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Neither the signature nor a key of the account nor a token writes there.
+	for _, by := range []struct{ auth, query string }{{"", query}, {"key", ""}, {"me", ""}} {
+		for what, ask := range map[string][]string{
+			"change": {"PUT", "/m/1?", "other", put, blockBlob}, "make": {"PUT", "/m/3?", "new", put, blockBlob}, "block": {"PUT", "/m/2?comp=block&blockid=MDI=&", "x"},
+			"commit": {"PUT", "/m/2?comp=blocklist&", "<BlockList><Latest>MDE=</Latest></BlockList>"}, "metadata": {"PUT", "/m/1?comp=metadata&", "", "x-ms-meta-a", "b"},
+			"properties": {"PUT", "/m/1?comp=properties&", "", "x-ms-blob-content-type", "text/plain"},
+		} {
+			a := w.do(by.auth, ask[0], at+ask[1]+by.query, ask[2], ask[3:]...)
+			if a.Code != 409 || a.Header().Get("x-ms-error-code") != storage.CodeSealed {
+				t.Errorf("%s by %q: got %d %s", what, by.auth, a.Code, a.Header().Get("x-ms-error-code"))
+			}
+		}
+	}
+	if a := w.want(200, "", "", "GET", at+"/m/1?"+query, ""); a.Body.String() != "model" {
+		t.Errorf("got %q", a.Body)
+	}
+	if a := w.want(200, "", "key", "GET", "/models?restype=container", ""); a.Header().Get("x-ms-has-immutability-policy") != "true" {
+		t.Errorf("got %v", a.Header())
+	}
+	if _, err := w.accounts.SignContainer(t.Context(), id, "models", "r", time.Now()); apierr.From(err).Code != storage.CodeSealed {
+		t.Errorf("signed one that is sealed: %v", err)
+	}
+	w.want(202, "", "key", "DELETE", "/models/m/1", "")
+	if err := w.accounts.SealContainer(t.Context(), id, "none"); err != nil {
+		t.Error(err)
+	}
+}
 func TestAccounts_SignAndErase(t *testing.T) {
 	w := newWorld(t)
 	id := rid.MustParse(accountID("acct"))
