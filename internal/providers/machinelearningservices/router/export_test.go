@@ -1,6 +1,10 @@
 package router
 
-import "net/http"
+import (
+	"context"
+	"net/http"
+	"time"
+)
 
 // Splitter gives the deployment of one request after the other, and the one
 // that gets a copy.
@@ -53,3 +57,6 @@ func (r *Router) Busy(uid string) int {
 	}
 	return n
 }
+
+// Forget is forget.
+func (r *Router) Forget(now time.Time) { r.forget(context.Background(), now) }

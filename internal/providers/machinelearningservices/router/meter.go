@@ -2,6 +2,8 @@ package router
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -11,8 +13,8 @@ import (
 	"lazurite.dev/internal/gate"
 )
 
-// mostSeries bounds the deployments that metrics tell apart; what comes later
-// counts as "other".
+// mostSeries bounds the deployments that metrics tell apart at a time; what comes
+// later counts as "other".
 const mostSeries = 1000
 
 const other = "other"
@@ -31,8 +33,8 @@ type meter struct {
 
 // measures are those of one deployment, ready at hand.
 type measures struct {
-	endpoint, deployment string
-	model, queue         prometheus.Observer
+	host, endpoint, deployment string // the deployment is "" for the endpoint itself
+	model, queue               prometheus.Observer
 
 	mu       sync.Mutex // guards statuses
 	statuses map[int]prometheus.Counter
@@ -66,8 +68,8 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 	return m, nil
 }
 
-// of is what measures a deployment.
-func (m *meter) of(endpoint, deployment string) *measures {
+// of is what measures a deployment of the endpoint at a host.
+func (m *meter) of(host, endpoint, deployment string) *measures {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := [2]string{endpoint, deployment}
@@ -75,22 +77,48 @@ func (m *meter) of(endpoint, deployment string) *measures {
 		return d
 	}
 	if len(m.seen) >= mostSeries {
-		key = [2]string{other, other}
+		host, key = "", [2]string{other, other}
 		if d := m.seen[key]; d != nil {
 			return d
 		}
 	}
-	d := &measures{
-		endpoint: key[0], deployment: key[1], statuses: map[int]prometheus.Counter{},
-		model: m.model.WithLabelValues(key[0], key[1]), queue: m.queue.WithLabelValues(key[0], key[1]),
+	d := &measures{host: host, endpoint: key[0], deployment: key[1], statuses: map[int]prometheus.Counter{}}
+	if key[1] != "" {
+		d.model, d.queue = m.model.WithLabelValues(key[0], key[1]), m.queue.WithLabelValues(key[0], key[1])
 	}
 	m.seen[key] = d
 	return d
 }
 
+// forget ends the series of deployments and endpoints that are gone: there is
+// room for others.
+func (m *meter) forget(gone func(host, deployment string) bool) {
+	m.mu.Lock()
+	all := slices.Collect(maps.Values(m.seen))
+	m.mu.Unlock()
+	for _, d := range all {
+		if d.host == "" || !gone(d.host, d.deployment) {
+			continue
+		}
+		m.mu.Lock()
+		delete(m.seen, [2]string{d.endpoint, d.deployment})
+		of := prometheus.Labels{"endpoint": d.endpoint}
+		if d.deployment == "" {
+			m.refusals.DeletePartialMatch(of)
+		} else {
+			of["deployment"] = d.deployment
+			m.requests.DeletePartialMatch(of)
+			m.mirrored.DeletePartialMatch(of)
+			m.model.DeletePartialMatch(of)
+			m.queue.DeletePartialMatch(of)
+		}
+		m.mu.Unlock()
+	}
+}
+
 // count counts one request.
 func (m *meter) count(a *ask, status int) {
-	d := m.of(a.ep.Name, a.dep.Name)
+	d := m.of(hostOf(a.c.Request), a.ep.Name, a.dep.Name)
 	d.mu.Lock()
 	c := d.statuses[status]
 	if c == nil {
@@ -113,14 +141,14 @@ func (m *meter) count(a *ask, status int) {
 func (m *meter) refused(c *gate.Call, status int) {
 	name := other
 	if c.Target != nil {
-		name = m.of(endpoint(c).Name, "").endpoint
+		name = m.of(hostOf(c.Request), endpoint(c).Name, "").endpoint
 	}
 	m.refusals.WithLabelValues(name, strconv.Itoa(status)).Inc()
 }
 
 // copy counts what became of a copy.
-func (m *meter) copy(endpoint, deployment, result string) {
-	d := m.of(endpoint, deployment)
+func (m *meter) copy(host, endpoint, deployment, result string) {
+	d := m.of(host, endpoint, deployment)
 	m.mirrored.WithLabelValues(d.endpoint, d.deployment, result).Inc()
 }
 

@@ -26,7 +26,9 @@ type mirror struct {
 }
 
 // drop counts a copy that is not made.
-func (m *mirror) drop(a *ask, why string) { m.r.meter.copy(a.ep.Name, a.copy.Name, why) }
+func (m *mirror) drop(a *ask, why string) {
+	m.r.meter.copy(hostOf(a.c.Request), a.ep.Name, a.copy.Name, why)
+}
 
 // send copies a's request, whose body is whole, to the deployment a.copy. It
 // never waits, and never fails the request.
@@ -71,7 +73,7 @@ func (m *mirror) copy(ctx context.Context, end func(), pool *pool, q copied) {
 		result, reached = swallow(inst.transport, req)
 		pool.release(inst, reached)
 	}
-	m.r.meter.copy(q.endpoint, q.d.Name, result)
+	m.r.meter.copy(hostOf(q.c.Request), q.endpoint, q.d.Name, result)
 }
 
 // begin makes a context for a copy, which end ends; nil where all is to end.

@@ -114,7 +114,7 @@ func (r *Router) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case now := <-tick.C:
-			r.forget(now)
+			r.forget(ctx, now)
 		}
 	}
 	<-done
@@ -122,13 +122,18 @@ func (r *Router) Run(ctx context.Context) error {
 	return nil
 }
 
-// forget drops what is kept of endpoints that nobody has asked for long.
-func (r *Router) forget(now time.Time) {
+// forget drops what is kept of endpoints that nobody has asked for long, and the
+// metrics of those that are gone.
+func (r *Router) forget(ctx context.Context, now time.Time) {
 	r.splits.Range(func(key, v any) bool {
 		if now.Unix()-v.(*state).used.Load() > int64(forgetting/time.Second) {
 			r.splits.Delete(key)
 		}
 		return true
+	})
+	r.meter.forget(func(host, deployment string) bool {
+		ep, err := r.cfg.Catalog.Find(ctx, host)
+		return errors.Is(err, ErrNotFound) || err == nil && deployment != "" && ep.Deployments[deployment] == nil
 	})
 }
 
@@ -144,12 +149,18 @@ func (r *Router) state(ep *Endpoint) *state {
 	return s
 }
 
-// resolve finds the endpoint of a host name.
-func (r *Router) resolve(ctx context.Context, req *http.Request) (*gate.Target, error) {
+// hostOf is the name that a request asks for, in lower case and without a port.
+func hostOf(req *http.Request) string {
 	host := strings.ToLower(req.Host)
 	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+		return h
 	}
+	return host
+}
+
+// resolve finds the endpoint of a host name.
+func (r *Router) resolve(ctx context.Context, req *http.Request) (*gate.Target, error) {
+	host := hostOf(req)
 	ep, err := r.cfg.Catalog.Find(ctx, host)
 	if errors.Is(err, ErrNotFound) {
 		return nil, apierr.New(apierr.NotFound, codeNoEndpoint, "There is no online endpoint named '%s' here.", clip(host)).WithCause(err)

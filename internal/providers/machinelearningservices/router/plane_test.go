@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"lazurite.dev/internal/arrival"
 	"lazurite.dev/internal/providers/machinelearningservices/router"
@@ -236,5 +237,49 @@ func TestPreview(t *testing.T) {
 	w.change(func(ep *router.Endpoint) { ep.Public = false })
 	if p, err = w.router.Preview(ctx, "POST", u); err != nil || p.Network.OK {
 		t.Errorf("without public access: %+v %v", p, err)
+	}
+}
+
+// TestMetrics_OfWhatIsGoneEnd: a deployment, and an endpoint, that is deleted has
+// no series any more, so that those that come later have room for theirs.
+func TestMetrics_OfWhatIsGoneEnd(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"blue", "green"} {
+		one, _ := w.runs(name, says(name))
+		w.fleetOf(name, one)
+	}
+	w.change(func(ep *router.Endpoint) { ep.Mirror = map[string]int{"green": 50} })
+	all := []string{"laz_scoring_requests_total", "laz_scoring_model_seconds", "laz_scoring_queue_seconds"}
+	counted := func(when string, deployment string, want bool) {
+		t.Helper()
+		w.router.Forget(time.Now())
+		for _, name := range all {
+			if got := w.metric(name, "endpoint=ep", "deployment="+deployment); (got > 0) != want {
+				t.Errorf("%s: %s of %s is %v", when, name, deployment, got)
+			}
+		}
+	}
+	w.wants("blue", w.score("{}"), 200, "blue")
+	w.wants("blue", w.score("{}"), 200, "blue")
+	w.wants("green", w.score("{}", "azureml-model-deployment", "green"), 200, "green")
+	w.wants("nobody", w.score("{}", "Authorization", "Bearer wrong"), 401, "")
+	eventually(t, "a copy is counted", func() bool { return w.metric("laz_scoring_mirrored_total", "deployment=green") == 1 })
+	counted("all are there", "blue", true)
+	counted("all are there", "green", true)
+	w.change(func(ep *router.Endpoint) { delete(ep.Deployments, "green"); ep.Mirror = nil })
+	counted("one is gone", "blue", true)
+	counted("one is gone", "green", false)
+	if n := w.metric("laz_scoring_mirrored_total", "endpoint=ep"); n != 0 {
+		t.Errorf("copies to what is gone: %v", n)
+	}
+	if n := w.metric("laz_scoring_refused_total", "endpoint=ep"); n != 1 {
+		t.Errorf("refusals: %v", n)
+	}
+	w.mu.Lock()
+	w.endpoint = nil
+	w.mu.Unlock()
+	counted("the endpoint is gone", "blue", false)
+	if n := w.metric("laz_scoring_refused_total", "endpoint=ep"); n != 0 {
+		t.Errorf("refusals of what is gone: %v", n)
 	}
 }

@@ -150,7 +150,7 @@ func (w *world) change(f func(*router.Endpoint)) {
 func (w *world) Find(_ context.Context, name string) (*router.Endpoint, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if name != host {
+	if name != host || w.endpoint == nil {
 		return nil, router.ErrNotFound
 	}
 	return w.endpoint, nil
