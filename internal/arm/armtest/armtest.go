@@ -69,6 +69,13 @@ func (p *Policy) Allow(oid, action string) {
 	p.may[oid] = append(p.may[oid], strings.ToLower(action))
 }
 
+// Withdraw takes back what Allow gave.
+func (p *Policy) Withdraw(oid, action string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.may[oid] = slices.DeleteFunc(p.may[oid], func(a string) bool { return a == strings.ToLower(action) })
+}
+
 // Check implements arm.Authorizer.
 func (p *Policy) Check(_ context.Context, oid, action string, _ bool, _ rid.ID) (rbac.Decision, error) {
 	p.mu.Lock()

@@ -293,13 +293,14 @@ func (p *provider) connect(ctx context.Context, ws *Workspace, x named) error {
 	})
 }
 
-// approval is whether the endpoint waits for the target's owner. What a
+// approval is whether the endpoint waits for the target's owner: not where the
+// workspace, whoever asks or whoever made the rule may approve it now. What a
 // workspace was given by somebody who may write it needs no further word.
 func (p *provider) approval(ctx context.Context, ws *Workspace, x named, target rid.ID) (string, error) {
-	if x.rule.Category == Required || x.approved {
+	if x.rule.Category == Required {
 		return privatelink.Approved, nil
 	}
-	for _, oid := range []string{ws.Principal, callerID(ctx)} {
+	for _, oid := range []string{ws.Principal, callerID(ctx), x.approver} {
 		if ok, err := p.mayApprove(ctx, oid, target); err != nil || ok {
 			return privatelink.Approved, err
 		}

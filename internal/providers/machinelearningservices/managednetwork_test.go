@@ -156,6 +156,47 @@ func TestManagedNetwork_EndpointWaitsForApproval(t *testing.T) {
 	}
 }
 
+// TestManagedNetwork_ApprovalIsAskedWhenItCounts: a right that is withdrawn before
+// the network is there approves nothing, and that of who made a rule stays where
+// another writes the same rule again.
+func TestManagedNetwork_ApprovalIsAskedWhenItCounts(t *testing.T) {
+	const who, other = "dddddddd-0000-4000-8000-00000000000d", "eeeeeeee-0000-4000-8000-00000000000e"
+	const approve = "Microsoft.KeyVault/vaults/privateEndpointConnectionsApproval/action"
+	for _, c := range []struct {
+		what, again, want string
+		withdrawn         bool
+	}{
+		{"the right stays", "", "Approved", false},
+		{"the right is withdrawn", "", "Pending", true},
+		{"the same rule by another", endpointRule(namesake, "vault"), "Approved", false},
+		{"the same rule by another, then the right is withdrawn", endpointRule(namesake, "vault"), "Pending", true},
+	} {
+		w := start(t)
+		w.Group("g")
+		p := path("g", "work")
+		w.Want(200, "PUT", p+apiv, isolated("AllowInternetOutbound"))
+		for _, oid := range []string{who, other} {
+			for _, action := range []string{"Microsoft.MachineLearningServices/workspaces/outboundRules/write", "Microsoft.MachineLearningServices/workspaces/provisionManagedNetwork/action", "Microsoft.KeyVault/vaults/read"} {
+				w.Policy.Allow(oid, action)
+			}
+		}
+		as := []string{"Authorization", "Bearer " + other}
+		w.Policy.Allow(who, approve)
+		w.Want(200, "PUT", p+"/outboundRules/vault2"+apiv, endpointRule(namesake, "vault"), "Authorization", "Bearer "+who)
+		if c.again != "" {
+			w.Want(200, "PUT", p+"/outboundRules/vault2"+apiv, c.again, as...)
+		}
+		if c.withdrawn {
+			w.Policy.Withdraw(who, approve)
+		}
+		w.Want(200, "POST", p+"/provisionManagedNetwork"+apiv, "", as...)
+		list, err := w.links.Of(t.Context(), rid.MustParse(namesake))
+		if err != nil || len(list) != 1 || list[0].State.Status != c.want {
+			t.Errorf("%s: connections %v %v, want one that is %s", c.what, list, err, c.want)
+		}
+	}
+}
+
 func TestOutboundRules_Refusals(t *testing.T) {
 	w := start(t)
 	w.Group("g")

@@ -14,8 +14,9 @@ import (
 	"lazurite.dev/internal/rid"
 )
 
-// approvedKey is in Private of a rule: whoever made it may approve its endpoint.
-const approvedKey = "approved"
+// approverKey is in Private of a rule: the object id of who made it, where it may
+// approve the endpoint. It is asked again when the endpoint is made.
+const approverKey = "approver"
 
 // systemPrefix begins the names of required rules.
 const systemPrefix = "__SYS_"
@@ -307,10 +308,14 @@ func (p *provider) writeRules(ctx context.Context, ws *Workspace, rules map[stri
 			e.System.CreatedAt = p.Now().UTC()
 		}
 		e.System.LastModifiedAt = p.Now().UTC()
-		if e.Properties, err = asMap(r); err != nil {
+		was, err := arm.View[Rule](e)
+		if err != nil {
 			return err
 		}
-		if e.Private, err = p.signed(ctx, r); err != nil {
+		if e.Private, err = p.signed(ctx, r, was); err != nil {
+			return err
+		}
+		if e.Properties, err = asMap(r); err != nil {
 			return err
 		}
 		if err := p.res.Put(ctx, e); err != nil {
@@ -320,31 +325,36 @@ func (p *provider) writeRules(ctx context.Context, ws *Workspace, rules map[stri
 	return nil
 }
 
-// signed notes whether whoever makes the rule may approve its endpoint.
-func (p *provider) signed(ctx context.Context, r *Rule) (map[string]string, error) {
-	m := map[string]string{}
+// signed notes who makes the rule, where it may approve the rule's endpoint. The
+// same rule again, by somebody who may not, leaves what was noted. was may be nil.
+func (p *provider) signed(ctx context.Context, r *Rule, was *arm.Resource[Rule]) (map[string]string, error) {
 	if r.Type != RulePrivateEndpoint {
-		return m, nil
+		return nil, nil
 	}
-	_, target, err := r.endpoint()
+	d, target, err := r.endpoint()
 	if err != nil {
 		return nil, err
 	}
-	ok, err := p.mayApprove(ctx, callerID(ctx), target)
-	if ok {
-		m[approvedKey] = "yes"
+	if ok, err := p.mayApprove(ctx, callerID(ctx), target); err != nil || ok {
+		return map[string]string{approverKey: callerID(ctx)}, err
 	}
-	return m, err
+	if was == nil || was.Private[approverKey] == "" || was.Properties.Type != RulePrivateEndpoint {
+		return nil, nil
+	}
+	if before, same, err := was.Properties.endpoint(); err != nil || !same.Equal(target) || !strings.EqualFold(before.Group, d.Group) {
+		return nil, err
+	}
+	return map[string]string{approverKey: was.Private[approverKey]}, nil
 }
 
 // putRule makes the rule count where the network is there.
-func (p *provider) putRule(ctx context.Context, _, next *arm.Resource[Rule]) error {
-	m, err := p.signed(ctx, &next.Properties)
+func (p *provider) putRule(ctx context.Context, old, next *arm.Resource[Rule]) error {
+	m, err := p.signed(ctx, &next.Properties, old)
 	if err != nil {
 		return err
 	}
-	if delete(next.Private, approvedKey); m[approvedKey] != "" {
-		next.Private[approvedKey] = m[approvedKey]
+	if delete(next.Private, approverKey); m[approverKey] != "" {
+		next.Private[approverKey] = m[approverKey]
 	}
 	return p.resettle(ctx, next.ID.Parent())
 }

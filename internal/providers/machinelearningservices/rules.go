@@ -44,7 +44,7 @@ type Linked struct {
 type named struct {
 	name     string
 	rule     *Rule
-	approved bool // whoever made it may approve its endpoint
+	approver string // who made it, and might approve its endpoint then; "" where nobody did
 }
 
 func (r *Rule) fqdn() (string, error) {
@@ -156,7 +156,7 @@ func (w *Workspaces) rules(ws *Workspace, defined []*arm.Resource[Rule]) []named
 		}
 	}
 	for _, r := range defined {
-		out = append(out, named{r.ID.Name(), &r.Properties, r.Private[approvedKey] != ""})
+		out = append(out, named{r.ID.Name(), &r.Properties, r.Private[approverKey]})
 	}
 	slices.SortFunc(out, func(a, b named) int {
 		return cmp.Or(strings.Compare(lower(a.name), lower(b.name)), strings.Compare(a.name, b.name))
