@@ -231,6 +231,62 @@ func TestRealRefusals(t *testing.T) {
 	}
 }
 
+// TestSubnetOfNodes: the subnet that nodes are to be in is there, the caller may
+// join it, its network is not in the way, and it stays the cluster's one.
+func TestSubnetOfNodes(t *testing.T) {
+	w, d := real(t, cluster.Auto)
+	const networks = "/providers/Microsoft.Network/virtualNetworks/"
+	group := w.Group("rg")
+	path := group + "/providers/" + typ + "/"
+	put := func(network, space, subnet, prefix string) string {
+		t.Helper()
+		id := group + networks + network
+		for of, properties := range map[string]map[string]any{
+			id: {"addressSpace": map[string]any{"addressPrefixes": []any{space}}}, id + "/subnets/" + subnet: {"addressPrefix": prefix},
+		} {
+			e := &arm.Envelope{ID: of, Name: mustRID(t, of).Name(), Type: mustRID(t, of).Type(), Properties: properties}
+			if err := (arm.Resources{Store: w.Store}).Put(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return id + "/subnets/" + subnet
+	}
+	fits := put("fits", "10.77.0.0/16", "nodes", "10.77.1.0/24")
+	second := put("second", "10.78.0.0/16", "more", "10.78.2.0/24")
+	in := func(subnet string) string {
+		return with(t, body, `{"properties":{"agentPoolProfiles":[{"name":"nodepool1","vnetSubnetID":"`+subnet+`"}]}}`)
+	}
+	for what, c := range map[string]struct{ subnet, code, says string }{
+		"in the way of the services": {put("services", "10.0.0.0/8", "s", "10.9.0.0/16"), "ServiceCidrOverlapExistingSubnetsCidr", "serviceCidr"},
+		"in the way of the pods":     {put("pods", "10.244.128.0/17", "s", "10.244.200.0/24"), "ServiceCidrOverlapExistingSubnetsCidr", "--pod-cidr"},
+		"no such subnet":             {fits + "2", "SubnetNotFound", "nodes2"},
+		"no such network":            {strings.Replace(fits, "/fits/", "/gone/", 1), "SubnetNotFound", "gone"},
+		"a network":                  {group + networks + "fits", "InvalidParameter", "not the id of a subnet"},
+		"a list":                     {group + networks + "fits/subnets", "InvalidParameter", "not the id of a subnet"},
+	} {
+		a := w.WantError(http.StatusBadRequest, c.code, "PUT", path+"c"+v, in(c.subnet))
+		if !strings.Contains(string(a.Raw), c.says) {
+			t.Errorf("%s: got %s", what, a.Raw)
+		}
+	}
+	stranger := []string{"Authorization", "Bearer " + armtest.Nobody}
+	w.Policy.Allow(armtest.Nobody, typ+"/write")
+	a := w.WantError(http.StatusForbidden, "AuthorizationFailed", "PUT", path+"c"+v, in(fits), stranger...)
+	if !strings.Contains(string(a.Raw), "subnets/join/action") {
+		t.Errorf("it does not say what lacks: %s", a.Raw)
+	}
+	if d.applied != 0 {
+		t.Errorf("%d were made", d.applied)
+	}
+	w.make(t, path+"c", in(fits))
+	w.WantError(http.StatusBadRequest, "InvalidParameter", "PUT", path+"c/agentPools/more"+v, `{"properties":{"vnetSubnetID":"`+second+`"}}`)
+	w.WantError(http.StatusBadRequest, "InvalidParameter", "PUT", path+"c/agentPools/more"+v, `{"properties":{}}`)
+	w.make(t, path+"c/agentPools/more", `{"properties":{"vnetSubnetID":"`+fits+`"}}`)
+	w.WantError(http.StatusBadRequest, "PropertyChangeNotAllowed", "PUT", path+"c/agentPools/more"+v, `{"properties":{"vnetSubnetID":"`+second+`"}}`)
+	w.Policy.Allow(armtest.Nobody, "Microsoft.Network/virtualNetworks/subnets/join/action")
+	w.Want(http.StatusCreated, "PUT", path+"d"+v, in(fits), stranger...)
+}
+
 func TestDriverChoice(t *testing.T) {
 	w, d := real(t, cluster.Auto)
 	d.gone = cluster.Unavailable("no node agent runs")

@@ -83,11 +83,11 @@ func (n *Network) apart(network *arm.Envelope) error {
 		if err != nil {
 			continue // "" where it has none
 		}
-		for path, own := range map[string]string{"serviceCidr": n.ServiceCIDR, "podCidr": n.PodCIDR} {
-			if r, err := netip.ParsePrefix(own); err == nil && r.Overlaps(there) {
+		for _, own := range []struct{ path, flag, text string }{{"serviceCidr", "service-cidr", n.ServiceCIDR}, {"podCidr", "pod-cidr", n.PodCIDR}} {
+			if r, err := netip.ParsePrefix(own.text); err == nil && r.Overlaps(there) {
 				return apierr.New(apierr.BadRequest, "ServiceCidrOverlapExistingSubnetsCidr",
-					"The specified %s %s conflicts with the range %s of '%s'. Choose another one, such as with --%s.", path, own, there, network.Name,
-					map[string]string{"serviceCidr": "service-cidr", "podCidr": "pod-cidr"}[path]).WithTarget("properties.networkProfile." + path)
+					"The specified %s %s conflicts with the range %s of '%s'. Choose another one, such as with --%s.", own.path, own.text, there, network.Name, own.flag).
+					WithTarget("properties.networkProfile." + own.path)
 			}
 		}
 	}

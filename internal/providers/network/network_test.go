@@ -2,6 +2,7 @@ package network_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -273,6 +274,39 @@ func TestEndpoint_WhoeverMayNotApproveIsRefusedOrWaits(t *testing.T) {
 	if s.state(pe) != "Disconnected" || s.approved(pe) {
 		t.Error("a connection that was removed is not gone")
 	}
+}
+
+// TestSubnet_OfAClustersNodesStays: a subnet in which nodes of a cluster are goes
+// neither by itself nor with its network; with its whole group it does.
+func TestSubnet_OfAClustersNodesStays(t *testing.T) {
+	const containers = "Microsoft.ContainerService"
+	p := startOn(t, nil, func(store.Store, *privatelink.Links) arm.Provider {
+		versions := []string{"2025-01-01"}
+		return arm.Provider{Namespace: containers, Routes: []arm.Route{
+			arm.Serve(containers, arm.Kind[struct{}]{Type: "managedClusters", APIVersions: versions, Tracked: true}),
+			arm.Serve(containers, arm.Kind[map[string]any]{Type: "managedClusters/agentPools", APIVersions: versions}),
+		}}
+	})
+	group, other := p.Group("rg"), p.Group("clusters")
+	netID := group + "/providers/Microsoft.Network/virtualNetworks/net"
+	const vc = "?api-version=2025-01-01"
+	pool := other + "/providers/" + containers + "/managedClusters/c/agentPools/p"
+	p.Want(http.StatusCreated, "PUT", netID+v, netBody)
+	for i, name := range []string{"nodes", "free"} {
+		p.Want(http.StatusCreated, "PUT", netID+"/subnets/"+name+v, fmt.Sprintf(`{"properties":{"addressPrefix":"10.%d.0.0/16"}}`, i))
+	}
+	p.Want(http.StatusCreated, "PUT", other+"/providers/"+containers+"/managedClusters/c"+vc, `{"location":"westus2"}`)
+	p.Want(http.StatusCreated, "PUT", pool+vc, `{"properties":{"vnetSubnetID":"`+strings.ToUpper(netID)+`/subnets/NODES"}}`)
+	for _, path := range []string{netID + "/subnets/nodes", netID} {
+		a := p.WantError(http.StatusBadRequest, "InUseSubnetCannotBeDeleted", "DELETE", path+v, "")
+		if !strings.Contains(string(a.Raw), pool) {
+			t.Errorf("it does not say by what: %s", a.Raw)
+		}
+	}
+	p.Want(http.StatusOK, "DELETE", netID+"/subnets/free"+v, "")
+	p.Want(http.StatusOK, "DELETE", pool+vc, "")
+	p.Want(http.StatusOK, "DELETE", netID+"/subnets/nodes"+v, "")
+	p.Want(http.StatusOK, "DELETE", netID+v, "")
 }
 
 // TestEndpoint_WhatCannotBeChangedIsRefused wants no change that would not be

@@ -429,19 +429,48 @@ func (p *provider) unused(ctx context.Context, network rid.ID, subnet string, el
 	if err != nil {
 		return err
 	}
+	clusters, err := p.clusters(ctx, network)
+	if err != nil {
+		return err
+	}
 	for name, ranges := range c.Subnets {
 		if subnet != "" && !strings.EqualFold(name, subnet) {
 			continue
 		}
+		users := clusters[strings.ToLower(name)]
 		for _, a := range c.within(mustRanges(ranges)) {
-			owner, err := rid.Parse(c.Addresses[a].Owner)
+			users = append(users, c.Addresses[a].Owner)
+		}
+		for _, user := range users {
+			owner, err := rid.Parse(user)
 			if err == nil && elsewhere && strings.EqualFold(owner.ResourceGroup(), network.ResourceGroup()) {
 				continue
 			}
-			return inUse(name, c.Addresses[a].Owner)
+			return inUse(name, user)
 		}
 	}
 	return nil
+}
+
+// poolType are the nodes of clusters, which may be in a subnet.
+const poolType = "Microsoft.ContainerService/managedClusters/agentPools"
+
+// clusters are the ids of the agent pools in a network, by the name of their
+// subnet, in lower case.
+func (p *provider) clusters(ctx context.Context, network rid.ID) (map[string][]string, error) {
+	out := map[string][]string{}
+	err := store.All(ctx, p.store, store.Query{Prefix: arm.KeyPrefix + "/", Kind: strings.ToLower(poolType)}, func(d store.Doc) error {
+		e, err := arm.DecodeEnvelope(d)
+		if err != nil {
+			return err
+		}
+		text, _ := e.Properties["vnetSubnetID"].(string)
+		if id, err := rid.Parse(text); err == nil && id.Parent().Key() == network.Key() {
+			out[strings.ToLower(id.Name())] = append(out[strings.ToLower(id.Name())], e.ID)
+		}
+		return nil
+	})
+	return out, err
 }
 
 func (p *provider) deleteNetwork(ctx context.Context, old *arm.Resource[Network]) error {
