@@ -138,7 +138,7 @@ func (c *Compute) put(ctx context.Context, doc deploymentDoc, tell func(string))
 	if err != nil {
 		return "", err
 	}
-	s := site{deadline: c.cfg.Deadline}
+	s := site{deadline: c.cfg.Deadline, diskMiB: c.cfg.DiskMiB / diskShare}
 	if s.secret, err = c.secret(ctx, doc); err != nil {
 		return "", fmt.Errorf("the identity of deployment %s: %w", d.display(), err)
 	}
@@ -195,9 +195,10 @@ func (c *Compute) await(ctx context.Context, d Deployment, revision string, tell
 	}
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	last, since := "", time.Now()
+	began := time.Now()
+	last, since := "", began
 	for {
-		v, err := c.see(ctx, d, revision)
+		v, err := c.see(ctx, d, revision, began)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -211,7 +212,7 @@ func (c *Compute) await(ctx context.Context, d Deployment, revision string, tell
 			last, since = v.progress, time.Now()
 			tell(last)
 		case time.Since(since) > deadline:
-			return c.late(ctx, d, revision, deadline)
+			return c.late(ctx, d, revision, began, deadline)
 		}
 		select {
 		case <-tick.C:
@@ -222,7 +223,7 @@ func (c *Compute) await(ctx context.Context, d Deployment, revision string, tell
 }
 
 // see looks at a rollout.
-func (c *Compute) see(ctx context.Context, d Deployment, revision string) (verdict, error) {
+func (c *Compute) see(ctx context.Context, d Deployment, revision string, began time.Time) (verdict, error) {
 	k, _, err := c.kube(ctx, d.WorkspaceUID)
 	if err != nil {
 		return verdict{}, err
@@ -235,13 +236,16 @@ func (c *Compute) see(ctx context.Context, d Deployment, revision string) (verdi
 	if err != nil {
 		return verdict{}, err
 	}
-	return judge(r, ofRevision(pods, revision), time.Now()), nil
+	return judge(r, ofRevision(pods, revision, began), time.Now()), nil
 }
 
-func ofRevision(pods []pod, revision string) []pod {
+// ofRevision are the pods by which a rollout that began then is judged. One that
+// was evicted before stays on the books, and another has its place.
+func ofRevision(pods []pod, revision string, began time.Time) []pod {
 	var out []pod
 	for _, p := range pods {
-		if p.Metadata.Labels[labelRevision] == revision && !p.draining() {
+		past := p.Status.Phase == "Failed" && p.Metadata.CreationTimestamp.Before(began.Truncate(time.Second))
+		if p.Metadata.Labels[labelRevision] == revision && !p.draining() && !past {
 			out = append(out, p)
 		}
 	}
@@ -267,7 +271,7 @@ func (c *Compute) explained(ctx context.Context, d Deployment, v verdict) *Failu
 }
 
 // late is the failure of a rollout that does not go on.
-func (c *Compute) late(ctx context.Context, d Deployment, revision string, deadline time.Duration) error {
+func (c *Compute) late(ctx context.Context, d Deployment, revision string, began time.Time, deadline time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, saveTime)
 	defer cancel()
 	v := verdict{container: InferenceServer, failure: &Failure{Code: CodeNotReady, Message: fmt.Sprintf("The deployment made no progress for %s.", deadline)}}
@@ -279,7 +283,7 @@ func (c *Compute) late(ctx context.Context, d Deployment, revision string, deadl
 	if err != nil {
 		return v.failure
 	}
-	for _, p := range ofRevision(pods, revision) {
+	for _, p := range ofRevision(pods, revision, began) {
 		if p.condition("Ready").Status == "True" {
 			continue
 		}

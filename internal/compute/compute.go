@@ -64,14 +64,14 @@ type Deployment struct {
 	// has no identity, and Downloads are refused.
 	Identities []string
 
-	Port         int // of scoring and probes; 0 is 5001
-	Routes       Routes
-	Liveness     Probe
-	Readiness    Probe
-	InstanceType string // "Standard_DS3_v2"
-	CPUMillis    int    // of one instance, 1000 is a processor; 0 is the instance type's
-	MemoryMiB    int    // of one instance; 0 is the instance type's
-	Instances    int
+	Port      int // of scoring and probes; 0 is 5001
+	Routes    Routes
+	Liveness  Probe
+	Readiness Probe
+	CPUMillis int // of one instance, 1000 is a processor
+	MemoryMiB int // of one instance
+	DiskMiB   int // that one instance may write; 0 is what the machine gives each
+	Instances int
 
 	// Concurrent is how many requests one instance takes at a time; for the
 	// server's number of workers. 0 is one.

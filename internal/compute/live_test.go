@@ -182,8 +182,9 @@ func fates(ctx context.Context, t *testing.T, w *world, archive string) {
 		{"modelless", func(d *compute.Deployment) { d.Downloads[0].URL = "https://" + account + "/models/nothing" }, compute.CodeBad, []string{"neither a blob nor a folder", "models/nothing"}, 15 * time.Second},
 		{"forbidden", func(d *compute.Deployment) { d.Downloads[0].URL = "https://" + account + "/closed/model" }, compute.CodeBad, []string{"AuthorizationPermissionMismatch", "Storage Blob Data Reader"}, 30 * time.Second},
 		{"nobody", func(d *compute.Deployment) { d.Identities = []string{wsID + "/onlineEndpoints/none"} }, compute.CodeBad, []string{"identity endpoint", "Identity not found"}, 30 * time.Second},
+		{"fills", func(d *compute.Deployment) { d.Env["MODE"], d.Env["FILL"], d.DiskMiB = "fill", compute.AppRoot, 64 }, compute.CodeNotReady, []string{"evicted", "64Mi"}, 2 * time.Minute},
+		{"writes", func(d *compute.Deployment) { d.Env["MODE"], d.Env["FILL"], d.DiskMiB = "fill", "/tmp", 64 }, compute.CodeNotReady, []string{"evicted", "64Mi"}, 2 * time.Minute},
 		{"large", func(d *compute.Deployment) { d.MemoryMiB = 16 * 8192 }, compute.CodeQuota, []string{"not enough memory"}, 30 * time.Second},
-		{"unknown", func(d *compute.Deployment) { d.InstanceType, d.CPUMillis = "Standard_X1", 0 }, compute.CodeBad, []string{"Standard_X1", "Standard_DS3_v2"}, time.Second},
 		{"elsewhere", func(d *compute.Deployment) { d.Downloads[0].Path = "/etc/passwd" }, compute.CodeBad, []string{"/etc/passwd"}, time.Second},
 		{"unnamed", func(d *compute.Deployment) { d.Identities = nil }, compute.CodeBad, []string{"identity"}, time.Second},
 	} {

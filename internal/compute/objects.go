@@ -57,6 +57,7 @@ type site struct {
 	trust    []byte     // PEM
 	secret   string     // of the identity endpoint; "" is none
 	deadline time.Duration
+	diskMiB  int // that one instance gets at most; 0 is as much as it likes
 }
 
 // check refuses what can't be run.
@@ -71,6 +72,8 @@ func (d Deployment) check() error {
 		return bad("The deployment's environment has no image.")
 	case d.Instances < 1:
 		return bad("A deployment has at least one instance.")
+	case d.CPUMillis < 1 || d.MemoryMiB < 1 || d.DiskMiB < 0:
+		return fmt.Errorf("deployment %s: an instance with %d thousandths of a processor, %d MiB of memory and %d MiB of disk", d.Name, d.CPUMillis, d.MemoryMiB, d.DiskMiB)
 	case d.Port < 0 || d.Port > 65535:
 		return bad("%d is no port.", d.Port)
 	case len(d.Downloads) > 0 && len(d.Identities) == 0:
@@ -92,8 +95,7 @@ func (d Deployment) check() error {
 			return bad("%q is no path where code or a model can be put.", one.Path)
 		}
 	}
-	_, _, _, _, err := d.room()
-	return err
+	return nil
 }
 
 // mountable reports whether a folder of the pod's own may be at p: a path that
@@ -170,12 +172,8 @@ func objects(d Deployment, s site) (list []cluster.Object, revision string, err 
 
 // template is the pod's.
 func (d Deployment) template(s site) (map[string]any, error) {
-	cpu, mib, keptCPU, keptMiB, err := d.room()
-	if err != nil {
-		return nil, err
-	}
 	drain := seconds(d.timeout()) + 1
-	volumes, mounts := d.volumes()
+	volumes, mounts := d.volumes(s)
 	spec := map[string]any{
 		"automountServiceAccountToken": false, "enableServiceLinks": false, "restartPolicy": "Always",
 		"dnsPolicy": "None", "dnsConfig": map[string]any{"nameservers": []any{s.door.String()},
@@ -185,11 +183,8 @@ func (d Deployment) template(s site) (map[string]any, error) {
 		"volumes":                       volumes,
 		"containers": []any{map[string]any{
 			"name": InferenceServer, "image": d.Image, "imagePullPolicy": "IfNotPresent", "env": d.env(s), "volumeMounts": mounts,
-			"ports": []any{map[string]any{"containerPort": d.port(), "protocol": "TCP"}},
-			"resources": map[string]any{
-				"limits":   map[string]any{"cpu": fmt.Sprintf("%dm", cpu), "memory": fmt.Sprintf("%dMi", mib)},
-				"requests": map[string]any{"cpu": fmt.Sprintf("%dm", keptCPU), "memory": fmt.Sprintf("%dMi", keptMiB)},
-			},
+			"ports":         []any{map[string]any{"containerPort": d.port(), "protocol": "TCP"}},
+			"resources":     d.resources(s.diskMiB),
 			"startupProbe":  d.startup(),
 			"livenessProbe": d.probe(d.Liveness, d.Routes.Liveness, 1), // Kubernetes knows no other number
 
@@ -251,10 +246,14 @@ func confined(capabilities ...string) map[string]any {
 }
 
 // volumes are folders for what is downloaded, and what is trusted.
-func (d Deployment) volumes() (volumes, mounts []any) {
+func (d Deployment) volumes(s site) (volumes, mounts []any) {
+	folder := map[string]any{}
+	if most := d.disk(s.diskMiB); most > 0 {
+		folder["sizeLimit"] = fmt.Sprintf("%dMi", most)
+	}
 	for i, f := range append([]string{AppRoot}, d.Folders...) {
 		name := fmt.Sprintf("data%d", i)
-		volumes = append(volumes, map[string]any{"name": name, "emptyDir": map[string]any{}})
+		volumes = append(volumes, map[string]any{"name": name, "emptyDir": folder})
 		mounts = append(mounts, map[string]any{"name": name, "mountPath": f})
 	}
 	volumes = append(volumes, map[string]any{"name": "trust", "configMap": map[string]any{"name": "trust"}})

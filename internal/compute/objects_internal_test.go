@@ -3,7 +3,6 @@ package compute
 import (
 	"encoding/json"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +10,7 @@ import (
 
 func whole() Deployment {
 	return Deployment{
-		UID: "d1", Name: "blue", Endpoint: "ep", EndpointUID: "e1", WorkspaceUID: "w1", Image: "x:1", InstanceType: "standard_ds3_V2", Instances: 10, Timeout: 4500 * time.Millisecond,
+		UID: "d1", Name: "blue", Endpoint: "ep", EndpointUID: "e1", WorkspaceUID: "w1", Image: "x:1", CPUMillis: 4000, MemoryMiB: 14336, DiskMiB: 28 << 10, Instances: 10, Timeout: 4500 * time.Millisecond,
 		Env: map[string]string{"A": "$(B)", "MSI_ENDPOINT": "http://own"}, Identities: []string{"/x"}, Downloads: []Download{{URL: "https://a/c/m", Path: ModelRoot + "/m/1"}},
 	}
 }
@@ -59,20 +58,22 @@ func TestCheck_Refusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*Deployment){
-		"uid":             func(d *Deployment) { d.UID = "../x" },
-		"endpoint":        func(d *Deployment) { d.EndpointUID = "E 1" },
-		"no image":        func(d *Deployment) { d.Image = "" },
-		"none":            func(d *Deployment) { d.Instances = 0 },
-		"port":            func(d *Deployment) { d.Port = 70000 },
-		"variable":        func(d *Deployment) { d.Env["A=B"] = "" },
-		"path":            func(d *Deployment) { d.Downloads[0].Path = "/usr/bin/python3" },
-		"path with ..":    func(d *Deployment) { d.Downloads[0].Path = AppRoot + "/../../etc" },
-		"folder":          func(d *Deployment) { d.Folders = []string{"/etc/ssl"} },
-		"root":            func(d *Deployment) { d.Folders = []string{"/"} },
-		"folder above":    func(d *Deployment) { d.Folders = []string{"/var"} },
-		"relative folder": func(d *Deployment) { d.Folders = []string{"x"} },
-		"size":            func(d *Deployment) { d.InstanceType = "Standard_None" },
-		"no identity":     func(d *Deployment) { d.Identities = nil },
+		"uid":               func(d *Deployment) { d.UID = "../x" },
+		"endpoint":          func(d *Deployment) { d.EndpointUID = "E 1" },
+		"no image":          func(d *Deployment) { d.Image = "" },
+		"none":              func(d *Deployment) { d.Instances = 0 },
+		"port":              func(d *Deployment) { d.Port = 70000 },
+		"variable":          func(d *Deployment) { d.Env["A=B"] = "" },
+		"path":              func(d *Deployment) { d.Downloads[0].Path = "/usr/bin/python3" },
+		"path with ..":      func(d *Deployment) { d.Downloads[0].Path = AppRoot + "/../../etc" },
+		"folder":            func(d *Deployment) { d.Folders = []string{"/etc/ssl"} },
+		"root":              func(d *Deployment) { d.Folders = []string{"/"} },
+		"folder above":      func(d *Deployment) { d.Folders = []string{"/var"} },
+		"relative folder":   func(d *Deployment) { d.Folders = []string{"x"} },
+		"no processor":      func(d *Deployment) { d.CPUMillis = 0 },
+		"no memory":         func(d *Deployment) { d.MemoryMiB = 0 },
+		"less than no disk": func(d *Deployment) { d.DiskMiB = -1 },
+		"no identity":       func(d *Deployment) { d.Identities = nil },
 	} {
 		d := whole()
 		change(&d)
@@ -87,14 +88,55 @@ func TestCheck_Refusals(t *testing.T) {
 	}
 }
 
-func TestInstanceTypes(t *testing.T) {
-	for _, n := range InstanceTypes() {
-		if !KnownInstanceType(strings.ToUpper(n)) {
-			t.Errorf("%s", n)
+// TestObjects_Disk: an instance writes no more than its type has, and no more
+// than its share of the machine's disk.
+func TestObjects_Disk(t *testing.T) {
+	for _, c := range []struct {
+		own, machine        int
+		limit, kept, folder string
+	}{
+		{28 << 10, 0, "28672Mi", "1792Mi", "28672Mi"}, {28 << 10, 1 << 20, "28672Mi", "1792Mi", "28672Mi"},
+		{28 << 10, 8 << 10, "8192Mi", "512Mi", "8192Mi"}, {0, 512, "512Mi", "64Mi", "512Mi"}, {32, 0, "32Mi", "32Mi", "32Mi"}, {0, 0, "", "", ""},
+	} {
+		d := whole()
+		d.DiskMiB = c.own
+		s := site{diskMiB: c.machine}
+		template, err := d.template(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := decode[struct {
+			Spec struct {
+				Containers []struct {
+					Resources struct{ Limits, Requests map[string]string }
+				}
+				Volumes []struct{ EmptyDir *struct{ SizeLimit string } }
+			}
+		}](t, string(must(json.Marshal(template)))).Spec
+		r := got.Containers[0].Resources
+		if r.Limits["ephemeral-storage"] != c.limit || r.Requests["ephemeral-storage"] != c.kept || got.Volumes[0].EmptyDir.SizeLimit != c.folder {
+			t.Errorf("%d MiB of a machine's %d: got %v, folder %v", c.own, c.machine, r, got.Volumes[0].EmptyDir)
 		}
 	}
-	if !slices.Contains(InstanceTypes(), "Standard_DS3_v2") || KnownInstanceType("Standard_X") {
-		t.Errorf("got %v", InstanceTypes())
+}
+
+func must(raw []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
+
+// TestOfRevision_EvictedBefore: what was evicted before a rollout began does not
+// make it fail.
+func TestOfRevision_EvictedBefore(t *testing.T) {
+	text := func(name, phase, at string) pod {
+		return decode[pod](t, `{"metadata":{"name":"`+name+`","creationTimestamp":"`+at+`","labels":{"lazurite.dev/revision":"r"}},"status":{"phase":"`+phase+`","reason":"Evicted"}}`)
+	}
+	began := time.Date(2030, 1, 1, 12, 0, 0, 5e8, time.UTC)
+	list := ofRevision([]pod{text("old", "Failed", "2030-01-01T11:59:59Z"), text("serves", "Running", "2030-01-01T11:00:00Z"), text("new", "Failed", "2030-01-01T12:00:00Z")}, "r", began)
+	if len(list) != 2 || list[0].Metadata.Name != "serves" || list[1].Metadata.Name != "new" {
+		t.Errorf("got %v", list)
 	}
 }
 

@@ -71,8 +71,9 @@ type Config struct {
 	// run as their first container. Folder is where its image is kept.
 	Program, Folder string
 
-	// CPUMillis and MemoryMiB are the size of a workspace's node.
-	CPUMillis, MemoryMiB int
+	// CPUMillis and MemoryMiB are the size of a workspace's node. DiskMiB is that
+	// of the disk that all nodes share; 0 is not known.
+	CPUMillis, MemoryMiB, DiskMiB int
 
 	// Deadline is how long a rollout may go on without progress where the
 	// deployment doesn't say; 0 is ten minutes.

@@ -344,6 +344,6 @@ func (w *world) deployment(name, archive string) compute.Deployment {
 		Workspace: ws, WorkspaceUID: guid, Location: "eastus", Image: server, Archive: archive,
 		Env:        map[string]string{"AZUREML_MODEL_DIR": compute.ModelRoot + "/m/1", "VERSION": "v1", "LITERAL": "$(VERSION)"},
 		Downloads:  []compute.Download{{URL: "https://" + account + "/models/LocalUpload/h/model", Path: compute.ModelRoot + "/m/1/model"}, {URL: "https://" + account + "/models/one.txt", Path: compute.AppRoot + "/code/one.txt"}},
-		Identities: []string{epID}, InstanceType: "Standard_DS3_v2", CPUMillis: 1000, MemoryMiB: 256, Instances: 1, Timeout: 2 * time.Second,
+		Identities: []string{epID}, CPUMillis: 1000, MemoryMiB: 256, Instances: 1, Timeout: 2 * time.Second,
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"syscall"
 
 	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/compute"
@@ -34,7 +35,7 @@ func (s *system) computes(context.Context) error {
 		Driver: driver, Agent: s.Config.Nodes, Issuers: s.issuers, Store: s.Store, Seal: s.keyring, Grants: s.metadata, Log: s.Config.Log,
 		Likely:  s.likelyImages,
 		Trust:   func() ([]byte, error) { return os.ReadFile(s.CA.BundleFile()) },
-		Program: program, Folder: s.Home.Compute(), CPUMillis: runtime.NumCPU() * 1000, MemoryMiB: max(memoryMiB()*3/4, leastMemory),
+		Program: program, Folder: s.Home.Compute(), CPUMillis: runtime.NumCPU() * 1000, MemoryMiB: max(memoryMiB()*3/4, leastMemory), DiskMiB: diskMiB(string(s.Home)),
 	})
 	s.worker(s.compute.Run)
 	return nil
@@ -76,4 +77,13 @@ func memoryMiB() int {
 		}
 	}
 	return unknownMemory
+}
+
+// diskMiB is the size of the disk that a folder is on; 0 where it doesn't say.
+func diskMiB(dir string) int {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0
+	}
+	return int(st.Blocks * uint64(st.Bsize) >> 20) // the type of Bsize differs between systems
 }

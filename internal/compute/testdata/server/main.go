@@ -22,6 +22,20 @@ func main() {
 		select {
 		case <-time.After(time.Hour):
 		}
+	case "fill":
+		f, err := os.Create(filepath.Join(os.Getenv("FILL"), "filler"))
+		if err != nil {
+			panic(err)
+		}
+		for range 256 { // and no more: what is written is the machine's
+			if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+				panic(err)
+			}
+		}
+		fmt.Println("wrote 256 MiB")
+		select {
+		case <-time.After(time.Hour):
+		}
 	case "eat":
 		var all [][]byte
 		for {

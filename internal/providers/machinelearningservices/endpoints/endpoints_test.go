@@ -281,7 +281,7 @@ func TestDeployment_RunsWhatItSays(t *testing.T) {
 		t.Fatalf("%d deployments run", len(got))
 	}
 	d := got[0]
-	if d.Image != "mcr.microsoft.com/azureml/minimal:latest" || d.Instances != 2 || d.Timeout != 90*time.Second || d.Concurrent != 3 || d.WorkspaceUID != guid || d.CPUMillis != 4000 {
+	if d.Image != "mcr.microsoft.com/azureml/minimal:latest" || d.Instances != 2 || d.Timeout != 90*time.Second || d.Concurrent != 3 || d.WorkspaceUID != guid || d.CPUMillis != 4000 || d.MemoryMiB != 14<<10 || d.DiskMiB != 28<<10 {
 		t.Errorf("got %+v", d)
 	}
 	if diff := cmp.Diff([]string{end}, d.Identities); diff != "" {

@@ -296,7 +296,7 @@ func (s *Service) spec(ctx context.Context, r *deployment) (compute.Deployment, 
 		UID: endpointUID(r.Private[uidKey]), Name: r.ID.Name(), ID: r.ID, Endpoint: parent.Name, EndpointUID: endpointUID(parent.Private[uidKey]),
 		Workspace: w.ID, WorkspaceUID: w.GUID, Location: r.Location, Image: image.Image, Archive: image.Archive,
 		Port: image.Routes.Scoring.Port, Routes: compute.Routes{Liveness: compute.Route(image.Routes.Liveness), Readiness: compute.Route(image.Routes.Readiness)},
-		Liveness: n.Liveness.probe(), Readiness: n.Readiness.probe(), InstanceType: t.Name, CPUMillis: t.CPU * 1000, MemoryMiB: int(t.MemoryGiB * 1024),
+		Liveness: n.Liveness.probe(), Readiness: n.Readiness.probe(), CPUMillis: t.CPU * 1000, MemoryMiB: int(t.MemoryGiB * 1024), DiskMiB: t.DiskGiB << 10,
 		Instances: n.Scale.bound(instances(r)), Concurrent: n.Request.Concurrent, Timeout: timeout,
 	}
 	if d.Identities, err = identities(parent.ID, parent.Extra); err != nil {
