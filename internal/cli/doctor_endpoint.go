@@ -195,8 +195,8 @@ func (e *examination) images(ctx context.Context) bool {
 	private := strings.EqualFold(textAt(v, "properties", "publicNetworkAccess"), "Disabled")
 	for _, d := range e.deployments {
 		if private && strings.EqualFold(textAt(d, "properties", "egressPublicNetworkAccess"), "Enabled") && !isolated(e.ws) {
-			e.say("registry", stepWrong, "it is private, and the deployment "+textAt(d, "name")+" leaves by the public network",
-				"az ml workspace update -n "+textAt(e.ws, "name")+" -g "+e.w.c.text("resource-group")+" -m allow_internet_outbound")
+			e.say("registry", stepWrong, "it is private, and the deployment "+textAt(d, "name")+" leaves by the public network. Open the registry, or delete the "+
+				"deployments and give the workspace a managed network", "az acr update -n "+textAt(v, "name")+" --public-network-enabled true")
 			return true
 		}
 	}
@@ -436,7 +436,7 @@ func doctorText(c *call, v any) string {
 		if l.terminal {
 			mark = map[string]string{stepOK: l.green("✓"), stepNotice: l.paint("33", "!"), stepWrong: l.red("✗")}[textAt(f, "result")]
 		}
-		indent := strings.Repeat(" ", width+len("  ok    "))
+		indent := strings.Repeat(" ", width+len("  note   "))
 		if l.terminal {
 			indent = indent[3:]
 		}

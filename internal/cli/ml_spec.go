@@ -70,11 +70,11 @@ func parseSpec(b []byte) (object, error) {
 	return o, nil
 }
 
-// maxDepth bounds how deep a description nests, aliases followed.
+// maxDepth bounds how deep a description nests.
 const maxDepth = 40
 
 // fromYAML makes the values that commands work with. Numbers are kept as
-// written; aliases are followed, but not without end.
+// written; aliases, which could make much of little, are refused.
 func fromYAML(n *yaml.Node, depth int) (any, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("line %d: nested too deep", n.Line)

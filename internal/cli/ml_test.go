@@ -501,6 +501,11 @@ func TestDoctorEndpoint(t *testing.T) {
 	sub(c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"], "properties")["provisioningState"] = "Succeeded"
 	sub(c.docs[mlRoot+"/onlineEndpoints/ep"], "properties")["traffic"] = object{"blue": 100}
 	examine(0, "No step fails.", "blue=100")
+	sub(c.docs[mlRoot], "properties")["containerRegistry"] = "/subscriptions/sub/reg"
+	sub(c.docs[mlRoot], "properties")["managedNetwork"] = object{"isolationMode": "Disabled"}
+	sub(c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"], "properties")["egressPublicNetworkAccess"] = "Enabled"
+	c.docs["/subscriptions/sub/reg"] = object{"name": "reg", "properties": object{"publicNetworkAccess": "Disabled"}}
+	examine(1, "The first step that fails: registry:", "az acr update -n reg --public-network-enabled true")
 }
 
 func TestApprove_ByTheNameAlone(t *testing.T) {

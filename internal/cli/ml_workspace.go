@@ -162,7 +162,7 @@ func workspaceCreate() *command {
 		flagOpt("provision-network-now", "Start the managed network at once."),
 		flagOpt("update-dependent-resources", "Change the registry or insights of a workspace that exists.").or("-u")}, workspaceOptions()...)
 	return &command{path: "ml workspace create", short: "Create a workspace with the resources that it needs, or change one.",
-		example: "ml workspace create -g myGroup -n myWorkspace -m allow_only_approved_outbound", args: args,
+		example: "ml workspace create -g myGroup -n myWorkspace -m allow_only_approved_outbound", args: args, table: workspaceTable(""),
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
 			s, err := c.workspaceSpec()
 			if err != nil {
@@ -223,7 +223,7 @@ func workspaceUpdate() *command {
 	args := append([]arg{workspaceName(), groupOpt(), fileOpt("workspace"),
 		flagOpt("update-dependent-resources", "Change the registry or insights too.").or("-u")}, workspaceOptions()...)
 	return &command{path: "ml workspace update", short: "Change a workspace.", generic: true,
-		example: "ml workspace update -g myGroup -n myWorkspace -m allow_only_approved_outbound", args: args,
+		example: "ml workspace update -g myGroup -n myWorkspace -m allow_only_approved_outbound", args: args, table: workspaceTable(""),
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
 			s, err := c.workspaceSpec()
 			if err != nil {

@@ -26,6 +26,17 @@ aks update-credentials, aks upgrade, aks use-dev-spaces, group export, group loc
 keyvault restore, keyvault role, keyvault security-domain, keyvault setting, keyvault storage, keyvault update-hsm,
 keyvault private-endpoint-connection, keyvault private-link-resource, keyvault key get-policy-template,
 monitor alert, monitor metrics, monitor diagnostic-settings, monitor log-analytics, monitor action-group,
+acr agentpool, acr artifact-streaming, acr build, acr cache, acr check-health, acr config, acr connected-registry, acr credential-set, acr helm,
+acr import, acr manifest, acr pack, acr private-link-resource, acr replication, acr run, acr scope-map, acr show-endpoints, acr task, acr taskrun,
+acr token, acr webhook, ml batch-deployment, ml batch-endpoint, ml capability-host, ml component, ml compute, ml connection, ml datastore,
+ml feature-set, ml feature-store, ml feature-store-entity, ml index, ml job, ml marketplace-subscription, ml registry, ml schedule,
+ml serverless-endpoint, ml data import, ml data list-materialization-status, ml data mount, ml data share, ml environment share, ml model download,
+ml model package, ml model share, ml workspace join, ml workspace list-keys, ml workspace sync-keys,
+network application-gateway, network asg, network bastion, network custom-ip, network ddos-protection, network dns, network express-route,
+network firewall, network lb, network local-gateway, network nat, network nsg, network private-link-service, network profile, network public-ip,
+network route-filter, network route-table, network routeserver, network traffic-manager, network virtual-appliance, network vnet-gateway,
+network vpn-connection, network watcher, storage container-rm, storage copy, storage cors, storage directory, storage entity, storage file, storage fs,
+storage logging, storage message, storage metrics, storage queue, storage remove, storage share, storage share-rm, storage table,
 provider permission, resource link, resource lock, resource move,
 resource patch, role deny-assignment, config param-persist, ad ds`
 

@@ -22,7 +22,7 @@ func versionNoun() noun {
 func runVersion(_ context.Context, c *call) (any, error) {
 	return object{
 		"azure-cli": azVersion, "azure-cli-core": azVersion, "azure-cli-telemetry": "1.1.0",
-		"extensions": object{}, "lazurite": c.env.Version,
+		"extensions": object{"ml": mlExtensionVersion}, "lazurite": c.env.Version,
 	}, nil
 }
 

@@ -181,6 +181,10 @@ func singular(plural string) string {
 
 // surfaces lists the faces of the system under the names that resources show.
 func surfaces(b *strings.Builder, s style, st *server.Status) {
+	wide := 0
+	for _, f := range st.Surfaces {
+		wide = max(wide, width(f.Title))
+	}
 	for _, f := range st.Surfaces {
 		name := f.Own
 		if st.Names == server.NamesAzure && len(f.Names) > 0 {
@@ -188,9 +192,9 @@ func surfaces(b *strings.Builder, s style, st *server.Status) {
 		}
 		name = strings.Replace(name, "**.", "*.", 1)
 		if f.Serving {
-			fmt.Fprintf(b, "  %s %-22s %s\n", s.green("●"), f.Title, name)
+			fmt.Fprintf(b, "  %s %-*s  %s\n", s.green("●"), wide, f.Title, name)
 		} else {
-			fmt.Fprintf(b, "  %s %s\n", s.dim("○"), s.dim(fmt.Sprintf("%-22s %-34s not served", f.Title, name)))
+			fmt.Fprintf(b, "  %s %s\n", s.dim("○"), s.dim(fmt.Sprintf("%-*s  %-34s not served", wide, f.Title, name)))
 		}
 	}
 	b.WriteString("\n")

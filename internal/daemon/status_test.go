@@ -1,6 +1,11 @@
 package daemon
 
-import "testing"
+import (
+	"strings"
+	"testing"
+
+	"lazurite.dev/internal/server"
+)
 
 func TestCountsText(t *testing.T) {
 	for _, tc := range []struct {
@@ -15,5 +20,20 @@ func TestCountsText(t *testing.T) {
 		if got := countsText(tc.counts); got != tc.want {
 			t.Errorf("%v: got %q, want %q", tc.counts, got, tc.want)
 		}
+	}
+}
+
+func TestSurfaces_NamesStandBelowEachOther(t *testing.T) {
+	var b strings.Builder
+	surfaces(&b, style{}, &server.Status{Surfaces: []server.SurfaceStatus{
+		{Title: "Key Vault", Own: "*.vault.x", Serving: true}, {Title: "Machine Learning workspaces", Own: "*.api.x", Serving: true}, {Title: "Portal", Own: "portal.x"},
+	}})
+	const want = `  ● Key Vault                    *.vault.x
+  ● Machine Learning workspaces  *.api.x
+  ○ Portal                       portal.x                           not served
+
+`
+	if got := b.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
