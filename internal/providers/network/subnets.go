@@ -47,7 +47,7 @@ type ServiceEndpoint struct {
 
 // services are those whose firewalls know subnets.
 func services() []string {
-	return []string{"Microsoft.KeyVault", "Microsoft.CognitiveServices"}
+	return []string{"Microsoft.KeyVault", "Microsoft.CognitiveServices", "Microsoft.Storage"}
 }
 
 func (p *provider) subnets() arm.Kind[Subnet] {
