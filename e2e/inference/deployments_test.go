@@ -2,6 +2,7 @@ package inference_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -11,7 +12,8 @@ import (
 )
 
 // TestDeployments runs the image in pods of a workspace: a model of MLflow
-// without a script, an environment that is built, and one that can't be had.
+// without a script, an environment that is built, and one that can't be had; the
+// doctor finds nothing, and Microsoft's client for Python deploys and scores.
 func TestDeployments(t *testing.T) {
 	bin := filepath.Dir(os.Getenv("LAZ_BINARY"))
 	for _, file := range []string{"images/azureml-sklearn.tar", "kube/bin/kubernetes"} {
@@ -62,5 +64,28 @@ func TestDeployments(t *testing.T) {
 		if got := az("ml online-deployment get-logs -e inf-end -n " + name); !strings.Contains(got, want) {
 			t.Errorf("the log of %s lacks %q:\n%s", name, want, got)
 		}
+	}
+	if out, err := c.Laz("run", "--", "laz", "doctor", "endpoint", "inf-end"); err == nil || !strings.Contains(out, "The first step that fails: deployments: other is Failed") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	az("ml online-deployment delete -e inf-end -n other --yes")
+	if out, err := c.Laz("run", "--", "laz", "doctor", "endpoint", "inf-end"); err != nil || !strings.Contains(out, "No step fails.") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	t.Run("azure-ai-ml", func(t *testing.T) { scoredByPython(t, c, strings.TrimSpace(az("account show --query id -o tsv"))) })
+}
+
+// scoredByPython has Microsoft's client for Python make a deployment and score it.
+func scoredByPython(t *testing.T, c *live.Cloud, subscription string) {
+	const python = "/usr/bin/python3" // the one that Debian's packages are installed for
+	live.Need(t, exec.Command(python, "-c", "import azure.identity, importlib.util as u; assert u.find_spec('azure.ai.ml')").Run() == nil, "Debian's python3-azure: run `make e2e-deps`")
+	sample, err := filepath.Abs("../../walkthroughs/sample")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := c.Command(t.Context(), c.Bin, "run", "--", python, "-B", "../../python/deployment.py")
+	cmd.Env = append(cmd.Env, "SUBSCRIPTION="+subscription, "ML_GROUP=g", "ML_WORKSPACE=wsinf", "ML_SAMPLE="+sample)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
