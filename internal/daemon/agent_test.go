@@ -94,8 +94,7 @@ func TestUp_StartsTheNodeAgentAsRoot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	kill(server)
-	eventually(t, "not running", func() bool { return strings.Contains(l.run("status").out, "is not running") })
+	l.kill(server)
 	if l.agent() != agent {
 		t.Error("the agent ended with the server")
 	}

@@ -102,6 +102,16 @@ func (l *laz) up(args ...string) int {
 	return l.pid()
 }
 
+// kill ends the server as a crash does. It returns when the state folder is
+// free: until then another start is refused, and rightly.
+func (l *laz) kill(pid int) {
+	l.t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		l.t.Fatal(err)
+	}
+	eventually(l.t, "not running", func() bool { return strings.Contains(l.run("status").out, "is not running") })
+}
+
 func (l *laz) pid() int {
 	l.t.Helper()
 	var st struct{ PID int }
@@ -162,10 +172,7 @@ func TestUp_AfterKill9(t *testing.T) {
 	l := newLaz(t)
 	pid := l.up()
 	port := l.ok("run", "--", "sh", "-c", "echo $HTTPS_PROXY")
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "not running", func() bool { return strings.Contains(l.run("status").out, "is not running") })
+	l.kill(pid)
 	l.ok("up", "-d", "--offline")
 	if now := l.pid(); now == pid {
 		t.Errorf("pid: got %d again", now)

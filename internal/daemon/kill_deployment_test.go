@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -28,9 +27,7 @@ func TestUp_KilledDuringADeployment(t *testing.T) {
 		return len(strings.Fields(out))
 	}
 	eventually(t, "the first identities", func() bool { return made() >= 5 })
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	l.kill(pid)
 	l.ok("up", "-d", "--offline")
 	t.Logf("%d made when it was killed", made())
 	l.ok("deployment", "group", "wait", "-g", "g", "-n", "many", "--created", "--interval", "1", "--timeout", "60")

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 )
 
@@ -50,9 +49,7 @@ func TestUp_KilledDuringWritesLosesNothing(t *testing.T) {
 	}
 	eventually(t, "some of each written", func() bool { return acks.least() >= 4 })
 	l.ok("group", "delete", "-n", "goes", "--yes", "--no-wait") // acknowledged, and perhaps not done
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	l.kill(pid)
 	writers.Wait()
 	l.ok("up", "-d", "--offline")
 	l.check(acks, vault)
