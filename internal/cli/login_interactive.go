@@ -110,6 +110,9 @@ func (c *call) forBrowser(base string) string {
 	return c.local().Proxy
 }
 
+// pageTime is how long a browser may take to fetch the page that ends a sign-in.
+const pageTime = 2 * time.Second
+
 // waitForCode serves the redirect once and gives its code.
 func waitForCode(ctx context.Context, l net.Listener, state string) (string, error) {
 	got := make(chan url.Values, 1)
@@ -127,7 +130,15 @@ func waitForCode(ctx context.Context, l net.Listener, state string) (string, err
 	})}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
-	defer func() { _ = srv.Close(); <-served }() // the code is in hand, or given up
+	defer func() {
+		// The browser has its page before the server ends, or shows a broken connection.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pageTime)
+		defer cancel()
+		if srv.Shutdown(ctx) != nil {
+			_ = srv.Close() // the code is in hand, or given up
+		}
+		<-served
+	}()
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
 	select {
