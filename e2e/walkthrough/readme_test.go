@@ -53,10 +53,14 @@ func typed(t *testing.T, page, place string) string {
 	if !ok || !strings.Contains(script, "laz explain") {
 		t.Fatalf("%s has no such commands:\n%s", page, script)
 	}
+	cache, err := os.UserCacheDir() // make build links to what make kube has put there
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	cmd := cloud.Command(t.Context(), "bash", "-c", "trap 'echo \"FAILED: $BASH_COMMAND\"' ERR\ntrap 'bin/laz down >/dev/null' EXIT\n"+script)
 	cmd.Dir, cmd.WaitDelay = root, time.Minute
-	cmd.Env = append(cmd.Env, "HOME="+dir, "LAZ_HOME="+filepath.Join(dir, "state"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"))
+	cmd.Env = append(cmd.Env, "HOME="+dir, "XDG_CACHE_HOME="+cache, "LAZ_HOME="+filepath.Join(dir, "state"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("the commands of %s: %v", page, err)
