@@ -32,6 +32,7 @@ type backend struct {
 	own         string
 	native      bool // it has /responses itself
 	plain       bool // it knows no stream_options
+	modern      bool // it wants max_completion_tokens
 	builtin     bool
 
 	transport http.RoundTripper
@@ -53,7 +54,8 @@ type backend struct {
 func newBackend(c BackendConfig, builtin http.Handler) (*backend, error) {
 	b := &backend{
 		name: c.Name, weight: *c.Weight, concurrency: c.Concurrency, own: c.Model, native: c.Responses, plain: c.StreamOptions != nil && !*c.StreamOptions, builtin: c.Builtin,
-		azure: c.API == APIAzure, version: c.APIVersion, headers: c.Headers, timeouts: c.Timeouts, health: *c.HealthInterval,
+		modern: c.wantsCompletionTokens(),
+		azure:  c.API == APIAzure, version: c.APIVersion, headers: c.Headers, timeouts: c.Timeouts, health: *c.HealthInterval,
 	}
 	var err error
 	if b.named, err = json.Marshal(c.Model); err != nil {

@@ -175,7 +175,7 @@ type asking struct {
 	tried      []Attempt  // those that could not answer
 	suspects   []*backend // those that answered 500
 	last       *Answer    // of a backend that could not, for want of a better one
-	translated []byte     // the body as chat, where the call is not and a backend needs it
+	translated [2][]byte  // the body as chat, where the call is not and a backend needs it; the second one of those that want max_completion_tokens
 }
 
 // run asks backend after backend.
@@ -295,13 +295,17 @@ func (a *asking) prepare(b *backend) (Operation, []byte, error) {
 	op, body := a.call.Operation, a.call.Body
 	if op == Responses && !b.native {
 		op = Chat
-		if a.translated == nil {
+		limit, as := "max_tokens", &a.translated[0]
+		if b.modern {
+			limit, as = "max_completion_tokens", &a.translated[1]
+		}
+		if *as == nil {
 			var err error
-			if a.translated, err = responsesToChat(body); err != nil {
+			if *as, err = responsesToChat(body, limit); err != nil {
 				return op, nil, err
 			}
 		}
-		body = a.translated
+		body = *as
 	}
 	body, err := Set(body, "model", b.named)
 	if err == nil && b.plain {

@@ -129,6 +129,12 @@ type BackendConfig struct {
 	// asked for. Default: true. Where it does not, tokens of streams are estimated.
 	StreamOptions *bool `yaml:"streamOptions"`
 
+	// MaxCompletionTokens says that the server wants max_completion_tokens, as
+	// OpenAI's reasoning models do, where a response's max_output_tokens is
+	// translated; otherwise it gets max_tokens, which every other server knows.
+	// Default: true for api.openai.com and the API "azure" from 2024-09-01 on.
+	MaxCompletionTokens *bool `yaml:"maxCompletionTokens"`
+
 	// Weight is the backend's share of the calls. 0 makes it a reserve, asked when
 	// no other can be. Default: 1.
 	Weight *int `yaml:"weight"`
@@ -217,6 +223,23 @@ func (b BackendConfig) withDefaults(model string) BackendConfig {
 	orDefault(&b.Timeouts.FirstByte, defaultFirstByte)
 	orDefault(&b.Timeouts.Idle, defaultIdle)
 	return b
+}
+
+// firstCompletionTokens is the api-version of Azure OpenAI that has
+// max_completion_tokens first. Source: Azure OpenAI, "API version lifecycle".
+const firstCompletionTokens = "2024-09-01"
+
+// wantsCompletionTokens reports whether max_output_tokens goes to the server as
+// max_completion_tokens.
+func (b BackendConfig) wantsCompletionTokens() bool {
+	if b.MaxCompletionTokens != nil {
+		return *b.MaxCompletionTokens
+	}
+	if b.API == APIAzure {
+		return b.APIVersion == "" || b.APIVersion >= firstCompletionTokens
+	}
+	u, err := url.Parse(b.URL)
+	return err == nil && (strings.EqualFold(u.Hostname(), "api.openai.com") || strings.HasSuffix(strings.ToLower(u.Hostname()), ".api.openai.com"))
 }
 
 func orDefault(d *time.Duration, v time.Duration) {
@@ -329,7 +352,7 @@ func (m *ModelConfig) responses() bool {
 func (b BackendConfig) mistakes(raw BackendConfig, offline bool) (errs []error) {
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if b.Builtin {
-		if raw.URL != "" || raw.Prefix != "" || raw.API != "" || raw.APIVersion != "" || raw.Model != "" || raw.KeyFile != "" || raw.CAFile != "" || raw.Responses || len(raw.Headers) > 0 {
+		if raw.URL != "" || raw.Prefix != "" || raw.API != "" || raw.APIVersion != "" || raw.Model != "" || raw.KeyFile != "" || raw.CAFile != "" || raw.Responses || raw.MaxCompletionTokens != nil || len(raw.Headers) > 0 {
 			wrong("builtin: the built-in model takes name, weight, concurrency and timeouts alone")
 		}
 	} else if err := checkURL(b.URL, offline); err != nil {

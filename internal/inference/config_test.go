@@ -63,6 +63,7 @@ func TestConfig_SaysEverythingThatIsWrong(t *testing.T) {
 		`models: [{name: a, backends: [{url: "http://a", keyFile: ` + open + `}]}]`:                                                   {"can be read by others"},
 		`models: [{name: a, backends: [{url: "http://a", keyFile: ` + two + `}]}]`:                                                    {"does not hold one key"},
 		`models: [{name: a, backends: [{url: "http://a", caFile: ` + open + `}]}]`:                                                    {"has no certificate"},
+		`models: [{name: a, backends: [{builtin: true, maxCompletionTokens: true}]}]`:                                                 {"builtin: the built-in model takes"},
 		`models: [{name: a, backends: [{builtin: true, keyFile: /x}]}]`:                                                               {"builtin: the built-in model takes"},
 		`models: [{name: a, capabilities: {chat: false}, backends: [{url: "http://a"}]}]`:                                             {"capabilities: one of"},
 		`models: [{name: a, capabilities: {embeddings: true, maxContext: -1}, backends: [{url: "http://a"}]}]`:                        {"not negative"},

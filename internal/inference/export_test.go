@@ -52,7 +52,7 @@ func Translate(body []byte, chat io.Reader) ([]byte, error) {
 }
 
 // ResponsesToChat is responsesToChat.
-func ResponsesToChat(body []byte) ([]byte, error) { return responsesToChat(body) }
+func ResponsesToChat(body []byte) ([]byte, error) { return responsesToChat(body, "max_tokens") }
 
 // LookForOllama is one look.
 func (c *Catalog) LookForOllama(ctx context.Context) { c.ollama.look(ctx) }
@@ -64,4 +64,9 @@ func (c *Catalog) ForgetKey(model, backend string) {
 			b.key.looked = time.Time{}
 		}
 	}
+}
+
+// WantsCompletionTokens is BackendConfig.wantsCompletionTokens after defaults.
+func WantsCompletionTokens(b BackendConfig) bool {
+	return b.withDefaults("m").wantsCompletionTokens()
 }

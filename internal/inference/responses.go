@@ -29,9 +29,10 @@ func invalid(member, format string, args ...any) *apierr.Error {
 // null reports whether a member is absent, or as good as absent.
 func null(raw json.RawMessage) bool { return len(raw) == 0 || string(raw) == "null" }
 
-// responsesToChat is the body of a chat request that asks the same. Errors are
-// BadRequest, with the member as Target.
-func responsesToChat(body []byte) ([]byte, error) {
+// responsesToChat is the body of a chat request that asks the same; limit is
+// what max_output_tokens is called in it. Errors are BadRequest, with the member
+// as Target.
+func responsesToChat(body []byte, limit string) ([]byte, error) {
 	var in raws
 	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, badBody("%s", err)
@@ -53,7 +54,7 @@ func responsesToChat(body []byte) ([]byte, error) {
 		return nil, err
 	}
 	if v := in["max_output_tokens"]; !null(v) {
-		out["max_tokens"] = v
+		out[limit] = v
 	}
 	if err := translateText(in["text"], out); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -56,6 +57,52 @@ func TestResponses_RequestAsChat(t *testing.T) {
 	m := got["output"].([]any)[0].(map[string]any)
 	if m["type"] != "message" || m["content"].([]any)[0].(map[string]any)["text"] != "Hello! How can I help?" {
 		t.Errorf("got %v", m)
+	}
+}
+
+// TestResponses_LimitHasTheBackendsName: OpenAI's reasoning models refuse
+// max_tokens, other servers don't know max_completion_tokens. Of two backends of a
+// model each gets its own.
+func TestResponses_LimitHasTheBackendsName(t *testing.T) {
+	yes := true
+	other, modern := &replay{fault: func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	}}, &replay{}
+	c := catalog(t, inference.BackendConfig{Name: "other", URL: other.server(t).URL}, inference.BackendConfig{Name: "modern", URL: modern.server(t).URL, MaxCompletionTokens: &yes, Weight: weight(0)})
+	a, err := c.Do(t.Context(), "m", "", responses(`{"input":"hi","max_output_tokens":50}`, false))
+	_ = text(t, a, err)
+	for p, want := range map[*replay]string{other: "max_tokens", modern: "max_completion_tokens"} {
+		if len(p.seen) != 1 || p.seen[0][want] != 50.0 {
+			t.Errorf("want %s: %v", want, p.seen)
+		}
+		if _, both := p.seen[0]["max_tokens"]; both && want != "max_tokens" {
+			t.Errorf("got both: %v", p.seen)
+		}
+	}
+}
+
+func TestConfig_WhoGetsMaxCompletionTokens(t *testing.T) {
+	no, yes := false, true
+	for _, row := range []struct {
+		b    inference.BackendConfig
+		want bool
+	}{
+		{inference.BackendConfig{URL: "http://127.0.0.1:8000"}, false},
+		{inference.BackendConfig{URL: "http://127.0.0.1:8000", MaxCompletionTokens: &yes}, true},
+		{inference.BackendConfig{URL: "https://API.openai.com"}, true},
+		{inference.BackendConfig{URL: "https://eu.api.openai.com/v1"}, true},
+		{inference.BackendConfig{URL: "https://api.openai.com.example.org"}, false},
+		{inference.BackendConfig{URL: "https://api.openai.com", MaxCompletionTokens: &no}, false},
+		{inference.BackendConfig{URL: "https://a.openai.azure.com", API: inference.APIAzure}, true},
+		{inference.BackendConfig{URL: "https://a.openai.azure.com", API: inference.APIAzure, APIVersion: "2024-10-21"}, true},
+		{inference.BackendConfig{URL: "https://a.openai.azure.com", API: inference.APIAzure, APIVersion: "2024-09-01-preview"}, true},
+		{inference.BackendConfig{URL: "https://a.openai.azure.com", API: inference.APIAzure, APIVersion: "2024-06-01"}, false},
+		{inference.BackendConfig{Builtin: true}, false},
+	} {
+		if got := inference.WantsCompletionTokens(row.b); got != row.want {
+			t.Errorf("%+v: got %v", row.b, got)
+		}
 	}
 }
 
