@@ -179,8 +179,9 @@ func (r *replica) world(name string) world {
 
 func (w world) secret(name string) string { return w.vault + "secrets/" + name + "?api-version=7.4" }
 
-// pair is two replicas on one database; the owner is signed in at both.
-func pair(t *testing.T) (a, b *replica) {
+// pair is two replicas on one database, with further lines of configuration; the
+// owner is signed in at both.
+func pair(t *testing.T, lines ...string) (a, b *replica) {
 	t.Helper()
 	dsn := pgtest.Start(t)
 	dir := t.TempDir()
@@ -189,8 +190,8 @@ func pair(t *testing.T) (a, b *replica) {
 	for _, name := range []string{"a", "b"} {
 		r := &replica{t: t, bin: binary, home: filepath.Join(dir, name)}
 		config := filepath.Join(dir, name+".yaml")
-		write(t, config, fmt.Sprintf("home: %s\nlisten: 127.0.0.1:0\nlocal: 127.0.0.1:0\nnames: azure\noffline: true\nrootKeyFile: %s\nstore:\n  postgresDSNFile: %s\n",
-			r.home, filepath.Join(dir, "root.json"), filepath.Join(dir, "dsn")))
+		write(t, config, fmt.Sprintf("home: %s\nlisten: 127.0.0.1:0\nlocal: 127.0.0.1:0\nnames: azure\noffline: true\nrootKeyFile: %s\nstore:\n  postgresDSNFile: %s\n%s\n",
+			r.home, filepath.Join(dir, "root.json"), filepath.Join(dir, "dsn"), strings.Join(lines, "\n")))
 		r.args = []string{"serve", "--config", config}
 		r.start()
 		t.Cleanup(r.kill)
