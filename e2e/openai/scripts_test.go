@@ -2,6 +2,9 @@ package openai_test
 
 import (
 	"context"
+	"errors"
+	"image/png"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -59,15 +62,40 @@ func TestStore(t *testing.T) {
 		"USE_AZURE_OPENAI=True", "USE_AZURE_AD=True", "AZURE_OPENAI_ENDPOINT="+cloud.Vars["AOAI_ENDPOINT"], "AZURE_OPENAI_DEPLOYMENT_NAME=description")
 	products := start(t, cloud.Command(context.Background(), bin+"/product-service"), "AI_SERVICE_URL="+ai+"/")
 	store := start(t, cloud.Command(context.Background(), bin+"/store-admin"), "PRODUCT_SERVICE_URL="+products+"/")
-	screenshots, err := filepath.Abs("screenshots") // kept for people; git ignores them
+	kept := artifacts(t, "store-description.png", "store-listed.png", "store-refused.png", "store-failed.png")
+	node(t, []string{"STORE=" + store, "CHROMIUM=" + chromium, "SCREENSHOTS=" + kept, "PRINCIPAL=" + cloud.Vars["aiIdentity"], "SCOPE=" + cloud.Vars["AOAI_ID"]},
+		"--", "node", "store.mjs")
+	for _, name := range []string{"store-description.png", "store-listed.png", "store-refused.png"} {
+		f, err := os.Open(filepath.Join(kept, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, err := png.DecodeConfig(f)
+		if err := errors.Join(err, f.Close()); err != nil || seen.Width < 1000 || seen.Height < 700 {
+			t.Errorf("%s is no picture of the page: %d x %d, %v", f.Name(), seen.Width, seen.Height, err)
+		}
+		t.Logf("kept: %s", f.Name())
+	}
+}
+
+// artifacts is the folder of what tests leave for people, bin/artifacts, without
+// the files of an earlier run that this test makes. git ignores it; `make e2e`
+// says what is in it.
+func artifacts(t *testing.T, files ...string) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", "..", "bin", "artifacts"))
 	if err == nil {
-		err = os.MkdirAll(screenshots, 0o755)
+		err = os.MkdirAll(dir, 0o755)
+	}
+	for _, name := range files {
+		if e := os.Remove(filepath.Join(dir, name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	node(t, []string{"STORE=" + store, "CHROMIUM=" + chromium, "SCREENSHOTS=" + screenshots, "PRINCIPAL=" + cloud.Vars["aiIdentity"], "SCOPE=" + cloud.Vars["AOAI_ID"]},
-		"--", "node", "store.mjs")
+	return dir
 }
 
 // start starts a service on a free port until the test ends, and gives its URL.
