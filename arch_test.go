@@ -46,7 +46,7 @@ var floors = map[string]int{
 
 // under are packages that belong to a parent: they may import it, stand on its
 // floor, and nobody else needs to list them.
-var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storetest(/.*)?|internal/arm/armtest|internal/arm/privatelink|internal/providers/[a-z]+/.+|internal/cli/.+|internal/entra/.+|internal/node/.+|internal/compute/.+|internal/inference/.+)$`)
+var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storetest(/.*)?|internal/arm/armtest|internal/arm/named|internal/arm/privatelink|internal/providers/[a-z]+/.+|internal/cli/.+|internal/entra/.+|internal/node/.+|internal/compute/.+|internal/inference/.+)$`)
 
 // sameFloor are the pairs that may see each other although they stand on one floor, and why.
 var sameFloor = map[string]string{

@@ -3,6 +3,7 @@ package containerregistry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/named"
 	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
@@ -30,17 +32,10 @@ func apiVersions() []string {
 	}
 }
 
-// Sealer seals the passwords of registries; *seal.Keyring is one.
-type Sealer interface {
-	Seal(ctx context.Context, scope string, plaintext, aad []byte) ([]byte, error)
-	Open(ctx context.Context, scope string, ciphertext, aad []byte) ([]byte, error)
-	Destroy(ctx context.Context, scope string) error
-}
-
 // Config is what New needs.
 type Config struct {
 	Store  store.Store
-	Sealer Sealer
+	Sealer named.Sealer
 
 	// Server is the login server of a registry, "NAME.azurecr.io".
 	Server func(name string) string
@@ -60,7 +55,7 @@ type Config struct {
 
 type provider struct {
 	Config
-	registries *Registries
+	names *named.Records[Properties, secrets]
 }
 
 // New makes the provider.
@@ -87,7 +82,9 @@ func newProvider(c Config) *provider {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &provider{Config: c, registries: &Registries{Store: c.Store, Sealer: c.Sealer}}
+	names := records(c.Store, c.Sealer)
+	names.Taken = func(name string) error { return taken(c.Server(strings.ToLower(name))) }
+	return &provider{Config: c, names: names}
 }
 
 // PrivateLink is what private endpoints reach of a registry: the login server,
@@ -110,13 +107,11 @@ func (p *provider) read(ctx context.Context, r *arm.Resource[Properties]) (err e
 	return err
 }
 
-const uidKey = "uid" // in Private: of this registry alone, for ever
-
 // complete gives next its defaults and keeps what a PUT does not speak of.
 func (p *provider) complete(_ context.Context, old, next *arm.Resource[Properties]) error {
 	n := &next.Properties
 	if old == nil {
-		next.Private[uidKey] = uuid.NewString()
+		next.Private[named.UIDKey] = uuid.NewString()
 		n.CreationDate = p.Now().UTC().Format("2006-01-02T15:04:05.0000000Z")
 	} else if next.Extra["sku"] == nil {
 		next.Extra["sku"] = old.Extra["sku"]
@@ -131,22 +126,22 @@ func (p *provider) complete(_ context.Context, old, next *arm.Resource[Propertie
 
 // put records what the data plane has to know, and takes the name.
 func (p *provider) put(ctx context.Context, _, next *arm.Resource[Properties]) error {
-	return p.claim(ctx, next)
+	return p.names.Claim(ctx, next, "", "")
 }
 
 // delete frees the name, and erases what the registry holds.
 func (p *provider) delete(ctx context.Context, old *arm.Resource[Properties]) error {
-	r, err := p.registries.fresh(ctx, old.ID.Name())
-	if err != nil || r == nil || !r.id().Equal(old.ID) {
+	uid, err := p.names.Remove(ctx, old.ID, func(uid string) error {
+		_, err := store.PutJSON(ctx, p.Store, deadKey(uid), deadKind, 0, struct{}{})
+		if errors.Is(err, store.ErrConflict) {
+			return nil
+		}
+		return err
+	})
+	if err != nil || uid == "" {
 		return err
 	}
-	if _, err := store.PutJSON(ctx, p.Store, deadKey(r.UID), deadKind, 0, struct{}{}); err != nil && !conflict(err) {
-		return err
-	}
-	if err := p.Store.Delete(ctx, recordKey(old.ID.Name()), r.rev); err != nil && !gone(err) {
-		return err
-	}
-	return p.bury(ctx, r.UID)
+	return p.bury(ctx, uid)
 }
 
 // bury removes what a deleted registry leaves.
@@ -154,7 +149,7 @@ func (p *provider) bury(ctx context.Context, uid string) error {
 	if err := p.Erase(ctx, uid); err != nil {
 		return err
 	}
-	if err := p.Sealer.Destroy(ctx, sealScope(uid)); err != nil {
+	if err := p.names.Destroy(ctx, uid); err != nil {
 		return err
 	}
 	if err := p.Store.Delete(ctx, deadKey(uid), 0); err != nil && !gone(err) {

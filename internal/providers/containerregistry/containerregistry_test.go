@@ -3,6 +3,7 @@ package containerregistry_test
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"lazurite.dev/internal/apierr"
@@ -69,6 +70,9 @@ func TestRegistry_CreateShowUpdateDelete(t *testing.T) {
 	if r.Text("properties", "loginServer") != "myregistry.azurecr.io" || r.Text("sku", "name") != "Premium" || r.Text("sku", "tier") != "Premium" ||
 		r.At("properties", "adminUserEnabled") != false || r.Text("properties", "publicNetworkAccess") != "Enabled" {
 		t.Errorf("created %s", r.Raw)
+	}
+	if d, err := w.Store.Get(t.Context(), "registry/names/myregistry"); err != nil || d.Kind != "registry.record" || !strings.Contains(string(d.Value), `"location":"eastus","properties":{`) {
+		t.Errorf("the record is not as it always was: %v, of kind %s: %s", err, d.Kind, d.Value)
 	}
 	w.WantError(409, "AlreadyInUse", "PUT", path(w.group("other"), "myregistry")+apiv, body("Basic", ""))
 	r = w.Want(200, "PATCH", path("g", "myregistry")+apiv, `{"properties":{"adminUserEnabled":true,"networkRuleSet":{"defaultAction":"Deny","ipRules":[{"value":"192.0.2.1"}]}}}`)

@@ -32,40 +32,6 @@ func newSecrets() (*secrets, error) {
 	return s, nil
 }
 
-// sealScope is the scope under which the registry with the uid seals.
-func sealScope(uid string) string { return "registry/" + uid }
-
-const secretsAAD = "secrets"
-
-func (rs *Registries) seal(ctx context.Context, r *Record, s *secrets) error {
-	plain, err := json.Marshal(s)
-	if err != nil {
-		return fmt.Errorf("encode secrets: %w", err)
-	}
-	if r.Secrets, err = rs.Sealer.Seal(ctx, sealScope(r.UID), plain, []byte(secretsAAD)); err != nil {
-		return fmt.Errorf("seal the secrets of a registry: %w", err)
-	}
-	return nil
-}
-
-// open gives the secrets of r, worked out once for each record; they are
-// shared and must not be changed.
-func (rs *Registries) open(ctx context.Context, r *Record) (*secrets, error) {
-	if s := r.opened.Load(); s != nil {
-		return s, nil
-	}
-	plain, err := rs.Sealer.Open(ctx, sealScope(r.UID), r.Secrets, []byte(secretsAAD))
-	if err != nil {
-		return nil, fmt.Errorf("open the secrets of a registry: %w", err)
-	}
-	s := &secrets{}
-	if err := json.Unmarshal(plain, s); err != nil {
-		return nil, fmt.Errorf("decode the secrets of a registry: %w", err)
-	}
-	r.opened.Store(s)
-	return s, nil
-}
-
 // mark tells one password from those before and after it.
 func mark(password string) string {
 	sum := sha256.Sum256([]byte("registry password\x00" + password))
@@ -116,14 +82,7 @@ func (p *provider) listCredentials(ctx context.Context, r *arm.Resource[Properti
 	if err := adminEnabled(r); err != nil {
 		return nil, err
 	}
-	rec, err := p.registries.fresh(ctx, r.ID.Name())
-	if err != nil {
-		return nil, err
-	}
-	if rec == nil || !rec.id().Equal(r.ID) {
-		return nil, busy(r.ID) // it is being made
-	}
-	s, err := p.registries.open(ctx, rec)
+	_, s, err := p.names.Secrets(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -150,28 +109,9 @@ func (p *provider) regenerate(ctx context.Context, r *arm.Resource[Properties], 
 		return nil, err
 	}
 	fresh := newPassword()
-	for range writeAttempts {
-		rec, err := p.registries.fresh(ctx, r.ID.Name())
-		if err != nil {
-			return nil, err
-		}
-		if rec == nil || !rec.id().Equal(r.ID) {
-			return nil, busy(r.ID)
-		}
-		old, err := p.registries.open(ctx, rec)
-		if err != nil {
-			return nil, err
-		}
-		s := *old
-		s.Passwords[i] = fresh
-		if err := p.registries.seal(ctx, rec, &s); err != nil {
-			return nil, err
-		}
-		if err := p.registries.save(ctx, rec); err == nil {
-			return s.shown(r), nil
-		} else if !conflict(err) {
-			return nil, err
-		}
+	s, err := p.names.Change(ctx, r.ID, func(s *secrets) { s.Passwords[i] = fresh })
+	if err != nil {
+		return nil, err
 	}
-	return nil, busy(r.ID)
+	return s.shown(r), nil
 }

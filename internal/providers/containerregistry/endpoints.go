@@ -9,6 +9,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/named"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
@@ -74,10 +75,10 @@ func (p *provider) checkNameAvailability(ctx context.Context, r *arm.Request) (*
 	if err := checkName(in.Name); err != nil {
 		return no("Invalid", apierr.From(err).Message)
 	}
-	switch rec, alive, err := p.owner(ctx, in.Name); {
+	switch used, err := p.names.InUse(ctx, in.Name); {
 	case err != nil:
 		return nil, err
-	case rec != nil && alive:
+	case used:
 		return no("AlreadyExists", "The registry "+in.Name+" is already in use.")
 	}
 	return &arm.Response{Body: map[string]any{"nameAvailable": true}}, nil
@@ -90,7 +91,7 @@ func (p *provider) usages(ctx context.Context, e *arm.Envelope) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	used, err := p.Used(ctx, e.Private[uidKey])
+	used, err := p.Used(ctx, e.Private[named.UIDKey])
 	if err != nil {
 		return nil, err
 	}

@@ -197,7 +197,7 @@ func (p *provider) validate(ctx context.Context, old, next *arm.Resource[Propert
 	if err := n.check(skuOf(next)); err != nil {
 		return err
 	}
-	return p.free(ctx, next.ID)
+	return p.names.Free(ctx, next.ID)
 }
 
 func (n *Properties) check(sku string) error {

@@ -42,10 +42,10 @@ func (p *provider) checkNameAvailability(ctx context.Context, r *arm.Request) (*
 	if err := checkName(in.Name); err != nil {
 		return no("AccountNameInvalid", apierr.From(err).Message)
 	}
-	switch rec, alive, err := p.owner(ctx, in.Name); {
+	switch used, err := p.accounts.names.InUse(ctx, in.Name); {
 	case err != nil:
 		return nil, err
-	case rec != nil && alive:
+	case used:
 		return no("AlreadyExists", apierr.From(taken(in.Name)).Message)
 	}
 	return &arm.Response{Body: map[string]any{"nameAvailable": true}}, nil

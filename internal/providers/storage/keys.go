@@ -23,10 +23,7 @@ type secrets struct {
 	Delegation []byte       `json:"delegation"`
 }
 
-const (
-	keyBytes   = 64 // of an account's key, as Azure's
-	secretsAAD = "secrets"
-)
+const keyBytes = 64 // of an account's key, as Azure's
 
 func random(n int) ([]byte, error) {
 	b := make([]byte, n)
@@ -46,38 +43,6 @@ func newSecrets() (s *secrets, err error) {
 	}
 	s.Delegation, err = random(sha256.Size)
 	return s, err
-}
-
-// sealScope is the scope under which the account with the uid seals.
-func sealScope(uid string) string { return "storage/" + uid }
-
-func (a *Accounts) seal(ctx context.Context, r *Record, s *secrets) error {
-	plain, err := json.Marshal(s)
-	if err != nil {
-		return fmt.Errorf("encode keys: %w", err)
-	}
-	if r.Secrets, err = a.Sealer.Seal(ctx, sealScope(r.UID), plain, []byte(secretsAAD)); err != nil {
-		return fmt.Errorf("seal the keys of a storage account: %w", err)
-	}
-	return nil
-}
-
-// open gives the secrets of r, worked out once for each record; they are
-// shared and must not be changed.
-func (a *Accounts) open(ctx context.Context, r *Record) (*secrets, error) {
-	if s := r.opened.Load(); s != nil {
-		return s, nil
-	}
-	plain, err := a.Sealer.Open(ctx, sealScope(r.UID), r.Secrets, []byte(secretsAAD))
-	if err != nil {
-		return nil, fmt.Errorf("open the keys of a storage account: %w", err)
-	}
-	s := &secrets{}
-	if err := json.Unmarshal(plain, s); err != nil {
-		return nil, fmt.Errorf("decode the keys of a storage account: %w", err)
-	}
-	r.opened.Store(s)
-	return s, nil
 }
 
 func mac(key []byte, text string) []byte {
@@ -120,21 +85,9 @@ func (s *secrets) shown() any {
 	return map[string]any{"keys": list}
 }
 
-func (p *provider) record(ctx context.Context, r *arm.Resource[Properties]) (*Record, *secrets, error) {
-	rec, err := p.accounts.fresh(ctx, r.ID.Name())
-	if err != nil {
-		return nil, nil, err
-	}
-	if rec == nil || !rec.id().Equal(r.ID) {
-		return nil, nil, busy(r.ID) // it is being made
-	}
-	s, err := p.accounts.open(ctx, rec)
-	return rec, s, err
-}
-
 // listKeys is POST …/listKeys.
 func (p *provider) listKeys(ctx context.Context, r *arm.Resource[Properties], _ json.RawMessage) (any, error) {
-	_, s, err := p.record(ctx, r)
+	_, s, err := p.accounts.names.Secrets(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +114,7 @@ func (p *provider) regenerateKey(ctx context.Context, r *arm.Resource[Properties
 	if err != nil {
 		return nil, err
 	}
-	s, err := p.changeSecrets(ctx, r, func(s *secrets) { s.Keys[i], s.Made[i] = fresh, p.Now().UTC() })
+	s, err := p.accounts.names.Change(ctx, r.ID, func(s *secrets) { s.Keys[i], s.Made[i] = fresh, p.Now().UTC() })
 	if err != nil {
 		return nil, err
 	}
@@ -175,28 +128,8 @@ func (p *provider) revokeDelegation(ctx context.Context, r *arm.Resource[Propert
 	if err != nil {
 		return nil, err
 	}
-	_, err = p.changeSecrets(ctx, r, func(s *secrets) { s.Delegation = fresh })
+	_, err = p.accounts.names.Change(ctx, r.ID, func(s *secrets) { s.Delegation = fresh })
 	return nil, err
-}
-
-func (p *provider) changeSecrets(ctx context.Context, r *arm.Resource[Properties], change func(*secrets)) (*secrets, error) {
-	for range writeAttempts {
-		rec, old, err := p.record(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		s := *old
-		change(&s)
-		if err := p.accounts.seal(ctx, rec, &s); err != nil {
-			return nil, err
-		}
-		if err := p.accounts.save(ctx, rec); err == nil {
-			return &s, nil
-		} else if !conflict(err) {
-			return nil, err
-		}
-	}
-	return nil, busy(r.ID)
 }
 
 // noSharedKey is why nothing can be signed with a key of the account.

@@ -352,7 +352,7 @@ func (p *provider) validate(ctx context.Context, old, next *arm.Resource[Propert
 	if err := privatelink.CheckSubnets(ctx, p.Store, Namespace, n.acls().Subnets(), known); err != nil {
 		return err
 	}
-	return p.free(ctx, next.ID)
+	return p.accounts.names.Free(ctx, next.ID)
 }
 
 func (n *Properties) check() error {

@@ -76,7 +76,7 @@ func (p *provider) signer(ctx context.Context, r *arm.Resource[Properties], body
 	if err = json.Unmarshal(body, &in); err != nil {
 		return in, nil, 0, bad("", "The body must be an object with what is to be signed: %v", err)
 	}
-	rec, _, err := p.record(ctx, r)
+	rec, _, err := p.accounts.names.Secrets(ctx, r.ID)
 	if err != nil {
 		return in, nil, 0, err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/arm/named"
 	"lazurite.dev/internal/arm/privatelink"
 	"lazurite.dev/internal/store"
 )
@@ -33,18 +34,11 @@ func apiVersions() []string {
 	}
 }
 
-// Sealer seals the keys of accounts; *seal.Keyring is one.
-type Sealer interface {
-	Seal(ctx context.Context, scope string, plaintext, aad []byte) ([]byte, error)
-	Open(ctx context.Context, scope string, ciphertext, aad []byte) ([]byte, error)
-	Destroy(ctx context.Context, scope string) error
-}
-
 // Config is what New needs.
 type Config struct {
 	Store    store.Store
-	Sealer   Sealer
-	Accounts *Accounts // of Open; nil: the provider reads the store itself
+	Sealer   named.Sealer
+	Accounts *Accounts // of Open with the same Sealer; nil: the provider reads the store itself
 
 	// URL is where an account's blobs answer, "https://HOST" without a slash at
 	// the end.
@@ -112,7 +106,7 @@ func newProvider(c Config) *provider {
 		c.Now = time.Now
 	}
 	if c.Accounts == nil {
-		c.Accounts = &Accounts{Store: c.Store, Sealer: c.Sealer, URL: c.URL, now: c.Now}
+		c.Accounts = newAccounts(c.Store, c.Sealer, c.URL, c.Now)
 	}
 	return &provider{Config: c, accounts: c.Accounts}
 }
@@ -141,18 +135,18 @@ func (p *provider) read(ctx context.Context, r *arm.Resource[Properties]) (err e
 	if r.Properties.Connections = list; list == nil {
 		r.Properties.Connections = []privatelink.Shown{}
 	}
-	rec, err := p.accounts.fresh(ctx, r.ID.Name())
-	if err != nil || rec == nil || !rec.id().Equal(r.ID) {
+	rec, err := p.accounts.names.Of(ctx, r.ID)
+	if err != nil || rec == nil {
 		return err // it is being made
 	}
-	s, err := p.accounts.open(ctx, rec)
+	s, err := p.accounts.names.Open(ctx, rec)
 	if err == nil {
 		r.Properties.KeyTimes = &KeyTimes{s.Made[0].Format(azureTime), s.Made[1].Format(azureTime)}
 	}
 	return err
 }
 
-const uidKey = "uid" // in Private: of this resource alone, for ever
+const uidKey = named.UIDKey
 
 // azureTime is how this namespace writes times.
 const azureTime = "2006-01-02T15:04:05.0000000Z"
@@ -183,7 +177,7 @@ func (p *provider) complete(_ context.Context, old, next *arm.Resource[Propertie
 // put records what the data plane has to know, takes the name, and makes the
 // resource under which containers stand.
 func (p *provider) put(ctx context.Context, _, next *arm.Resource[Properties]) error {
-	if err := p.claim(ctx, next); err != nil {
+	if err := p.accounts.names.Claim(ctx, next, skuOf(next), kindOf(next)); err != nil {
 		return err
 	}
 	return p.makeService(ctx, next)
@@ -191,17 +185,11 @@ func (p *provider) put(ctx context.Context, _, next *arm.Resource[Properties]) e
 
 // delete frees the name, and erases what the account holds.
 func (p *provider) delete(ctx context.Context, old *arm.Resource[Properties]) error {
-	r, err := p.accounts.fresh(ctx, old.ID.Name())
-	if err != nil || r == nil || !r.id().Equal(old.ID) {
+	uid, err := p.accounts.names.Remove(ctx, old.ID, func(uid string) error { return p.accounts.markDead(ctx, dead{Account: uid}) })
+	if err != nil || uid == "" {
 		return err
 	}
-	if err := p.accounts.markDead(ctx, dead{Account: r.UID}); err != nil {
-		return err
-	}
-	if err := p.Store.Delete(ctx, recordKey(old.ID.Name()), r.rev); err != nil && !gone(err) {
-		return err
-	}
-	return p.buryNow(ctx, dead{Account: r.UID})
+	return p.buryNow(ctx, dead{Account: uid})
 }
 
 // buryTime is how long a deletion waits until all is erased; Sweep goes on.
@@ -227,7 +215,7 @@ func (p *provider) bury(ctx context.Context, d dead) error {
 	if d.Container != "" {
 		return nil
 	}
-	return p.Sealer.Destroy(ctx, sealScope(d.Account))
+	return p.accounts.names.Destroy(ctx, d.Account)
 }
 
 // keepDead is how long what was deleted is looked at again: a request that was

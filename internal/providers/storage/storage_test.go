@@ -82,6 +82,9 @@ func TestAccount_CreateShowUpdateDelete(t *testing.T) {
 	if r.At("properties", "allowBlobPublicAccess") != false || r.At("properties", "allowSharedKeyAccess") != true || r.Text("properties", "keyCreationTime", "key1") == "" {
 		t.Errorf("%s", r.Raw)
 	}
+	if d, err := w.Store.Get(t.Context(), "storage/names/account1"); err != nil || d.Kind != "storage.account" || !strings.Contains(string(d.Value), `"location":"eastus","sku":"Standard_LRS","kind":"StorageV2","properties":{`) {
+		t.Errorf("the record is not as it always was: %v, of kind %s: %s", err, d.Kind, d.Value)
+	}
 	w.Group("other")
 	w.WantError(409, "StorageAccountAlreadyTaken", "PUT", path("other", "account1")+apiv, body(""))
 	check := armtest.Base + "/providers/Microsoft.Storage/checkNameAvailability" + apiv
