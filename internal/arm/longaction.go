@@ -31,7 +31,7 @@ func (h *Handler) startAction(c *call, a action, body json.RawMessage) error {
 	defer done()
 	e, err := h.res.Get(c.ctx, c.id)
 	if errors.Is(err, store.ErrNotFound) {
-		return errResourceNotFound(c.id)
+		return NotFound(c.id)
 	} else if err != nil {
 		return err
 	}

@@ -174,7 +174,7 @@ func setPrivate(m map[string]string, k, v string) map[string]string {
 func (h *Handler) delete(c *call) error {
 	if c.old == nil {
 		if c.route.Type == rid.TypeResourceGroup {
-			return errResourceNotFound(c.id)
+			return NotFound(c.id)
 		}
 		if c.route.get != nil { // one that is there without being stored
 			if e, err := c.route.get(c.ctx, c.id); err != nil && !apierr.Is(err, apierr.NotFound) {

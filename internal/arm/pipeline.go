@@ -342,14 +342,14 @@ func (h *Handler) scopeExists(ctx context.Context, id rid.ID) (*Envelope, error)
 		return e, err
 	}
 	if p.Namespace() == "" && p.ResourceGroup() == "" {
-		return nil, errResourceNotFound(p)
+		return nil, NotFound(p)
 	}
 	if _, err := h.scopeExists(ctx, p); err != nil {
 		return nil, err
 	}
 	switch {
 	case p.Namespace() == "":
-		return nil, errResourceNotFound(p)
+		return nil, NotFound(p)
 	case h.routes[strings.ToLower(p.Type())] == nil: // a data-plane part of a resource, such as a secret
 		return nil, nil
 	}
@@ -525,7 +525,7 @@ func (h *Handler) endpointScope(ctx context.Context, params map[string]string) (
 	if _, err := h.scopeExists(ctx, id); err != nil {
 		return id, err
 	}
-	return id, errResourceNotFound(id)
+	return id, NotFound(id)
 }
 
 func (h *Handler) respond(c *call, res *Response) {
@@ -587,7 +587,9 @@ func errNotFoundPath(r *http.Request) error {
 
 const subscriptionNotFound = "SubscriptionNotFound"
 
-func errResourceNotFound(id rid.ID) error {
+// NotFound is the refusal of what names a resource, a group or a subscription
+// that is not there.
+func NotFound(id rid.ID) error {
 	if id.Namespace() == "" {
 		if id.ResourceGroup() != "" {
 			return apierr.New(apierr.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", id.Name())

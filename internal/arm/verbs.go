@@ -47,7 +47,7 @@ func (h *Handler) lookup(c *call) (*Envelope, error) {
 			return e, err
 		}
 	}
-	return nil, errResourceNotFound(c.id)
+	return nil, NotFound(c.id)
 }
 
 // render answers with the resource.
@@ -118,7 +118,7 @@ func (h *Handler) put(c *call) error {
 		return errMethod(c.r)
 	}
 	if c.route.noCreate && c.old == nil {
-		return errResourceNotFound(c.id)
+		return NotFound(c.id)
 	}
 	next, err := h.decode(c)
 	if err != nil {
@@ -199,7 +199,7 @@ func (h *Handler) patch(c *call) error {
 		return errMethod(c.r)
 	}
 	if c.old == nil {
-		return errResourceNotFound(c.id)
+		return NotFound(c.id)
 	}
 	m, err := bodyObject(c)
 	if err != nil {

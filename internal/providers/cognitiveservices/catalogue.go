@@ -118,7 +118,7 @@ func (p *provider) accountSKUs(context.Context, *arm.Envelope, *arm.Request) (an
 func (p *provider) deploymentChoices(ctx context.Context, account *arm.Envelope, r *arm.Request) (any, error) {
 	id := account.RID().Child("deployments", r.Params["deploymentName"])
 	if _, err := (arm.Resources{Store: p.Store}).Get(ctx, id); errors.Is(err, store.ErrNotFound) {
-		return nil, notFound(id)
+		return nil, arm.NotFound(id)
 	} else if err != nil {
 		return nil, err
 	}

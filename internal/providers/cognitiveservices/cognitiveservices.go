@@ -13,7 +13,6 @@ import (
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/privatelink"
-	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
 
@@ -254,8 +253,3 @@ func (p *provider) delete(ctx context.Context, old *arm.Resource[Properties]) er
 
 // errUnchanged ends a change of a record that has nothing to do.
 var errUnchanged = errors.New("nothing to change")
-
-func notFound(id rid.ID) error {
-	return apierr.New(apierr.NotFound, "ResourceNotFound",
-		"The Resource '%s/%s' under resource group '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix", id.Type(), strings.Join(id.Names(), "/"), id.ResourceGroup())
-}

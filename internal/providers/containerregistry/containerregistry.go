@@ -13,7 +13,6 @@ import (
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/named"
 	"lazurite.dev/internal/arm/privatelink"
-	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
 
@@ -164,11 +163,6 @@ func Sweep(ctx context.Context, c Config) error {
 	return store.All(ctx, c.Store, store.Query{Prefix: deadPrefix}, func(d store.Doc) error {
 		return p.bury(ctx, strings.TrimPrefix(d.Key, deadPrefix))
 	})
-}
-
-func notFound(id rid.ID) error {
-	return apierr.New(apierr.NotFound, "ResourceNotFound",
-		"The Resource '%s/%s' under resource group '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix", id.Type(), strings.Join(id.Names(), "/"), id.ResourceGroup())
 }
 
 func bad(target, format string, args ...any) *apierr.Error {

@@ -44,7 +44,7 @@ func (p *provider) under(action string, handle func(ctx context.Context, registr
 		}
 		e, err := arm.Resources{Store: p.Store}.Get(ctx, id)
 		if errors.Is(err, store.ErrNotFound) {
-			return nil, notFound(id)
+			return nil, arm.NotFound(id)
 		}
 		if err != nil {
 			return nil, err

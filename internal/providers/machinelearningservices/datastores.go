@@ -144,7 +144,7 @@ func (p *provider) uidOf(ctx context.Context, id rid.ID) (string, error) {
 		return "", err
 	}
 	if e == nil {
-		return "", notFound(id)
+		return "", arm.NotFound(id)
 	}
 	return e.Private[uidKey], nil
 }
@@ -198,7 +198,7 @@ func (p *provider) listSecrets(ctx context.Context, r *arm.Resource[Datastore], 
 		return nil, err
 	}
 	if ws == nil {
-		return nil, notFound(r.ID.Parent())
+		return nil, arm.NotFound(r.ID.Parent())
 	}
 	_, key, err := p.storageKey(ctx, &ws.Properties)
 	return Secrets{Type: credKey, Key: key}, err

@@ -70,7 +70,7 @@ func (p *provider) checkOne(ctx context.Context, l linked, text *string) error {
 		return err
 	}
 	if e == nil {
-		return apierr.New(apierr.BadRequest, "ValidationError", "The %s of the workspace does not exist: %s", l.property, notFound(id).Error()).WithTarget(at)
+		return apierr.New(apierr.BadRequest, "ValidationError", "The %s of the workspace does not exist: %s", l.property, arm.NotFound(id).Error()).WithTarget(at)
 	}
 	if hns, _ := e.Properties["isHnsEnabled"].(bool); hns {
 		return apierr.New(apierr.BadRequest, "ValidationError", "The storage account '%s' has a hierarchical namespace, which the storage account of a workspace must not have.", id.Name()).WithTarget(at)

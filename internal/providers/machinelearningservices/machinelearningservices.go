@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"regexp"
-	"strings"
 	"time"
 
 	"lazurite.dev/internal/apierr"
@@ -186,9 +185,4 @@ func readOnly() []string {
 		"serviceProvisionedResourceGroup", "privateLinkCount", "associatedWorkspaces", "softDeletedAt", "scheduledPurgeDate",
 		"managedNetwork.networkId", "managedNetwork.status", "managedNetwork.changeableIsolationModes",
 	}
-}
-
-func notFound(id rid.ID) error {
-	return apierr.New(apierr.NotFound, "ResourceNotFound",
-		"The Resource '%s/%s' under resource group '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix", id.Type(), strings.Join(id.Names(), "/"), id.ResourceGroup())
 }

@@ -151,7 +151,7 @@ func Provision(ctx context.Context, c Config, workspace rid.ID) error {
 		return err
 	}
 	if ws == nil {
-		return notFound(workspace)
+		return arm.NotFound(workspace)
 	}
 	if ws.Mode() == Disabled {
 		return nil

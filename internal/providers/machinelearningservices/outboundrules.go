@@ -56,7 +56,7 @@ func (p *provider) validateRule(ctx context.Context, _, next *arm.Resource[Rule]
 		return err
 	}
 	if ws == nil {
-		return notFound(next.ID.Parent())
+		return arm.NotFound(next.ID.Parent())
 	}
 	if err := p.available(ctx); err != nil && ws.Mode() != Disabled {
 		return err
@@ -263,7 +263,7 @@ func (p *provider) checkEndpoint(ctx context.Context, ws *Workspace, name string
 		return err
 	}
 	if e == nil {
-		return bad(at+".serviceResourceId", "The resource to connect to does not exist: %s", notFound(target).Error())
+		return bad(at+".serviceResourceId", "The resource to connect to does not exist: %s", arm.NotFound(target).Error())
 	}
 	g, ok := sv.Group(d.Group)
 	if !ok {

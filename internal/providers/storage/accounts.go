@@ -111,7 +111,7 @@ func (a *Accounts) ByName(ctx context.Context, name string) (*Account, error) {
 func (a *Accounts) ByID(ctx context.Context, id rid.ID) (*Account, error) {
 	acc, err := a.ByName(ctx, id.Name())
 	if err == nil && !acc.ID.Equal(id) || apierr.Is(err, apierr.NotFound) {
-		return nil, notFound(id)
+		return nil, arm.NotFound(id)
 	}
 	return acc, err
 }
@@ -159,11 +159,6 @@ func (a *Accounts) markDead(ctx context.Context, d dead) error {
 
 func busy(id rid.ID) error {
 	return apierr.New(apierr.Conflict, "StorageAccountOperationInProgress", "An operation is currently performing on the storage account '%s' that requires exclusive access.", id.Name())
-}
-
-func notFound(id rid.ID) error {
-	return apierr.New(apierr.NotFound, "ResourceNotFound",
-		"The Resource '%s/%s' under resource group '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix", id.Type(), strings.Join(id.Names(), "/"), id.ResourceGroup())
 }
 
 func taken(name string) error {
