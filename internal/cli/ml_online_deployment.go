@@ -27,6 +27,7 @@ func odFields() mlFields {
 		also: []string{"name", "endpoint_name", "location", "tags", "id", "model", "environment", "code_configuration", "instance_count", "resourceGroup", "resource_group"},
 		fields: []mlField{
 			{yaml: "app_insights_enabled", wire: "appInsightsEnabled", conv: boolConv()},
+			{yaml: "current_instances", wire: "currentInstances", shown: true}, // where it follows the load
 			{yaml: "data_collector", wire: "dataCollector"},
 			{yaml: "description", wire: "description", conv: textConv()},
 			{yaml: "egress_public_network_access", wire: "egressPublicNetworkAccess", conv: onOff()},
@@ -39,6 +40,7 @@ func odFields() mlFields {
 			{yaml: "readiness_probe", wire: "readinessProbe", conv: probe},
 			{yaml: "request_settings", wire: "requestSettings", conv: requests},
 			{yaml: "scale_settings", wire: "scaleSettings", conv: scale},
+			{yaml: "scaled_to_zero", wire: "scaledToZero", shown: true},
 			{yaml: "type", wire: "endpointComputeType", conv: enum("managed", "Managed")},
 		}}
 }
@@ -301,7 +303,7 @@ func odShow() *command {
 func odList() *command {
 	return &command{path: "ml online-deployment list", short: "List the deployments of an endpoint.", example: "ml online-deployment list -g myGroup -w myWorkspace -e myEndpoint",
 		args:  inWorkspace(opt("endpoint-name", "Name of the endpoint.").or("-e").required(), localEndpointOpt()),
-		table: "[].{Name:name, State:provisioning_state, InstanceType:instance_type, Instances:instance_count}",
+		table: "[].{Name:name, State:provisioning_state, InstanceType:instance_type, Instances:instance_count, Running:current_instances}",
 		run: workspaced(func(ctx context.Context, c *call, w *workspace) (any, error) {
 			if err := c.notLocal(); err != nil {
 				return nil, err

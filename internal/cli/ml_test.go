@@ -429,6 +429,33 @@ func TestISODurations(t *testing.T) {
 	}
 }
 
+func TestML_ScaleToZero(t *testing.T) {
+	spec, err := parseSpec([]byte("instance_type: Standard_DS3_v2\nscale_settings: {type: target_utilization, min_instances: 0, max_instances: 3, polling_interval: 5}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := deploymentBody(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"maxInstances":3,"minInstances":0,"pollingInterval":"PT5S","scaleType":"TargetUtilization"}`
+	if got, err := json.Marshal(at(body, "properties", "scaleSettings")); err != nil || string(got) != want {
+		t.Errorf("got %s, %v, want %s", got, err, want)
+	}
+	props := at(body, "properties").(object)
+	props["currentInstances"], props["scaledToZero"] = 0, true
+	shown := showOnlineDeployment(body).(object)
+	if shown["current_instances"] != 0 || shown["scaled_to_zero"] != true || at(shown, "scale_settings", "min_instances") != 0 {
+		t.Errorf("got %v", shown)
+	}
+	if again, err := deploymentBody(shown); err != nil || at(again, "properties", "scaledToZero") != nil || at(again, "properties", "currentInstances") != nil {
+		t.Errorf("what is computed is sent: %v, %v", again, err)
+	}
+	if _, err := odFields().wire(object{"scale_settings": object{"type": "target_utilization", "min_instances": "none"}}); err == nil {
+		t.Error("a number that is none was taken")
+	}
+}
+
 func FuzzSpec(f *testing.F) {
 	for _, s := range []string{blueYAML, "a: [1, {b: 2.5}]\n", "a: &x [*x]\n", "- 1", "", "a: 1\na: 2", "{", "a: 0x10\nb: .inf\nc: ~"} {
 		f.Add([]byte(s))

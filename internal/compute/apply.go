@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -98,7 +99,7 @@ func (c *Compute) apply(ctx context.Context, d Deployment, tell func(string)) er
 	if err != nil {
 		return err
 	}
-	return c.await(ctx, d, revision, tell)
+	return c.await(ctx, d, revision, func(v verdict) bool { return v.done }, tell)
 }
 
 // record stores what is to run, and gives its pods an identity.
@@ -187,8 +188,8 @@ func (c *Compute) reapply(ctx context.Context, uid string) error {
 	return err
 }
 
-// await waits until the revision runs, or does not.
-func (c *Compute) await(ctx context.Context, d Deployment, revision string, tell func(string)) error {
+// await waits until enough of the revision runs, or it does not.
+func (c *Compute) await(ctx context.Context, d Deployment, revision string, enough func(verdict) bool, tell func(string)) error {
 	deadline := d.Deadline
 	if deadline == 0 {
 		deadline = c.cfg.Deadline
@@ -202,12 +203,14 @@ func (c *Compute) await(ctx context.Context, d Deployment, revision string, tell
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case isGone(err):
+			return &Failure{Code: CodeWasRemoved, Message: "The deployment was deleted meanwhile."}
 		case err != nil && time.Since(since) > deadline:
 			return err
+		case err == nil && enough(v):
+			return nil
 		case err == nil && v.failure != nil:
 			return c.explained(ctx, d, v)
-		case err == nil && v.done:
-			return nil
 		case err == nil && v.progress != last:
 			last, since = v.progress, time.Now()
 			tell(last)
@@ -220,6 +223,12 @@ func (c *Compute) await(ctx context.Context, d Deployment, revision string, tell
 			return ctx.Err()
 		}
 	}
+}
+
+// isGone reports that the API server no longer has what was applied.
+func isGone(err error) bool {
+	e, ok := errors.AsType[*cluster.KubeError](err)
+	return ok && e.Code == http.StatusNotFound
 }
 
 // see looks at a rollout.
@@ -307,41 +316,6 @@ func (c *Compute) late(ctx context.Context, d Deployment, revision string, began
 		v.container = ""
 	}
 	return c.explained(ctx, d, v)
-}
-
-// Scaled is how many instances a deployment should have; 0 where it is not there.
-func (c *Compute) Scaled(ctx context.Context, uid string) (int, error) {
-	doc, ok, err := c.deployment(ctx, uid)
-	if err != nil || !ok || doc.Removing {
-		return 0, err
-	}
-	return doc.Deployment.Instances, nil
-}
-
-// Scale changes how many instances a deployment has, and waits for none of them.
-// One that is not there is no error.
-func (c *Compute) Scale(ctx context.Context, uid string, instances int) error {
-	if instances < 1 {
-		return &Failure{Code: CodeBad, Message: "A deployment has at least one instance."}
-	}
-	doc, ok, err := c.deployment(ctx, uid)
-	if err != nil || !ok || doc.Removing || doc.Deployment.Instances == instances {
-		return err
-	}
-	give, err := c.take(ctx, "deployment "+uid)
-	if err != nil {
-		return err
-	}
-	defer give()
-	if doc, ok, err = c.deployment(ctx, uid); err != nil || !ok || doc.Removing {
-		return err
-	}
-	doc, err = changeDoc(ctx, c.cfg.Store, deploymentPrefix+uid, deploymentKind, func(d *deploymentDoc) error { d.Deployment.Instances = instances; return nil })
-	if err != nil {
-		return err
-	}
-	_, err = c.put(ctx, doc, func(string) {})
-	return err
 }
 
 // Remove takes the deployment away, and ends an Apply of it. It returns when no

@@ -1,6 +1,7 @@
 package compute_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -155,15 +156,51 @@ func rolls(ctx context.Context, t *testing.T, w *world, archive string) {
 		}
 		w.eventually(30*time.Second, fmt.Sprintf("%d instances", n), func() bool { return len(w.ready("d-blue")) == n })
 	}
-	if err := w.compute.Scale(ctx, "d-blue", 0); err == nil {
-		t.Error("scaled to none")
+	if err := w.compute.Scale(ctx, "d-blue", -1); err == nil {
+		t.Error("scaled to less than none")
 	}
+	rises(ctx, t, w)
 	if err := w.compute.Scale(ctx, "d-none", 2); err != nil {
 		t.Error(err)
 	}
 	if said, err := w.ask("d-blue", "/score", 0); !strings.HasPrefix(said, "v2 ") {
 		t.Errorf("got %q, %v", said, err)
 	}
+}
+
+// rises has a deployment go to zero under a request, which is answered, and come
+// back.
+func rises(ctx context.Context, t *testing.T, w *world) {
+	conn, err := w.compute.Dial(ctx, w.ready("d-blue")[0])
+	w.must(err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET /score?wait=2s HTTP/1.1\r\nHost: instance\r\n\r\n")
+	w.must(err)
+	w.must(w.compute.Scale(ctx, "d-blue", 0))
+	w.eventually(30*time.Second, "none takes requests", func() bool { return len(w.ready("d-blue")) == 0 })
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	w.must(err)
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || !strings.HasPrefix(string(text), "v2 ") {
+		t.Errorf("what was under way when it went to zero: %q, %v", text, err)
+	}
+	if n, ok, err := w.compute.Scaled(ctx, "d-blue"); n != 0 || !ok || err != nil {
+		t.Errorf("got %d, %v, %v", n, ok, err)
+	}
+	began := time.Now()
+	if err := w.compute.Start(ctx, "d-blue"); err != nil {
+		t.Error(err)
+	}
+	t.Logf("started from zero in %s", time.Since(began).Round(10*time.Millisecond))
+	w.eventually(5*time.Second, "an instance is known", func() bool { return len(w.ready("d-blue")) == 1 })
+	var gone *compute.Failure
+	if err := w.compute.Start(ctx, "d-none"); !errors.As(err, &gone) || gone.Code != compute.CodeWasRemoved {
+		t.Errorf("started what is not there: %v", err)
+	}
+	if err := w.compute.Scale(ctx, "d-blue", 2); err != nil {
+		t.Error(err)
+	}
+	w.eventually(30*time.Second, "both are back", func() bool { return len(w.ready("d-blue")) == 2 })
 }
 
 // fates are deployments that do not run, and why.

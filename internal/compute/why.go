@@ -22,6 +22,7 @@ const (
 // verdict is how a rollout stands.
 type verdict struct {
 	done     bool
+	some     bool   // an instance takes requests, of whatever revision
 	progress string // what it waits for; as long as it changes, it goes on
 	failure  *Failure
 	// from is where the reason stands: the end of that container's log belongs to
@@ -43,10 +44,11 @@ type rollout struct {
 // judge says how a rollout stands, by its Deployment and the pods of its
 // revision.
 func judge(r rollout, pods []pod, now time.Time) verdict {
-	want := r.Spec.Replicas
-	if r.Status.ObservedGeneration >= r.Metadata.Generation && r.Status.UpdatedReplicas >= want && r.Status.AvailableReplicas >= want &&
+	want, seen := r.Spec.Replicas, r.Status.ObservedGeneration >= r.Metadata.Generation
+	some := seen && r.Status.AvailableReplicas > 0
+	if seen && r.Status.UpdatedReplicas >= want && r.Status.AvailableReplicas >= want &&
 		r.Status.Replicas <= r.Status.UpdatedReplicas {
-		return verdict{done: true, progress: fmt.Sprintf("%d of %d instances are ready", want, want)}
+		return verdict{done: true, some: some, progress: fmt.Sprintf("%d of %d instances are ready", want, want)}
 	}
 	var steps []string
 	ready := 0
@@ -55,6 +57,7 @@ func judge(r rollout, pods []pod, now time.Time) verdict {
 			continue
 		}
 		if v := p.judge(now); v.failure != nil {
+			v.some = some
 			return v
 		} else if v.progress != "" {
 			steps = append(steps, v.progress)
@@ -68,7 +71,7 @@ func judge(r rollout, pods []pod, now time.Time) verdict {
 	if steps = slices.Compact(steps); len(steps) > 0 {
 		text += ": " + strings.Join(steps, ", ")
 	}
-	return verdict{progress: text}
+	return verdict{some: some, progress: text}
 }
 
 // judge says what a pod waits for, or why it will not run.

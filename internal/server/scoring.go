@@ -12,7 +12,7 @@ import (
 // scoring is the data plane of online endpoints.
 func (s *system) scoring(context.Context) error {
 	plane, err := router.New(router.Config{
-		Gate: s.gate(), Catalog: s.online, Instances: instances{s.compute}, Approved: s.links.Approved,
+		Gate: s.gate(), Catalog: s.online, Instances: instances{s.compute}, Starter: s.online, Approved: s.links.Approved,
 		AzureLike: s.Config.AzureLike, Answers: s.answers, Metrics: s.Metrics,
 	})
 	if err != nil {

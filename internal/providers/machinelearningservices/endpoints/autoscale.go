@@ -2,6 +2,7 @@ package endpoints
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"time"
@@ -13,14 +14,17 @@ import (
 // *router.Router is one.
 type Load interface {
 	Pending(deploymentUID string) int
+	// Served is a number that is another one after each request; 0 says nothing.
+	Served(deploymentUID string) uint64
 }
 
 // Scaler changes the number of a deployment's instances and does not wait for
 // them; *compute.Compute is one.
 type Scaler interface {
 	Scale(ctx context.Context, deploymentUID string, instances int) error
-	// Scaled is how many it should have by the last Apply or Scale; 0: it is not there.
-	Scaled(ctx context.Context, deploymentUID string) (int, error)
+	// Scaled is how many it should have by the last Apply, Scale or Start, which
+	// may be none; ok is false where it is not there.
+	Scaled(ctx context.Context, deploymentUID string) (instances int, ok bool, err error)
 }
 
 // Azure's defaults. Source: Azure Machine Learning REST API,
@@ -32,6 +36,10 @@ const (
 
 	// calm is how long fewer instances must have been enough before some go.
 	calm = time.Minute
+
+	// idlePolls is how many polling intervals without a request end in no
+	// instance, where minInstances is 0.
+	idlePolls = 60
 )
 
 // complete gives a TargetUtilization its defaults.
@@ -57,8 +65,10 @@ func (c *ScaleSettings) complete() {
 func (c *ScaleSettings) checkTarget() error {
 	const at = "properties.scaleSettings."
 	switch {
-	case *c.Min < 1:
-		return bad(at+"minInstances", "The least number of instances is %d; a deployment has at least one.", *c.Min)
+	case *c.Min < 0:
+		return bad(at+"minInstances", "The least number of instances is %d; it is 0, which lets the deployment go to zero when nobody asks, or more.", *c.Min)
+	case *c.Max < 1:
+		return bad(at+"maxInstances", "The greatest number of instances is %d; a deployment that is asked has at least one.", *c.Max)
 	case *c.Max < *c.Min:
 		return bad(at+"maxInstances", "The greatest number of instances, %d, is less than the least, %d.", *c.Max, *c.Min)
 	case *c.Max > maxInstances:
@@ -67,6 +77,17 @@ func (c *ScaleSettings) checkTarget() error {
 		return bad(at+"targetUtilizationPercentage", "The target utilization of %d percent is not from 1 to 100.", *c.Target)
 	}
 	return within(at+"pollingInterval", c.Polling, leastPolling, time.Hour)
+}
+
+// toZero reports whether there may be no instance.
+func (c *ScaleSettings) toZero() bool {
+	return c != nil && c.Type == scaleTarget && c.Min != nil && *c.Min == 0
+}
+
+// every is how often the load is looked at, which was checked.
+func (c *ScaleSettings) every() time.Duration {
+	d, _ := ParseDuration(c.Polling)
+	return max(d, leastPolling)
 }
 
 // bound is a number of instances within the settings, if they have bounds.
@@ -94,79 +115,133 @@ type scaled struct {
 	asked   time.Time // when the load was last looked at
 	enough  time.Time // since when fewer would be enough
 	highest int       // of what was wanted since then
+	served  uint64    // as Load has it
+	active  time.Time // when there was last something to do, as far as was seen
 }
 
-// look decides on the number of instances; 0 is to leave it.
-func (x *scaled) look(pending int, at time.Time) int {
+// look decides on the number of instances; change is false to leave it.
+func (x *scaled) look(pending int, served uint64, at time.Time) (n int, change bool) {
+	if pending > 0 || served != 0 && served != x.served || x.active.IsZero() {
+		x.active = at
+	}
+	if served != 0 {
+		x.served = served
+	}
 	want := x.settings.wanted(pending, x.concurrent)
+	if want == 0 && x.now > 0 {
+		if at.Sub(x.active) >= idlePolls*x.settings.every() {
+			x.enough, x.now = time.Time{}, 0
+			return 0, true
+		}
+		want = 1
+	}
 	switch {
 	case want > x.now:
 		x.enough, x.now = time.Time{}, want
-		return want
+		return want, true
 	case want == x.now:
 		x.enough = time.Time{}
-		return 0
+		return 0, false
 	case x.enough.IsZero():
 		x.enough, x.highest = at, want
-		return 0
+		return 0, false
 	}
 	x.highest = max(x.highest, want)
 	if at.Sub(x.enough) < calm {
-		return 0
+		return 0, false
 	}
 	x.enough, x.now = time.Time{}, x.highest
-	return x.now
+	return x.now, true
 }
 
 // Autoscale lets the numbers of instances follow the load until ctx ends.
 func (s *Service) Autoscale(ctx context.Context, load Load, scaler Scaler, log *slog.Logger) error {
 	tick := time.NewTicker(leastPolling)
 	defer tick.Stop()
-	known := map[string]*scaled{}
+	l := &scaling{s: s, load: load, scaler: scaler, log: log, known: map[string]*scaled{}}
 	for {
 		select {
 		case <-tick.C:
-			s.autoscale(ctx, known, load, scaler, log)
+			l.all(ctx)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-// autoscale is one look at all deployments.
-func (s *Service) autoscale(ctx context.Context, known map[string]*scaled, load Load, scaler Scaler, log *slog.Logger) {
+// scaling is what one Autoscale remembers.
+type scaling struct {
+	s      *Service
+	load   Load
+	scaler Scaler
+	log    *slog.Logger
+	known  map[string]*scaled // by uid
+}
+
+// all is one look at all deployments.
+func (l *scaling) all(ctx context.Context) {
 	there := map[string]bool{}
-	for _, next := range s.scalable() {
-		x := known[next.uid]
+	for _, next := range l.s.scalable() {
+		x := l.known[next.uid]
 		if x == nil || x.seen != next.seen {
 			next.now = next.first
-			x, known[next.uid] = next, next
+			x, l.known[next.uid] = next, next
 		}
 		there[x.uid] = true
-		now := s.Now()
-		if every, _ := ParseDuration(x.settings.Polling); now.Sub(x.asked) < every { // it was checked
-			continue
-		}
-		x.asked = now
-		// What was asked before a restart, or set by an update, is not remembered here.
-		if have, err := scaler.Scaled(ctx, x.uid); err == nil && have > 0 {
-			x.now = have
-		}
-		before := x.now
-		n := x.look(load.Pending(x.uid), now)
-		if n == 0 {
-			continue
-		}
-		if err := scaler.Scale(ctx, x.uid, n); err != nil && ctx.Err() == nil {
-			x.now = before
-			log.Error("a deployment was not scaled", slog.String("deployment", x.uid), slog.Int("instances", n), slog.String("error", err.Error()))
+		if now := l.s.Now(); now.Sub(x.asked) >= x.settings.every() {
+			x.asked = now
+			l.one(ctx, x)
 		}
 	}
-	for uid := range known {
+	for uid := range l.known {
 		if !there[uid] {
-			delete(known, uid)
+			delete(l.known, uid)
 		}
 	}
+}
+
+// one is a look at one.
+func (l *scaling) one(ctx context.Context, x *scaled) {
+	// What was asked before a restart, or set by an update or a start, is not
+	// remembered here.
+	if have, ok, err := l.scaler.Scaled(ctx, x.uid); err == nil && ok {
+		x.now = have
+	}
+	if l.s.flights.starting(x.uid) {
+		x.active = x.asked
+	}
+	before := x.now
+	n, change := x.look(l.load.Pending(x.uid), l.load.Served(x.uid), x.asked)
+	if !change {
+		return
+	}
+	var err error
+	if n > 0 {
+		err = l.scaler.Scale(ctx, x.uid, n)
+	} else if err = l.sink(ctx, x); errors.Is(err, errAwake) {
+		x.now, x.active = before, x.asked
+		return
+	}
+	if err != nil && ctx.Err() == nil {
+		x.now = before
+		l.log.Error("a deployment was not scaled", slog.String("deployment", x.uid), slog.Int("instances", n), slog.String("error", err.Error()))
+	}
+}
+
+var errAwake = errors.New("somebody has asked meanwhile")
+
+// sink scales a deployment to zero, unless somebody asked in the last moment:
+// whoever asks from now on has it started when that is done.
+func (l *scaling) sink(ctx context.Context, x *scaled) error {
+	f, mine := l.s.flights.begin(x.uid, false)
+	if !mine {
+		return errAwake
+	}
+	defer l.s.flights.end(x.uid, f, nil)
+	if served := l.load.Served(x.uid); l.load.Pending(x.uid) > 0 || served != 0 && served != x.served {
+		return errAwake
+	}
+	return l.scaler.Scale(ctx, x.uid, 0)
 }
 
 // scalable are the deployments that follow their load, and of which no

@@ -25,7 +25,12 @@ func (g *gauge) Pending(string) int {
 	return g.pending
 }
 
-func (g *gauge) Scaled(context.Context, string) (int, error) { return g.last(), nil }
+func (g *gauge) Served(string) uint64 { return 0 }
+
+func (g *gauge) Scaled(context.Context, string) (int, bool, error) {
+	n := g.last()
+	return n, n > 0, nil
+}
 
 func (g *gauge) Scale(_ context.Context, _ string, n int) error {
 	g.mu.Lock()

@@ -216,6 +216,8 @@ func (s *Service) follow(ctx context.Context) error {
 
 // Close ends what Open began.
 func (s *Service) Close() {
+	s.stop()
+	s.flights.close()
 	s.names.Close()
 	s.docs.Close()
 }

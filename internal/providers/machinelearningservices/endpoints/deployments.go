@@ -35,6 +35,10 @@ type Deployment struct {
 	Properties   map[string]string  `json:"properties,omitempty"`
 	Request      *RequestSettings   `json:"requestSettings,omitempty"`
 	Scale        *ScaleSettings     `json:"scaleSettings,omitempty"`
+
+	// Computed, of a deployment whose number of instances follows its load.
+	Current    *int `json:"currentInstances,omitempty"`
+	ScaledZero bool `json:"scaledToZero,omitempty"`
 }
 
 type deployment = arm.Resource[Deployment]
@@ -356,7 +360,7 @@ func (n *Deployment) routed(r *deployment) *router.Deployment {
 		d.ScoringPath = "/score"
 	}
 	if c := n.Scale; c != nil && c.Max != nil {
-		d.Instances = *c.Max // as many as there may be
+		d.Instances, d.ToZero = *c.Max, c.toZero() && d.Ready // as many as there may be
 	}
 	if n.Request != nil {
 		d.MaxConcurrent = n.Request.Concurrent

@@ -49,6 +49,14 @@ type Runner interface {
 	// and no others. One of which nothing runs is no error.
 	Identify(ctx context.Context, deploymentUID string, identities []string) error
 
+	// Scaled is how many instances the deployment should have by the last Apply,
+	// Scale or Start, which may be none; ok is false where it is not there.
+	Scaled(ctx context.Context, deploymentUID string) (instances int, ok bool, err error)
+
+	// Start has a deployment with no instance get one, and returns when one is
+	// ready. A *compute.Failure says why none is.
+	Start(ctx context.Context, deploymentUID string) error
+
 	Remove(ctx context.Context, deploymentUID string) error
 	RemoveEndpoint(ctx context.Context, workspaceUID, endpointUID string) error
 	Logs(ctx context.Context, deploymentUID, container string, tail int) (string, error)
@@ -98,6 +106,10 @@ type Service struct {
 	names *store.Mirror[*claim]
 	docs  *store.Mirror[*arm.Envelope]
 	cache cache
+
+	flights flights
+	work    context.Context // ends with Close
+	stop    context.CancelFunc
 }
 
 // Open makes a Service that keeps what the data plane asks for in memory.
@@ -110,6 +122,7 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 		c.Management = "https://management.azure.com"
 	}
 	s := &Service{Config: c, res: arm.Resources{Store: c.Store}}
+	s.work, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	return s, s.follow(ctx)
 }
 
@@ -131,6 +144,8 @@ func (s *Service) Routes() []arm.Route {
 		arm.Serve(assets.Namespace, arm.Kind[Deployment]{
 			Type: "workspaces/onlineEndpoints/deployments", APIVersions: assets.Versions(), Tracked: true, NoLocation: true, Async: true, Cancels: true,
 			Name:      checkDeploymentName,
+			ReadOnly:  []string{"currentInstances", "scaledToZero"},
+			Read:      s.showDeployment,
 			Default:   s.completeDeployment,
 			Validate:  s.validateDeployment,
 			State:     deploymentState,

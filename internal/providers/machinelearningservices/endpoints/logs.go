@@ -15,6 +15,9 @@ const (
 	maxTail     = 100_000
 )
 
+// atZero is what the log of a deployment without instances begins with.
+const atZero = "The deployment is scaled to zero, since nobody asked (min_instances is 0): the next request starts it."
+
 // getLogs is POST …/getLogs {"containerType":"InferenceServer","tail":100}.
 func (s *Service) getLogs(ctx context.Context, r *deployment, body json.RawMessage) (any, error) {
 	var in struct {
@@ -52,7 +55,11 @@ func (s *Service) getLogs(ctx context.Context, r *deployment, body json.RawMessa
 	if err != nil {
 		return nil, apierr.New(apierr.Conflict, "ResourceNotReady", "The log of the deployment '%s' can't be read now: what it runs on does not answer. Try again in a moment.", r.ID.Name()).WithCause(err)
 	}
-	return map[string]any{"content": s.told(r, container, text)}, nil
+	text = s.told(r, container, text)
+	if n, ok, err := s.Runner.Scaled(ctx, endpointUID(r.Private[uidKey])); err == nil && ok && n == 0 {
+		text = atZero + "\n" + text
+	}
+	return map[string]any{"content": text}, nil
 }
 
 // told puts what came before the containers in front of a log: how their image

@@ -51,6 +51,9 @@ type runner struct {
 	mu         sync.Mutex // guards what follows
 	running    map[string]compute.Deployment
 	applied    int
+	starts     int
+	failStart  error
+	failScale  error
 	identified map[string][]string // by Identify
 	fail       error
 	hold       chan struct{}
@@ -100,6 +103,46 @@ func (r *runner) Identify(_ context.Context, uid string, identities []string) er
 		r.running[uid] = d
 	}
 	return nil
+}
+
+// Scaled implements endpoints.Runner and Scaler.
+func (r *runner) Scaled(_ context.Context, uid string) (int, bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d, ok := r.running[uid]
+	return d.Instances, ok, nil
+}
+
+// Scale implements endpoints.Scaler.
+func (r *runner) Scale(_ context.Context, uid string, n int) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if d, ok := r.running[uid]; ok {
+		d.Instances = n
+		r.running[uid] = d
+	}
+	return r.failScale
+}
+
+// Start waits for hold, and fails with failStart.
+func (r *runner) Start(ctx context.Context, uid string) error {
+	r.mu.Lock()
+	r.starts++
+	hold, fail := r.hold, r.failStart
+	d, ok := r.running[uid]
+	if ok {
+		d.Instances = max(1, d.Instances)
+		r.running[uid] = d
+	}
+	r.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return fail
 }
 
 func (r *runner) Remove(_ context.Context, uid string) error {

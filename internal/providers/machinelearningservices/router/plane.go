@@ -32,6 +32,7 @@ type Config struct {
 	Gate      gate.Config
 	Catalog   Catalog
 	Instances Instances
+	Starter   Starter // nil: nothing is started
 
 	// Approved says whether a private endpoint may reach a workspace now. Nil:
 	// none may.

@@ -42,6 +42,7 @@ type pool struct {
 	version *atomic.Uint64 // of all instances
 	pending atomic.Int64   // requests that have their body, until their answer has come
 	copies  atomic.Int64   // of other deployments' requests, under way
+	served  atomic.Uint64  // requests that came, from a number that no other pool begins with
 	told    atomic.Int64   // when a refusal was last kept for explanations, unix seconds
 
 	mu        sync.Mutex // guards what follows
@@ -141,6 +142,14 @@ func (p *pool) pick(not *instance) *instance {
 		best.busy++
 	}
 	return best
+}
+
+// up is any for who has not locked the pool.
+func (p *pool) up() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refresh()
+	return p.any()
 }
 
 // any reports whether some instance takes requests. The pool is locked.
@@ -291,7 +300,10 @@ func (ps *pools) of(uid string) *pool {
 	if p, ok := ps.all.Load(uid); ok {
 		return p.(*pool)
 	}
-	p, _ := ps.all.LoadOrStore(uid, &pool{uid: uid, from: ps.from, version: &ps.version, used: time.Now()})
+	now := time.Now()
+	next := &pool{uid: uid, from: ps.from, version: &ps.version, used: now}
+	next.served.Store(uint64(now.UnixNano()))
+	p, _ := ps.all.LoadOrStore(uid, next)
 	return p.(*pool)
 }
 

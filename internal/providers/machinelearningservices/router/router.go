@@ -68,6 +68,18 @@ type Deployment struct {
 	QueueWait     time.Duration // how long a request may wait for an instance; 0 is 500 ms
 	Timeout       time.Duration // how long an instance may take; 0 is 5 s
 	ScoringPath   string        // "/score"
+
+	// ToZero: it may have no instance because nobody asked, and is started for
+	// the first who does.
+	ToZero bool
+}
+
+// Starter starts deployments that have no instance because nobody asked.
+type Starter interface {
+	// Start has one instance started, where that is not being done already, and
+	// returns when one takes requests, or ctx ends. What was begun goes on then. An
+	// error that is an *apierr.Error may be told to whoever asked.
+	Start(ctx context.Context, deploymentUID string) error
 }
 
 // Instances knows the running instances of deployments.

@@ -128,7 +128,7 @@ func (a *ask) send() error {
 	var sent atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	for try := 1; ; try++ {
-		inst, err := a.pool.acquire(ctx, a.dep.each(), a.dep.wait()-time.Since(began), not)
+		inst, err := a.instance(ctx, a.dep.wait()-time.Since(began), not)
 		if err != nil {
 			return err
 		}

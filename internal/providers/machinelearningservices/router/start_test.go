@@ -1,0 +1,204 @@
+package router_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/providers/machinelearningservices/router"
+)
+
+// starter notes who asked for a start, and does what the test says.
+type starter struct {
+	mu    sync.Mutex // guards what follows
+	asked int
+	ended int // ctx of one who asked
+	do    func(ctx context.Context) error
+}
+
+func (s *starter) Start(ctx context.Context, _ string) error {
+	s.mu.Lock()
+	s.asked++
+	do := s.do
+	s.mu.Unlock()
+	err := do(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		s.ended++
+	}
+	return err
+}
+
+func (s *starter) count() (asked, ended int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked, s.ended
+}
+
+// untilGone is a start that does not come to an end.
+func untilGone(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// sleeping is a world whose deployment blue may go to zero, and is there.
+func sleeping(t *testing.T, do func(ctx context.Context) error) (*world, *starter) {
+	s := &starter{do: do}
+	w := newWorld(t, func(c *router.Config) { c.Starter = s })
+	w.change(func(ep *router.Endpoint) {
+		d := ep.Deployments["blue"]
+		d.ToZero, d.MaxConcurrent, d.Instances, d.QueueWait, d.Timeout = true, 1, 2, 20*time.Millisecond, 5*time.Second
+	})
+	return w, s
+}
+
+func TestZero_RequestsWaitForTheStart(t *testing.T) {
+	w, s := sleeping(t, untilGone)
+	i, _ := w.runs("a", says("ok"))
+	all := make(chan answer)
+	for range 3 {
+		go func() { all <- w.score("{}") }()
+	}
+	eventually(t, "three wait", func() bool { asked, _ := s.count(); return asked == 3 && w.router.Pending("uid-blue") == 3 })
+	w.fleetOf("blue", i)
+	for range 3 {
+		w.wants("waited, longer than the queue's time, for the start", <-all, 200, "ok")
+	}
+	eventually(t, "nobody waits for the start any more", func() bool { _, ended := s.count(); return ended == 3 })
+	before := w.router.Served("uid-blue")
+	w.wants("with an instance", w.score("{}"), 200, "ok")
+	if asked, _ := s.count(); asked != 3 || before == 0 || w.router.Served("uid-blue") == before {
+		t.Errorf("asked for %d starts; served %d, %d", asked, before, w.router.Served("uid-blue"))
+	}
+	i.Draining = true // as it goes to zero again
+	w.fleetOf("blue", i)
+	again, _ := w.runs("b", says("again"))
+	go func() { all <- w.score("{}") }()
+	eventually(t, "it is started again", func() bool { asked, _ := s.count(); return asked == 4 })
+	w.fleetOf("blue", again)
+	w.wants("after it went away", <-all, 200, "again")
+}
+
+// A request that waits for a busy instance, as that goes away, has another one
+// started.
+func TestZero_InLineAsItGoes(t *testing.T) {
+	w, s := sleeping(t, untilGone)
+	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].QueueWait = 500 * time.Millisecond })
+	held, free := make(chan struct{}), make(chan struct{})
+	i, _ := w.runs("a", func(rw http.ResponseWriter, _ *http.Request) {
+		close(held)
+		<-free
+		_, _ = io.WriteString(rw, "first")
+	})
+	w.fleetOf("blue", i)
+	first, second := make(chan answer), make(chan answer)
+	go func() { first <- w.score("{}") }()
+	<-held
+	go func() { second <- w.score("{}") }()
+	eventually(t, "two are pending", func() bool { return w.router.Pending("uid-blue") == 2 })
+	i.Draining = true
+	w.fleetOf("blue", i)
+	close(free)
+	w.wants("what it had begun", <-first, 200, "first")
+	eventually(t, "another is started", func() bool { asked, _ := s.count(); return asked == 1 })
+	next, _ := w.runs("b", says("next"))
+	w.fleetOf("blue", next)
+	w.wants("who was in line", <-second, 200, "next")
+}
+
+func TestZero_Refusals(t *testing.T) {
+	failure := errors.New("10.1.2.3: connection refused")
+	w, s := sleeping(t, func(context.Context) error { return failure })
+	set := func(do func(context.Context) error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.do = do
+	}
+	got := w.score("{}")
+	w.wants("a start that fails for reasons of ours", got, 424, "model_not_ready: The deployment 'blue' was scaled to zero, and could not be started: what it runs on does not answer.")
+	set(func(context.Context) error {
+		return apierr.New(apierr.Conflict, "ResourceNotReady", "init() raised ValueError.")
+	})
+	got = w.score("{}")
+	w.wants("a start that fails", got, 424, "could not be started: init() raised ValueError.")
+	if got.header.Get("Ms-Azureml-Model-Error-Reason") != "model_not_ready" {
+		t.Errorf("got %v", got.header)
+	}
+	set(untilGone)
+	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].Timeout = 50 * time.Millisecond })
+	got = w.score("{}")
+	w.wants("a start that takes too long", got, 408, "is being started")
+	if got.header.Get("Retry-After") == "" || got.header.Get("Ms-Azureml-Model-Error-Reason") != "model_timeout" {
+		t.Errorf("got %v", got.header)
+	}
+	// As many may wait as for any queue: two for each instance that there may be.
+	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].Timeout = 10 * time.Second })
+	before, _ := s.count()
+	all := make(chan answer)
+	for range 4 {
+		go func() { all <- w.score("{}") }()
+	}
+	eventually(t, "four wait", func() bool { n, _ := s.count(); return n == before+4 })
+	w.wants("one more", w.score("{}"), 429, "too_many_pending_request")
+	i, _ := w.runs("a", says("ok"))
+	w.fleetOf("blue", i)
+	for range 4 {
+		w.wants("one of those who may wait", <-all, 200, "ok")
+	}
+	// One instance that stays busy is what a queue is.
+	held := make(chan struct{})
+	slow, _ := w.runs("slow", func(http.ResponseWriter, *http.Request) { <-held })
+	defer close(held)
+	w.fleetOf("blue")
+	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].Timeout = 1500 * time.Millisecond })
+	before, _ = s.count()
+	for range 2 {
+		go func() { all <- w.score("{}") }()
+	}
+	eventually(t, "two wait", func() bool { n, _ := s.count(); return n == before+2 })
+	w.fleetOf("blue", slow)
+	codes := map[int]int{}
+	for range 2 {
+		codes[(<-all).status]++
+	}
+	if codes[408] != 1 || codes[429] != 1 {
+		t.Errorf("got %v, want one that the model took too long for, and one that found it busy", codes)
+	}
+	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].ToZero = false })
+	w.fleetOf("blue")
+	before, _ = s.count()
+	w.wants("one that may not go to zero", w.score("{}"), 424, "has no instance that is ready")
+	if n, _ := s.count(); n != before {
+		t.Error("it was started")
+	}
+}
+
+// Copies of other deployments' requests start nothing, and keep nothing awake.
+func TestZero_CopiesWakeNobody(t *testing.T) {
+	w, s := sleeping(t, untilGone)
+	green, _ := w.runs("g", says("green"))
+	w.fleetOf("green", green)
+	w.change(func(ep *router.Endpoint) {
+		ep.Traffic, ep.Mirror = map[string]int{"green": 100}, map[string]int{"blue": 100}
+	})
+	w.wants("the request itself", w.score("{}"), 200, "green")
+	eventually(t, "the copy is dropped", func() bool {
+		return w.metric("laz_scoring_mirrored_total", "deployment=blue", "result=dropped") == 1
+	})
+	blue, _ := w.runs("b", says("blue"))
+	served := w.router.Served("uid-blue")
+	w.fleetOf("blue", blue)
+	w.wants("the request itself", w.score("{}"), 200, "green")
+	eventually(t, "the copy is answered", func() bool {
+		return w.metric("laz_scoring_mirrored_total", "deployment=blue", "result=answered") == 1
+	})
+	if asked, _ := s.count(); asked != 0 || w.router.Served("uid-blue") != served || w.router.Pending("uid-blue") != 0 {
+		t.Errorf("%d starts; served %d, %d", asked, served, w.router.Served("uid-blue"))
+	}
+}
