@@ -451,9 +451,12 @@ func TestGate_Admit(t *testing.T) {
 func TestResolver_ApprovedNames(t *testing.T) {
 	var mu sync.Mutex
 	var heard []string
+	var flags string
 	up := upstream(t, func(w dns.ResponseWriter, q *dns.Msg) {
 		mu.Lock()
 		heard = append(heard, fmt.Sprintf("%s %s", q.Question[0].Name, dns.TypeToString[q.Question[0].Qtype]))
+		opt := q.IsEdns0()
+		flags = fmt.Sprint(q.RecursionDesired, q.CheckingDisabled, q.AuthenticatedData, opt != nil && opt.Do())
 		mu.Unlock()
 		m := new(dns.Msg)
 		m.SetReply(q)
@@ -509,6 +512,19 @@ func TestResolver_ApprovedNames(t *testing.T) {
 	}
 	if len(refused) != 4 || refused[1].Name != "c2vjcmv0.tunnel.example" || refused[1].Who != "endpt/blue" || !refused[1].Question {
 		t.Errorf("refusals: %+v", refused)
+	}
+	heard = nil
+	mu.Unlock()
+
+	q := question("oK.eXaMpLe.", dns.TypeA) // letters and flags are the asker's to choose, and carry nothing out
+	q.CheckingDisabled, q.AuthenticatedData, q.RecursionDesired = true, true, false
+	q.SetEdns0(4096, true)
+	if m := ask(t, "tcp", at, q); m.Id != q.Id || len(m.Question) != 1 || m.Question[0] != q.Question[0] || len(m.Answer) != 1 {
+		t.Errorf("got %v", m)
+	}
+	mu.Lock()
+	if want := []string{"ok.example. A"}; !slices.Equal(heard, want) || flags != "true false false false" {
+		t.Errorf("asked outside: %q with %s", heard, flags)
 	}
 	heard = nil
 	mu.Unlock()

@@ -433,16 +433,22 @@ func (r *Resolver) forward(ctx context.Context, q *dns.Msg) reply {
 		asked = q.Copy()
 		asked.Question[0].Name = f.more
 	}
-	if p := r.policy.Load(); p.Mode == Closed || p.Mode == Approved && !r.approved(p, asked.Question[0].Name) { // it changed meanwhile, or a private name leads there
+	p := r.policy.Load()
+	if p.Mode == Closed || p.Mode == Approved && !r.approved(p, asked.Question[0].Name) { // it changed meanwhile, or a private name leads there
 		m := new(dns.Msg)
 		m.SetRcode(q, dns.RcodeNameError)
 		m.RecursionAvailable = true
 		r.cfg.Metrics.query(r.cfg.Network, "refused")
 		return reply{q, m}
 	}
+	approved := p.Mode == Approved
+	if approved {
+		asked = plainly(asked)
+	}
 	m, err := r.ask(ctx, asked)
-	if err == nil && r.policy.Load().Mode == Approved {
+	if err == nil && approved {
 		addressesAlone(m)
+		m.Id, m.Question = q.Id, q.Question
 	}
 	if err == nil && before != nil {
 		m.Answer, m.Question, m.Authoritative = append(before, m.Answer...), q.Question, false
