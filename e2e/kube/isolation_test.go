@@ -1,110 +1,134 @@
 package kube_test
 
 import (
-	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"lazurite.dev/e2e/live"
 )
 
-// matrix asks targets from a source; the answers are by target.
-type matrix func(targets []string) map[string]string
+// Ports of the probers.
+const (
+	hostPort = 5001 + iota
+	farPort
+	peerPort
+	homePort
+	podPort
+	onePort
+	twoPort
+)
 
-// verdicts reads what toybox probe says.
-func verdicts(t *testing.T, out string, err error) map[string]string {
+// row is a target, and what becomes of it from each source: who answers (the
+// name on a certificate), "open", "answered", "empty", "refused"; "out" is a
+// question that was heard outside, "shut" refused or without an answer, "" not
+// asked. {n} in a target is a label that nobody asked for before, {N} the same
+// in capitals.
+type row struct {
+	what, target                         string
+	host, far, peer, home, pod, ws1, ws2 string
+}
+
+// want is what becomes of the target from a source.
+func (r row) want(source string) string {
+	return map[string]string{"host": r.host, "far": r.far, "peer": r.peer, "home": r.home, "pod": r.pod, "ws1": r.ws1, "ws2": r.ws2}[source]
+}
+
+// matrix is a table that is filled.
+type matrix struct {
+	world   *world
+	rows    []row
+	sources []*prober
+	round   int
+}
+
+// fill asks all targets from all sources at once, and gives what became of
+// them by source and row.
+func (m *matrix) fill(t *testing.T, sources ...*prober) map[string][]string {
 	t.Helper()
-	if err != nil {
-		t.Errorf("probing: %v", err)
+	m.round++
+	m.world.forget()
+	got := map[string][]string{}
+	var mu sync.Mutex // guards got
+	var all sync.WaitGroup
+	for _, s := range sources {
+		label := func(i int) string { return fmt.Sprintf("n%d-%d-%s", m.round, i, s.name) }
+		targets := make([]string, len(m.rows))
+		var asked []string
+		for i, r := range m.rows {
+			targets[i] = strings.NewReplacer("{n}", label(i), "{N}", strings.ToUpper(label(i))).Replace(r.target)
+			if r.want(s.name) != "" {
+				asked = append(asked, targets[i])
+			}
+		}
+		all.Go(func() {
+			answers := s.ask(t, asked...)
+			said := make([]string, len(m.rows))
+			for i, r := range m.rows {
+				said[i] = answers[targets[i]]
+				if strings.Contains(r.target, "{n}") && m.world.heard(label(i)) || strings.Contains(r.target, "{N}") && m.world.heard(strings.ToUpper(label(i))) {
+					said[i] = "out"
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got[s.name] = said
+		})
 	}
-	m := map[string]string{}
-	for line := range strings.Lines(out) {
-		if target, verdict, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok {
-			m[target] = verdict
+	all.Wait()
+	return got
+}
+
+// compare fills the table and compares it; mayShut takes a door that is shut and
+// should be open, never the other way round.
+func (m *matrix) compare(t *testing.T, when string, mayShut bool, sources ...*prober) {
+	t.Helper()
+	before := time.Now()
+	got := m.fill(t, sources...)
+	wrong := 0
+	for i, r := range m.rows {
+		for _, s := range sources {
+			v, want := got[s.name][i], r.want(s.name)
+			if v != want && !(shut(v) && (mayShut || want == "shut")) {
+				t.Errorf("%s: %s (%s) from %s: got %q, want %q", when, r.what, r.target, s.name, v, want)
+				wrong++
+			}
 		}
 	}
-	return m
+	t.Logf("%s: %d targets from %d sources in %v, %d wrong", when, len(m.rows), len(sources), time.Since(before).Round(time.Millisecond), wrong)
+	if m.round == 1 || wrong > 0 {
+		t.Logf("%s:\n%s", when, m.draw(got, sources))
+	}
 }
 
-// computes are the namespaces of nodes of workspaces' clusters.
-func (k *kube) computes(t *testing.T) []string {
-	t.Helper()
-	list, err := filepath.Glob("/run/lazurite-" + k.instance() + "/ns/c*-compute")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
-}
+func shut(verdict string) bool { return verdict == "refused" || verdict == "silence" }
 
-// compute is what a pod of a workspace's computes is to the network: an address
-// of the node's pods behind a link of its own. It asks as such a pod would.
-func (k *kube) compute(t *testing.T, space string) (matrix, string) {
-	t.Helper()
-	index, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(space), "c"), "-compute"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	front := fmt.Sprintf("198.%d.%d.2", 18+index>>8, index&255)
-	name := fmt.Sprintf("lzp%d-%d", os.Getpid(), index)
-	script := fmt.Sprintf(`ip netns add %[1]s
-nsenter --net=%[2]s/net ip link add probe0 type veth peer name eth0 netns %[1]s
-nsenter --net=%[2]s/net sh -ec 'ip addr add 10.244.0.1/32 dev probe0; ip link set probe0 up; ip route add 10.244.0.250/32 dev probe0'
-ip -n %[1]s link set lo up
-ip -n %[1]s addr add 10.244.0.250/32 dev eth0
-ip -n %[1]s link set eth0 up
-ip -n %[1]s route add 10.244.0.1 dev eth0 scope link
-ip -n %[1]s route add default via 10.244.0.1 dev eth0 onlink`, name, space)
-	if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
-	conf := filepath.Join(t.TempDir(), "resolv.conf")
-	if err := os.WriteFile(conf, []byte("nameserver "+front+"\noptions attempts:1 timeout:2\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return func(targets []string) map[string]string {
-		t.Helper()
-		args := append([]string{"--net=/run/netns/" + name, "unshare", "-m", "--propagation", "private", "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, conf,
-			filepath.Join(k.Dir, "toybox"), "probe"}, targets...)
-		out, err := exec.Command("nsenter", args...).Output()
-		return verdicts(t, string(out), err)
-	}, front
-}
-
-// managed makes a workspace with a managed network that is up.
-func (k *kube) managed(t *testing.T, name, mode string) (matrix, string) {
-	t.Helper()
-	k.az(t, "ml", "workspace", "create", "-g", group, "-n", name, "-l", "eastus", "-m", mode)
-	before := k.computes(t)
-	k.az(t, "ml", "workspace", "provision-network", "-g", group, "-n", name)
-	for _, space := range k.computes(t) {
-		if !slices.Contains(before, space) {
-			return k.compute(t, space)
+func (m *matrix) draw(got map[string][]string, sources []*prober) string {
+	var b strings.Builder
+	line := func(first string, cell func(s *prober) string) {
+		fmt.Fprintf(&b, "%-46s", first)
+		for _, s := range sources {
+			fmt.Fprintf(&b, " %-24s", cell(s))
 		}
+		b.WriteString("\n")
 	}
-	t.Fatalf("the workspace %s has no computes", name)
-	return nil, ""
+	line("", func(s *prober) string { return s.name })
+	for i, r := range m.rows {
+		line(r.what, func(s *prober) string { return got[s.name][i] })
+	}
+	return b.String()
 }
 
-// TestIsolation fills the table of who reaches what, and compares it.
-func TestIsolation(t *testing.T) {
-	need(t)
-	w, here := inWorld(t, map[string]string{
-		"ok.world": "203.0.113.1", "evil.world": "203.0.113.2", "inside.world": "10.66.0.1", "loop.world": "127.0.0.1", "ours.world": "198.18.0.2",
-	})
-	if !here {
-		return
-	}
-	k := begin(t, live.Options{Up: []string{"--offline=false"}})
-	trap := newTrap(t)
+// isolated makes the networks, the workspaces, the cluster and the vault that
+// the table is about. Those that mostly wait are made beside each other.
+func (k *kube) isolated(t *testing.T) {
+	t.Helper()
 	k.az(t, "keyvault", "create", "-n", "isovault", "-g", group, "-l", "eastus")
 	vault := k.az(t, "keyvault", "show", "-n", "isovault", "--query", "id", "-o", "tsv")
 	for name, second := range map[string]string{"home": "77", "peer": "88", "far": "99"} {
@@ -119,140 +143,164 @@ func TestIsolation(t *testing.T) {
 		k.az(t, "network", "vnet", "peering", "create", "-g", group, "--vnet-name", p[0], "-n", p[1], "--remote-vnet", p[1], "--allow-vnet-access")
 	}
 	subnet := k.az(t, "network", "vnet", "subnet", "show", "-g", group, "--vnet-name", "home", "-n", "default", "--query", "id", "-o", "tsv")
-	if err := k.create("c1", "--vnet-subnet-id", subnet); err != nil {
+	var errs [3]error
+	var all sync.WaitGroup
+	all.Go(func() { errs[0] = k.create("c1", "--vnet-subnet-id", subnet) })
+	all.Go(func() { errs[1] = k.managed("ws1", "allow_only_approved_outbound", onePort, 2) })
+	all.Go(func() { errs[2] = k.managed("ws2", "allow_internet_outbound", twoPort, 1) })
+	all.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}
-	k.pod(t, "c1", "probe")
-	front := k.address(t, "c1")
-	one, oneFront := k.managed(t, "ws1", "allow_only_approved_outbound")
-	two, _ := k.managed(t, "ws2", "allow_internet_outbound")
-	for _, name := range []string{"ok.world", "inside.world", "loop.world", "ours.world"} {
-		k.az(t, "ml", "workspace", "outbound-rule", "set", "-g", group, "-w", "ws1", "--rule", strings.ReplaceAll(name, ".", "-"), "--type", "fqdn", "--destination", name)
+	for _, name := range []string{"ok.world", "inside.world", "loop.world", "ours.world", "*.wild.world"} {
+		k.az(t, "ml", "workspace", "outbound-rule", "set", "-g", group, "-w", "ws1", "--rule", strings.NewReplacer(".", "-", "*", "all").Replace(name), "--type", "fqdn", "--destination", name)
 	}
-	network := func(name string) matrix {
-		return func(targets []string) map[string]string {
-			out, err := k.Within(3*time.Minute, append([]string{"run", "--network", name, "--", filepath.Join(k.Dir, "toybox"), "probe"}, targets...)...)
-			return verdicts(t, out, err)
-		}
+	k.apply(t, "c1", fmt.Sprintf(podProber, k.word(podPort)))
+}
+
+// TestIsolation fills the table of who reaches what, and compares it: from the
+// host, networks, a pod of a user's cluster, and instances of deployments in two
+// workspaces; as all runs, and after what stands between was killed.
+func TestIsolation(t *testing.T) {
+	need(t)
+	w, here := inWorld(t, map[string]string{
+		"ok.world": "203.0.113.1", "evil.world": "203.0.113.2", "www.world": "203.0.113.3", "wild.world": "203.0.113.1", "tunnel.world": "203.0.113.2",
+		"inside.world": "10.66.0.1", "loop.world": "127.0.0.1", "ours.world": "198.18.0.2",
+	})
+	if !here {
+		return
 	}
-	sources := []struct {
-		name string
-		ask  matrix
-	}{
-		{"host", func(targets []string) map[string]string {
-			out, err := live.Exec(k.Command(context.Background(), filepath.Join(k.Dir, "toybox"), append([]string{"probe"}, targets...)...))
-			return verdicts(t, out, err)
-		}},
-		{"far", network("far")}, {"peer", network("peer")}, {"home", network("home")},
-		{"pod", func(targets []string) map[string]string {
-			out, err := k.tryKubectl("c1", "", append([]string{"exec", "probe", "--", "/toybox", "probe"}, targets...)...)
-			return verdicts(t, out, err)
-		}},
-		{"ws1", one}, {"ws2", two},
+	k := begin(t, live.Options{Up: []string{"--offline=false"}})
+	trap := newTrap(t)
+	abstract, err := net.Listen("unix", "@lazurite-test-"+k.instance()) // as of any program of the machine
+	if err != nil {
+		t.Fatal(err)
 	}
-	const (
-		ok, evil, no = "203.0.113.1", "203.0.113.2", "refused"
-		vaultName    = "isovault.vault.azure.net"
-	)
-	hostLink := netip.MustParseAddr(oneFront).Prev().String()
-	table := []struct {
-		what, target                         string
-		host, far, peer, home, pod, ws1, ws2 string
-	}{
-		{"approved name", "name ok.world", ok, ok, ok, ok, ok, ok, ok},
-		{"unapproved name", "name evil.world", evil, evil, evil, evil, evil, no, evil},
-		{"approved name that is private", "name inside.world", "10.66.0.1", no, no, no, "10.66.0.1", no, no},
-		{"approved name that is loopback", "name loop.world", no, no, no, no, no, no, no},
-		{"approved name that is ours", "name ours.world", no, no, no, no, no, no, no},
-		{"private address", "tls 10.66.0.1:443 ok.world", "10.66.0.1", no, no, no, "10.66.0.1", no, no},
-		{"raw address with an approved name", "tls 203.0.113.2:443 ok.world", evil, evil, evil, evil, evil, ok, evil}, // the name's own address
-		{"approved address with another name", "tls 203.0.113.1:443 evil.world", ok, ok, ok, ok, ok, no, ok},
-		{"another port of an approved name", "dial 203.0.113.1:444", no, no, no, no, no, no, no},
-		{"a tunnel through names", "lookup c2VjcmV0.tunnel.world", no, no, no, no, no, no, no},
-		{"UDP 443", "udp 203.0.113.1:443", "open", no, no, no, no, no, no},
-		{"IPv6", "tls [2001:db8::1]:443 ok.world", "2001:db8::1", no, no, no, no, no, no},
-		{"a vault with an endpoint in home", "tls 10.77.0.4:443 " + vaultName, no, no, vaultName, vaultName, vaultName, no, no},
-		{"its address in a network", "dial 10.77.0.254:443", no, no, no, no, no, no, no},
-		{"API server of a workspace", "dial " + oneFront + ":6443", "open", no, no, no, no, no, no},
-		{"API server of c1", "dial " + front + ":6443", "open", no, no, no, "open", no, no},
-		{"the host by its link", "dial " + hostLink + ":" + trap.port, "open", no, no, no, no, no, no},
-		{"the host by its address", "dial 203.0.113.254:" + trap.port, "open", no, no, no, no, no, no},
-		{"the host's loopback", "dial 127.0.0.1:" + trap.port, "open", no, no, no, no, no, no},
-		{"the machine's metadata", "dial 169.254.169.254:80", no, no, no, no, no, no, no},
-		{"a pod of a workspace", "dial 10.244.0.250:443", no, no, no, no, "silence", no, no}, // in c1 the range is its own pods', and none of them has the address
-		{"the kubelet of a workspace", "dial " + strings.TrimSuffix(oneFront, ".2") + ".16:10250", no, no, no, no, no, no, no},
+	defer abstract.Close()
+	k.isolated(t)
+	host, far, peer, home := k.here(t, "", hostPort), k.here(t, "far", farPort), k.here(t, "peer", peerPort), k.here(t, "home", homePort)
+	pod, one, two := k.prober(t, "pod", podPort), k.prober(t, "ws1", onePort), k.prober(t, "ws2", twoPort)
+	others := slices.DeleteFunc(k.probers(t, onePort), func(pid int) bool { return pid == one.pid })
+	if len(others) != 1 {
+		t.Fatalf("instances of ws1 besides %d: %v, want one", one.pid, others)
 	}
-	var targets []string
-	for _, row := range table {
-		targets = append(targets, row.target)
-	}
-	var drawn strings.Builder
-	got := map[string]map[string]string{}
-	for _, s := range sources {
-		w.forget()
-		got[s.name] = s.ask(targets)
-		if s.name == "ws1" && (w.heard("tunnel.world") || w.heard("evil.world")) {
-			t.Error("the resolver of the workspace asks outside for names that are not approved")
-		}
-	}
-	for _, row := range table {
-		want := map[string]string{"host": row.host, "far": row.far, "peer": row.peer, "home": row.home, "pod": row.pod, "ws1": row.ws1, "ws2": row.ws2}
-		fmt.Fprintf(&drawn, "%-36s", row.what)
-		for _, s := range sources {
-			v := got[s.name][row.target]
-			fmt.Fprintf(&drawn, " %-26s", s.name+":"+v)
-			if v != want[s.name] {
-				t.Errorf("%s (%s) from %s: got %q, want %q", row.what, row.target, s.name, v, want[s.name])
-			}
-		}
-		drawn.WriteString("\n")
-	}
-	t.Logf("\n%s", drawn.String())
-	if n := trap.reached.Load(); n > 3 {
-		t.Errorf("the host was reached %d times, by itself 3 times", n)
-	}
+	second := k.proberOf("ws1", onePort, others[0])
+	m := &matrix{world: w, sources: []*prober{host, far, peer, home, pod, one, two}}
+	m.rows = append(names(), k.neighbours(t, trap, one, second)...)
+	m.compare(t, "as all runs", false, m.sources...)
 	k.privately(t, one, two)
 	k.refusalsAreExplained(t, one)
 	k.rulesChange(t, one)
-	k.failsClosed(t, w, one)
+	k.failsClosed(t, m)
+	if n := trap.reached.Load(); n != 3 {
+		t.Errorf("the host was reached %d times, by itself 3 times", n)
+	}
+}
+
+// names are the rows of what is outside.
+func names() []row {
+	const (
+		ok, evil, www, inside, no = "203.0.113.1", "203.0.113.2", "203.0.113.3", "10.66.0.1", "refused"
+		out, shut                 = "out", "shut" // the kernel says of datagrams that they are refused, but not of all in one moment
+	)
+	return []row{
+		{"a public name", "name www.world", www, www, www, www, www, no, www},
+		{"approved name", "name ok.world", ok, ok, ok, ok, ok, ok, ok},
+		{"approved name, below a wildcard", "name a.wild.world", ok, ok, ok, ok, ok, ok, ok},
+		{"unapproved name", "name evil.world", evil, evil, evil, evil, evil, no, evil},
+		{"approved name that is private", "name inside.world", inside, no, no, no, inside, no, no},
+		{"approved name that is loopback", "name loop.world", no, no, no, no, no, no, no},
+		{"approved name that is ours", "name ours.world", no, no, no, no, no, no, no},
+		{"private address", "tls 10.66.0.1:443 ok.world", inside, no, no, no, inside, no, no},
+		{"raw address with an approved name", "tls 203.0.113.2:443 ok.world", evil, evil, evil, evil, evil, ok, evil}, // the name's own address
+		{"approved address with another name", "tls 203.0.113.1:443 evil.world", ok, ok, ok, ok, ok, no, ok},
+		{"another port of an approved name", "dial 203.0.113.1:444", no, no, no, no, no, no, no},
+		{"DNS: label below an unapproved name, UDP", "dns udp own A {n}.tunnel.world", out, out, out, out, out, no, out},
+		{"DNS: label below an unapproved name, TCP", "dns tcp own A {n}.tunnel.world", out, out, out, out, out, no, out},
+		{"DNS: long labels", "dns udp own A {n}." + strings.Repeat("a", 63) + "." + strings.Repeat("b", 63) + ".tunnel.world", out, out, out, out, out, no, out},
+		{"DNS: label below an approved name, UDP", "dns udp own A {n}.ok.world", out, out, out, out, out, no, out},
+		{"DNS: label below an approved name, TCP", "dns tcp own A {n}.ok.world", out, out, out, out, out, no, out},
+		{"DNS: label below an approved wildcard", "dns udp own A {n}.wild.world", out, out, out, out, out, out, out}, // that is what a wildcard approves
+		{"DNS: its letters' case", "dns udp own A {N}.wild.world", out, out, out, out, out, "answered", out},
+		{"DNS: TXT of an unapproved name", "dns tcp own TXT {n}.tunnel.world", out, out, out, out, out, no, out},
+		{"DNS: TXT of an approved name", "dns udp own TXT {n}.wild.world", out, out, out, out, out, "empty", out},
+		{"DNS: NULL of an approved name", "dns tcp own NULL {n}.wild.world", out, out, out, out, out, "empty", out},
+		{"DNS: another resolver, UDP", "dns udp 203.0.113.54:53 A {n}.wild.world", out, shut, shut, shut, shut, shut, shut},
+		{"DNS: another resolver, TCP", "dns tcp 203.0.113.54:53 A {n}.wild.world", out, out, out, out, out, no, out},
+		{"DNS: over TLS (853)", "dns tls 203.0.113.54:853 A {n}.wild.world dns.world", out, out, out, out, out, no, out},
+		{"DNS: over TLS (853), an approved name", "dns tls 203.0.113.54:853 A {n}.tunnel.world ok.world", out, out, out, out, out, no, out},
+		{"DNS: over HTTPS", "dns https 203.0.113.54:443 A {n}.tunnel.world dns.world", out, out, out, out, out, no, out},
+		{"DNS: over HTTPS, an approved name", "dns https 203.0.113.54:443 A {n}.tunnel.world ok.world", out, out, out, out, out, no, out},
+		{"UDP 443", "udp 203.0.113.1:443", "open", shut, shut, shut, shut, shut, shut},
+		{"IPv6", "tls [2001:db8::1]:443 ok.world", "2001:db8::1", no, no, no, no, no, no},
+	}
+}
+
+// neighbours are the rows of what is on this machine.
+func (k *kube) neighbours(t *testing.T, trap *trap, one, second *prober) []row {
+	t.Helper()
+	const no, open, vault = "refused", "open", "isovault.vault.azure.net"
+	front, oneFront := k.address(t, "c1"), one.front(t)
+	hostLink := netip.MustParseAddr(oneFront).Prev().String()
+	return []row{
+		{"a vault by its name", "name " + vault, no, vault, vault, vault, vault, no, vault},
+		{"its endpoint in home", "tls 10.77.0.4:443 " + vault, no, no, vault, vault, vault, no, no},
+		{"another address of home", "dial 10.77.0.254:443", no, no, no, no, no, no, no},
+		{"API server of a workspace", "dial " + oneFront + ":6443", open, no, no, no, no, no, no},
+		{"API server of a workspace, as a service", "dial 10.245.0.1:443", no, no, no, no, no, no, no},
+		{"API server of c1", "dial " + front + ":6443", open, no, no, no, open, no, no},
+		{"the host by its link", "dial " + hostLink + ":" + trap.port, open, no, no, no, no, no, no},
+		{"the host by its address", "dial 203.0.113.254:" + trap.port, open, no, no, no, no, no, no},
+		{"the host's loopback", "dial 127.0.0.1:" + trap.port, open, no, no, no, no, no, no},
+		{"the server's address on it", "dial 127.0.0.1:" + local(t, k), open, no, no, no, no, no, no},
+		{"the machine's metadata", "dial 169.254.169.254:80", no, no, no, no, no, no, no},
+		{"an instance of a workspace", fmt.Sprintf("dial %s:%d", one.address(t), onePort), no, no, no, no, "shut", open, no}, // itself; c1 has the same range
+		{"another instance of it", fmt.Sprintf("dial %s:%d", second.address(t), onePort), no, no, no, no, "shut", no, no},
+		{"the kubelet of a workspace", "dial " + strings.TrimSuffix(oneFront, ".2") + ".16:10250", no, no, no, no, no, no, no},
+		// A program in a network is one of the host's, by whoever started it; root's here.
+		{"the node agent's socket", "unix /run/lazurite-" + k.instance() + "/agent.sock", open, open, open, open, no, no, no},
+		{"the server's socket", "unix " + k.Home() + "/run/laz.sock", open, open, open, open, no, no, no},
+		{"an abstract socket of the host", "unix @lazurite-test-" + k.instance(), open, no, no, no, no, no, no},
+		{"any socket that is seen", "sockets", "", "", "", "", "none", "none", "none"},
+	}
 }
 
 // privately: the vault of a workspace, closed to the public, is reached from its
 // computes through a private endpoint, and not from those of another.
-func (k *kube) privately(t *testing.T, one, two matrix) {
+func (k *kube) privately(t *testing.T, one, two *prober) {
 	t.Helper()
 	id := k.az(t, "ml", "workspace", "show", "-g", group, "-n", "ws1", "--query", "key_vault", "-o", "tsv")
 	name := id[strings.LastIndexByte(id, '/')+1:]
 	k.az(t, "keyvault", "update", "-g", group, "-n", name, "--public-network-access", "Disabled")
 	target := "status https://" + name + ".vault.azure.net/secrets?api-version=7.4"
-	if got := one([]string{target})[target]; got != "401" { // a token is all that is missing
+	if got := one.one(t, target); got != "401" { // a token is all that is missing
 		t.Errorf("the workspace's own vault: got %q", got)
 	}
-	if got := two([]string{target})[target]; got != "403" {
+	if got := two.one(t, target); got != "403" {
 		t.Errorf("another workspace's vault: got %q", got)
 	}
 }
 
-// refusalsAreExplained: a refusal says what would approve it, and that does.
-func (k *kube) refusalsAreExplained(t *testing.T, ws matrix) {
+// refusalsAreExplained: a refusal says whose it was and what would approve it.
+func (k *kube) refusalsAreExplained(t *testing.T, ws *prober) {
 	t.Helper()
-	ws([]string{"tls 203.0.113.2:443 later.world"})
+	ws.one(t, "tls 203.0.113.2:443 later.world")
 	const command = "az ml workspace outbound-rule set --workspace-name ws1 --resource-group kube --rule allow-later-world --type fqdn --destination later.world"
 	for what, say := range map[string]func() (string, error){
 		"laz explain":      func() (string, error) { return k.Laz("explain", "last") },
 		"laz network show": func() (string, error) { return k.Laz("network", "show", "ws1") },
 		"the log":          func() (string, error) { return k.log(t), nil },
 	} {
-		until(t, 20*time.Second, what+" says the command", say, func(s string) bool { return strings.Contains(s, command) && strings.Contains(s, "later.world:443") })
+		until(t, 20*time.Second, what+" says the command", say, func(s string) bool { return strings.Contains(s, command) && strings.Contains(s, "later.world:443") && strings.Contains(s, "ws1-probe/probe") })
 	}
 }
 
 // rulesChange: a new rule counts at once, and what was approved stays so meanwhile.
-func (k *kube) rulesChange(t *testing.T, ws matrix) {
+func (k *kube) rulesChange(t *testing.T, ws *prober) {
 	t.Helper()
 	reaches := func(target, want string) {
 		t.Helper()
-		until(t, 10*time.Second, target+" is "+want, func() (string, error) { return ws([]string{target})[target], nil }, func(s string) bool { return s == want })
+		until(t, 10*time.Second, target+" is "+want, func() (string, error) { return ws.one(t, target), nil }, func(s string) bool { return s == want })
 	}
 	k.az(t, "ml", "workspace", "outbound-rule", "set", "-g", group, "-w", "ws1", "--rule", "evil", "--type", "fqdn", "--destination", "evil.world")
 	reaches("name evil.world", "203.0.113.2")
@@ -262,34 +310,58 @@ func (k *kube) rulesChange(t *testing.T, ws matrix) {
 	reaches("name ok.world", "203.0.113.1")
 }
 
-// failsClosed: without the agent rules stay; without the server, and so without
-// resolver and gate, nothing leaves.
-func (k *kube) failsClosed(t *testing.T, w *world, ws matrix) {
+// failsClosed: without resolvers names are not known, without the agent rules
+// stay, and without the server, and so without its resolvers and gates, nothing
+// leaves; never does anything open. All is as before when all is back.
+func (k *kube) failsClosed(t *testing.T, m *matrix) {
 	t.Helper()
-	closed := []string{"tls 203.0.113.2:443 evil.world", "name evil.world", "udp 203.0.113.1:443", "tls [2001:db8::1]:443 ok.world", "dial 203.0.113.254:22"}
-	stays := func(when string, targets ...string) {
-		t.Helper()
-		got := ws(targets)
-		for _, target := range targets {
-			if v := got[target]; v != "refused" && !(strings.HasPrefix(target, "name ") && v == "silence") {
-				t.Errorf("%s: %s: got %q", when, target, v)
-			}
-		}
-	}
-	st := k.status(t)
-	kill(t, st.NodeAgent.PID)
-	stays("without the agent", closed...)
-	if got := ws([]string{"name ok.world"})["name ok.world"]; got != "203.0.113.1" {
-		t.Errorf("without the agent: an approved name: got %q", got)
-	}
-	kill(t, st.PID)
-	w.forget()
-	stays("without the server", append(closed, "name ok.world", "tls 203.0.113.1:443 ok.world")...)
-	if w.heard("world") {
+	m.world.mute(true)
+	m.each(t, "without resolvers outside", 0, shut, m.sources, "name unheard.wild.world") // a name of its own: others are kept for a moment
+	m.each(t, "without resolvers outside", 0, shut, m.sources[5:6], "tls 203.0.113.1:443 unheard-too.wild.world")
+	m.world.mute(false)
+
+	apart := m.sources[1:] // the host is as it was
+	agent, keeper := k.agentPIDs(t)
+	server := k.status(t).PID
+	kill(t, keeper, agent)
+	until(t, 30*time.Second, "the agent is gone", func() (string, error) { return k.Laz("status") }, func(s string) bool { return strings.Contains(s, "sudo laz up") })
+	m.compare(t, "without the agent", true, apart...)
+	m.each(t, "without the agent", 0, isOK, apart, "name ok.world")
+	kill(t, server)
+	m.compare(t, "without the server", true, apart...)
+	m.each(t, "without the server", 0, shut, apart, "name ok.world", "tls 203.0.113.1:443 ok.world", "dns tcp own A late.ok.world")
+	if m.world.heard("") {
 		t.Error("without the server names are asked outside")
 	}
 	k.up(t, "--offline=false")
-	until(t, 2*time.Minute, "approved names are back", func() (string, error) { return ws([]string{"name ok.world"})["name ok.world"], nil },
-		func(s string) bool { return s == "203.0.113.1" })
-	stays("after a start", closed...)
+	k.healed(t, "c1")
+	m.each(t, "after a start", 2*time.Minute, isOK, apart, "name ok.world")
+	m.compare(t, "after a start", false, apart...)
+}
+
+// isOK says that ok.world has answered.
+func isOK(verdict string) bool { return verdict == "203.0.113.1" }
+
+// each waits until targets have from all sources an answer that is right.
+func (m *matrix) each(t *testing.T, when string, limit time.Duration, right func(string) bool, sources []*prober, targets ...string) {
+	t.Helper()
+	var all sync.WaitGroup
+	for _, s := range sources {
+		all.Go(func() {
+			var wrong []string
+			live.Until(limit, func() bool {
+				wrong = nil
+				for target, verdict := range s.ask(t, targets...) {
+					if !right(verdict) {
+						wrong = append(wrong, target+" is "+verdict)
+					}
+				}
+				return len(wrong) == 0
+			})
+			if len(wrong) > 0 {
+				t.Errorf("%s, from %s: %s", when, s.name, strings.Join(wrong, ", "))
+			}
+		})
+	}
+	all.Wait()
 }

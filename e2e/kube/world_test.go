@@ -7,9 +7,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -33,8 +37,9 @@ type world struct {
 	name  string
 	names map[string]string
 
-	mu    sync.Mutex // guards asked
+	mu    sync.Mutex // guards the rest
 	asked []string
+	deaf  bool // resolvers hear, and say nothing
 }
 
 // inWorld runs the calling test once more on a machine of its own, a network
@@ -60,7 +65,7 @@ func inWorld(t *testing.T, names map[string]string) (*world, bool) {
 		ip("-n", name+ns, "link", "set", "lo", "up")
 	}
 	ip("-n", name+"h", "link", "add", "wan0", "type", "veth", "peer", "name", "wan0", "netns", name+"o")
-	for _, a := range []string{"203.0.113.1/24", "203.0.113.2/24", "203.0.113.53/24", "10.66.0.1/32"} {
+	for _, a := range []string{"203.0.113.1/24", "203.0.113.2/24", "203.0.113.3/24", "203.0.113.53/24", "203.0.113.54/24", "10.66.0.1/32"} {
 		ip("-n", name+"o", "addr", "add", a, "dev", "wan0")
 	}
 	ip("-n", name+"o", "-6", "addr", "add", "2001:db8::1/64", "dev", "wan0", "nodad")
@@ -91,13 +96,12 @@ func inWorld(t *testing.T, names map[string]string) (*world, bool) {
 	return nil, false
 }
 
-// outside runs f in the namespace that stands for everything outside.
-func (w *world) outside(t *testing.T, f func() error) {
-	t.Helper()
+// within runs f in a network namespace.
+func within(space string, f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never back: the thread ends with the goroutine
-		h, err := os.Open("/run/netns/" + w.name + "o")
+		h, err := os.Open(space)
 		if err == nil {
 			defer h.Close()
 			err = unix.Setns(int(h.Fd()), unix.CLONE_NEWNET)
@@ -107,40 +111,49 @@ func (w *world) outside(t *testing.T, f func() error) {
 		}
 		done <- err
 	}()
-	if err := <-done; err != nil {
+	return <-done
+}
+
+// outside runs f in the namespace that stands for everything outside.
+func (w *world) outside(t *testing.T, f func() error) {
+	t.Helper()
+	if err := within("/run/netns/"+w.name+"o", f); err != nil {
 		t.Fatalf("outside: %v", err)
 	}
 }
 
-// open starts what answers outside.
+// open starts what answers outside: by TLS at some addresses, and a resolver
+// at two, which answers in all ways that there are.
 func (w *world) open(t *testing.T) {
-	for _, a := range []string{"203.0.113.1", "203.0.113.2", "10.66.0.1", "2001:db8::1"} {
-		w.outside(t, func() error {
-			ln, err := net.Listen("tcp", net.JoinHostPort(a, "443"))
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() { _ = ln.Close() })
-			go answer(tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{named(t, a)}}))
-			return nil
-		})
+	listen := func(address string) (ln net.Listener) {
+		t.Helper()
+		w.outside(t, func() (err error) { ln, err = net.Listen("tcp", address); return err })
+		t.Cleanup(func() { _ = ln.Close() })
+		return ln
 	}
-	w.outside(t, func() error {
-		pc, err := net.ListenPacket("udp", "203.0.113.1:443")
-		if err == nil {
-			t.Cleanup(func() { _ = pc.Close() })
-			go echo(pc)
-		}
-		return err
-	})
-	w.outside(t, func() error {
-		pc, err := net.ListenPacket("udp", "203.0.113.53:53")
-		if err == nil {
-			t.Cleanup(func() { _ = pc.Close() })
-			go w.resolve(pc)
-		}
-		return err
-	})
+	packets := func(address string) (pc net.PacketConn) {
+		t.Helper()
+		w.outside(t, func() (err error) { pc, err = net.ListenPacket("udp", address); return err })
+		t.Cleanup(func() { _ = pc.Close() })
+		return pc
+	}
+	for _, a := range []string{"203.0.113.1", "203.0.113.2", "203.0.113.3", "10.66.0.1", "2001:db8::1"} {
+		go answer(tls.NewListener(listen(net.JoinHostPort(a, "443")), &tls.Config{Certificates: []tls.Certificate{named(t, a)}}))
+	}
+	go echo(packets("203.0.113.1:443"))
+	secure := &tls.Config{Certificates: []tls.Certificate{named(t, "dns.world")}}
+	for _, a := range []string{"203.0.113.53", "203.0.113.54"} {
+		go w.resolve(packets(a + ":53"))
+		go w.resolveStreams(listen(a + ":53"))
+		go w.resolveStreams(tls.NewListener(listen(a+":853"), secure))
+		s := &http.Server{ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0), Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if q, err := io.ReadAll(r.Body); err == nil {
+				_, _ = rw.Write(w.reply(q)) // who asked may be gone
+			}
+		})}
+		ln := tls.NewListener(listen(a+":443"), secure)
+		go func() { _ = s.Serve(ln) }() // until the listener is closed
+	}
 }
 
 func answer(ln net.Listener) {
@@ -182,7 +195,6 @@ func named(t *testing.T, name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: key}
 }
 
-// resolve answers questions for addresses, one name each. Source: RFC 1035.
 func (w *world) resolve(pc net.PacketConn) {
 	buf := make([]byte, 1500)
 	for {
@@ -190,38 +202,90 @@ func (w *world) resolve(pc net.PacketConn) {
 		if err != nil {
 			return
 		}
-		q := buf[:n]
-		var labels []string
-		at := 12
-		for at < n && q[at] != 0 && at+1+int(q[at]) < n {
-			labels = append(labels, string(q[at+1:at+1+int(q[at])]))
-			at += 1 + int(q[at])
+		if a := w.reply(buf[:n]); a != nil {
+			_, _ = pc.WriteTo(a, from)
 		}
-		if at+5 > n {
-			continue
-		}
-		name := strings.ToLower(strings.Join(labels, "."))
-		w.mu.Lock()
-		w.asked = append(w.asked, name)
-		w.mu.Unlock()
-		a, err := netip.ParseAddr(w.names[name])
-		out := slices.Concat(q[:2], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, q[12:at+5])
-		switch {
-		case err != nil:
-			out[3] |= 3 // no such name
-		case q[at+2] == 1: // A
-			out[7] = 1
-			out = append(append(out, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4), a.AsSlice()...)
-		}
-		_, _ = pc.WriteTo(out, from)
 	}
 }
 
-// heard reports whether anybody outside was asked for a name below suffix.
-func (w *world) heard(suffix string) bool {
+func (w *world) resolveStreams(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			var size [2]byte
+			if _, err := io.ReadFull(c, size[:]); err != nil {
+				return
+			}
+			q := make([]byte, binary.BigEndian.Uint16(size[:]))
+			if _, err := io.ReadFull(c, q); err != nil {
+				return
+			}
+			a := w.reply(q)
+			_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(a))), a...))
+		}()
+	}
+}
+
+// reply answers a question: an address for each name that there is, or that is
+// below one, and much text. Nil is no answer. Source: RFC 1035.
+func (w *world) reply(q []byte) []byte {
+	var labels []string
+	at := 12
+	for at < len(q) && q[at] != 0 && at+1+int(q[at]) < len(q) {
+		labels = append(labels, string(q[at+1:at+1+int(q[at])]))
+		at += 1 + int(q[at])
+	}
+	if at+5 > len(q) {
+		return nil
+	}
+	name := strings.Join(labels, ".")
+	w.mu.Lock()
+	w.asked = append(w.asked, name)
+	deaf := w.deaf
+	w.mu.Unlock()
+	if deaf {
+		return nil
+	}
+	name = strings.ToLower(name)
+	known, there := w.names[name]
+	for n, a := range w.names {
+		if strings.HasSuffix(name, "."+n) {
+			known, there = a, true
+		}
+	}
+	out := slices.Concat(q[:2], []byte{0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0}, q[12:at+5])
+	data := append([]byte{200}, strings.Repeat("x", 200)...) // of text and null
+	switch {
+	case !there:
+		out[3] |= 3 // no such name
+		return out
+	case q[at+2] == 1: // A
+		data = netip.MustParseAddr(known).AsSlice()
+	case q[at+2] != 16 && q[at+2] != 10: // TXT, NULL
+		return out
+	}
+	out[7] = 1
+	out = append(out, 0xc0, 12, 0, q[at+2], 0, 1, 0, 0, 0, 1, 0, byte(len(data)))
+	return append(out, data...)
+}
+
+// heard reports whether anybody outside was asked for a name with part in it,
+// in those letters.
+func (w *world) heard(part string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.ContainsFunc(w.asked, func(name string) bool { return strings.HasSuffix(name, suffix) })
+	return slices.ContainsFunc(w.asked, func(name string) bool { return strings.Contains(name, part) })
+}
+
+// mute sets whether resolvers outside are silent.
+func (w *world) mute(deaf bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaf = deaf
 }
 
 // forget empties what was heard.

@@ -9,7 +9,7 @@
 //	                             header sni is the name that TLS asks for
 //	toybox dial ADDRESS          connects within 3 s, and is not cut off for 1 s
 //	toybox lookup NAME           prints the addresses
-//	toybox probe TARGET...       says of each what became of it; see probe
+//	toybox probes PORT           HTTP: says of each line that is POSTed what became of it; see probe
 //	toybox eat MIB               takes so much memory, and waits
 //	toybox score PORT NAME       answers every POST with NAME after 20 ms; ends what it has begun when told to end
 //	toybox load URL KEY N        N clients POST without a pause until told to end; prints what was answered how often
@@ -73,11 +73,8 @@ func run(args []string) error {
 		return ask(ctx, arg(1), arg(2), arg(3), args[min(4, len(args)):])
 	case "dial":
 		return dial(arg(1))
-	case "probe":
-		for _, target := range args[1:] {
-			fmt.Printf("%s\t%s\n", target, probe(ctx, target))
-		}
-		return nil
+	case "probes":
+		return answers(ctx, arg(1))
 	case "lookup":
 		addresses, err := net.DefaultResolver.LookupHost(ctx, arg(1))
 		fmt.Println(strings.Join(addresses, "\n"))

@@ -4,10 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -23,7 +27,11 @@ const within = 3 * time.Second
 //	lookup NAME        "answered" or "refused"
 //	dial ADDRESS       a connection that is not cut off at once is "open"
 //	udp ADDRESS        a datagram: "open" is an answer
-//	unix PATH          a socket in the file system
+//	dns HOW SERVER TYPE NAME [SNI]
+//	                   a question, HOW is udp, tcp, tls or https; "answered", "empty" or "refused".
+//	                   SERVER is an address with its port, or own
+//	unix PATH          a socket in the file system, or with @ an abstract one
+//	sockets            those that can be seen: paths outside of /proc and /sys, and abstract ones; or "none"
 func probe(ctx context.Context, target string) string {
 	f := strings.Fields(target)
 	arg := func(i int) string {
@@ -54,6 +62,10 @@ func probe(ctx context.Context, target string) string {
 		return verdictOf(dial(arg(1)))
 	case "udp":
 		return datagram(arg(1))
+	case "dns":
+		return ask1035(ctx, arg(1), arg(2), arg(3), arg(4), arg(5))
+	case "sockets":
+		return sockets()
 	case "unix":
 		c, err := (&net.Dialer{}).DialContext(ctx, "unix", arg(1))
 		if err == nil {
@@ -62,6 +74,45 @@ func probe(ctx context.Context, target string) string {
 		return verdictOf(err)
 	}
 	return "unknown"
+}
+
+// probes probes all targets at once, and gives a line for each: the target, a
+// tab, and what became of it.
+func probes(ctx context.Context, targets []string) string {
+	lines := make([]string, len(targets))
+	var all sync.WaitGroup
+	for i, target := range targets {
+		all.Go(func() { lines[i] = target + "\t" + probe(ctx, target) + "\n" })
+	}
+	all.Wait()
+	return strings.Join(lines, "")
+}
+
+// sockets are all that a program here could connect to by a name.
+func sockets() string {
+	var found []string
+	_ = filepath.WalkDir("/", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case path == "/proc" || path == "/sys":
+			return fs.SkipDir
+		case err == nil && d.Type()&fs.ModeSocket != 0: // what can't be read can't be connected to either
+			found = append(found, path)
+		}
+		return nil
+	})
+	raw, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		return err.Error()
+	}
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) > 7 && strings.HasPrefix(f[7], "@") {
+			found = append(found, f[7])
+		}
+	}
+	if len(found) == 0 {
+		return "none"
+	}
+	return strings.Join(found, " ")
 }
 
 func secure(ctx context.Context, address, name string) string {
