@@ -65,6 +65,10 @@ type Config struct {
 	TenantID   string
 	AzureLike  bool // keeps Azure's limits of requests
 
+	// Grace is how long a request waits for its operation: what ends in this
+	// time is answered at once, as if it had not been a long one. 0 is 250 ms.
+	Grace time.Duration
+
 	Activity   func(context.Context, Event)                                     // nil: not kept
 	Registered func(ctx context.Context, subscription, ns string) (bool, error) // nil: always
 	Audiences  []string                                                         // further accepted token audiences
@@ -87,6 +91,9 @@ type Handler struct {
 
 // New builds the management plane and registers its long operations.
 func New(cfg Config) (*Handler, error) {
+	if cfg.Grace == 0 {
+		cfg.Grace = usualGrace
+	}
 	h := &Handler{cfg: cfg, res: Resources{cfg.Store}, routes: map[string]*Route{}}
 	for _, p := range cfg.Providers {
 		for _, r := range p.Routes {

@@ -26,9 +26,8 @@ const (
 
 	privateOp = "arm.operation" // in Envelope.Private: the operation under way
 
-	// grace is how long a request waits for its operation: what ends in this
-	// time is answered at once, as if it had not been a long one.
-	grace = 250 * time.Millisecond
+	// usualGrace is Config.Grace where it is not said.
+	usualGrace = 250 * time.Millisecond
 )
 
 type putInput struct {
@@ -77,7 +76,7 @@ func (h *Handler) startPut(c *call, next *Envelope, status int) error {
 
 // wait gives the operation a moment to end.
 func (h *Handler) wait(ctx context.Context, op ops.Op) (ops.Op, error) {
-	short, cancel := context.WithTimeout(ctx, grace)
+	short, cancel := context.WithTimeout(ctx, h.cfg.Grace)
 	defer cancel()
 	now, err := h.cfg.Ops.Wait(short, op.ID)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {

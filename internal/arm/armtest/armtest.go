@@ -137,7 +137,8 @@ func (p *Plane) start() {
 	if !slices.ContainsFunc(providers, func(x arm.Provider) bool { return x.Namespace == "Microsoft.Resources" }) {
 		providers = append(providers, groups())
 	}
-	cfg := arm.Config{Store: p.Store, Ops: p.Ops, Verifier: verifier{}, Authorizer: p.Policy, Log: log, Providers: providers, TenantID: Tenant}
+	// A machine under load must not make a long operation of a short one.
+	cfg := arm.Config{Grace: 2 * time.Second, Store: p.Store, Ops: p.Ops, Verifier: verifier{}, Authorizer: p.Policy, Log: log, Providers: providers, TenantID: Tenant}
 	if p.adjust != nil {
 		p.adjust(&cfg)
 	}
