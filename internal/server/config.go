@@ -240,6 +240,7 @@ func (c *Config) Default() error {
 			*s = v
 		}
 	}
+	c.ContentFilter.setDefault()
 	set(&c.Listen, ":8443")
 	set(&c.Names, NamesOwn)
 	set(&c.Domain, DefaultDomain)

@@ -193,4 +193,14 @@ func TestParse_ContentFilter(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
+	for given, want := range map[string]string{
+		"http://127.0.0.1:9000":                "http://127.0.0.1:9000/v1/moderations",
+		"http://127.0.0.1:9000/":               "http://127.0.0.1:9000/v1/moderations",
+		"http://127.0.0.1:9000/v2/moderations": "http://127.0.0.1:9000/v2/moderations",
+	} {
+		c, err := server.Parse([]byte("contentFilter: {url: \"" + given + "\"}"))
+		if err != nil || c.ContentFilter.URL != want {
+			t.Errorf("%s: %+v %v", given, c.ContentFilter, err)
+		}
+	}
 }

@@ -6,13 +6,15 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
+	"strings"
 
 	"lazurite.dev/internal/providers/cognitiveservices/openai"
 )
 
 // FilterConfig is a server with OpenAI's moderation API.
 type FilterConfig struct {
-	// URL is the whole of it: "http://127.0.0.1:9000/v1/moderations". Needed.
+	// URL is the whole of it: "http://127.0.0.1:9000/v1/moderations", which is also
+	// the path where it has none. Needed.
 	URL string `yaml:"url"`
 
 	// KeyFile holds the key that the server asks for: a file, absolute path, that
@@ -25,6 +27,17 @@ type FilterConfig struct {
 	// Strict refuses requests while the server does not answer. Default: they pass,
 	// marked as not filtered, as in Azure.
 	Strict bool `yaml:"strict"`
+}
+
+// setDefault fills what is unset.
+func (f *FilterConfig) setDefault() {
+	if f == nil {
+		return
+	}
+	if u, err := url.Parse(f.URL); err == nil && u.Host != "" && strings.Trim(u.Path, "/") == "" {
+		u.Path = "/v1/moderations"
+		f.URL = u.String()
+	}
 }
 
 // check says what is wrong with a filter's configuration; nil is none.

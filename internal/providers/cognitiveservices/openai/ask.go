@@ -86,7 +86,7 @@ func (a *ask) tooMuch(r *refused, n int) error {
 	a.tell = r.first
 	e := limited(c, a.row, r)
 	id := c.Target.ID
-	account, deployment, _ := p.meter.names(id.Name(), a.dep.Name, "")
+	account, deployment, _ := p.meter.names(id, a.dep.Name, "")
 	p.meter.limited.WithLabelValues(account, deployment, e.Inner).Inc()
 	a.event(http.StatusTooManyRequests, usage{}, false)
 	trace.Add(c.Context, trace.Hop{
@@ -457,8 +457,8 @@ func (a *ask) event(status int, u usage, estimated bool) {
 		ev.Set("prompt", captured(a.body))
 		ev.Set("answer", captured(a.capture))
 	}
-	a.p.meter.count(measured{
-		account: a.c.Target.ID.Name(), deployment: a.dep.Name, principal: who(a.c), operation: string(a.row.op),
+	a.p.count(a.c.Context, measured{
+		account: a.c.Target.ID, deployment: a.dep.Name, principal: who(a.c), operation: string(a.row.op),
 		status: status, first: a.first, prompt: u.Prompt, completion: u.Completion,
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"lazurite.dev/internal/arrival"
 	"lazurite.dev/internal/providers/cognitiveservices/openai"
@@ -73,6 +74,38 @@ func TestMetering_RefusalsCountToo(t *testing.T) {
 	for _, labels := range [][]string{{"acc", "", "chat/completions", "404"}, {"acc", "", "none", "401"}, {"acc", "dd", "chat/completions", "400"}} {
 		if got := w.metric("laz_openai_requests_total", labels...); got != 1 {
 			t.Errorf("%v: %v counted", labels, got)
+		}
+	}
+}
+
+// TestMetering_EndsWithWhatIsDeleted: what is gone makes room for what comes.
+func TestMetering_EndsWithWhatIsDeleted(t *testing.T) {
+	w := newWorld(t)
+	w.standard()
+	w.deploy("acc", "ee", "gpt-4o-mini", "2024-07-18", 100, "")
+	w.account("bcc", "")
+	w.deploy("bcc", "dd", "gpt-4o-mini", "2024-07-18", 100, "")
+	other := strings.Replace(chat, "acc.", "bcc.", 1)
+	counted := func(labels ...string) float64 { t.Helper(); return w.metric("laz_openai_requests_total", labels...) }
+	w.want(200, "", me, "POST", chat, hello)
+	w.want(200, "", me, "POST", other, hello)
+	w.want(404, "DeploymentNotFound", me, "POST", strings.Replace(other, "/dd/", "/none/", 1), hello)
+
+	w.arm.Settle(w.arm.Do("DELETE", accountID+"acc/deployments/dd"+mgmt, ""))
+	w.arm.Settle(w.arm.Do("DELETE", accountID+"bcc"+mgmt, ""))
+	if counted("acc", "dd") != 1 || counted("bcc") != 2 {
+		t.Error("they ended before anything new came")
+	}
+	w.mu.Lock()
+	w.now = w.now.Add(2 * time.Minute)
+	w.mu.Unlock()
+	w.want(200, "", me, "POST", strings.Replace(chat, "/dd/", "/ee/", 1), hello)
+	if got := counted("acc", "ee"); got != 1 {
+		t.Errorf("the new one has %v", got)
+	}
+	for _, gone := range [][]string{{"acc", "dd"}, {"bcc", "dd"}, {"bcc"}} {
+		if got := counted(gone...) + w.metric("laz_openai_tokens_total", gone...); got != 0 {
+			t.Errorf("%v is still counted: %v", gone, got)
 		}
 	}
 }

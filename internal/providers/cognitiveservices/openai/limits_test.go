@@ -251,4 +251,18 @@ func TestEstimate_PicturesCountByNumber(t *testing.T) {
 	if n := openai.Estimate([]byte(picture), 0, 1); n < 765 || n > 800 {
 		t.Errorf("%d tokens", n)
 	}
+	// What only looks like one is text, and counts as such.
+	words := strings.Repeat("word ", 1<<14)
+	for _, body := range []string{
+		`{"messages":[{"role":"user","content":"data:image/png;base64,` + words + `"}]}`,
+		`{"messages":[{"role":"user","content":[{"image_url":{"url":"data:image/` + words + `"}}]}]}`,
+		`{"messages":["url","data:image/png;base64,` + words + `"]}`,
+	} {
+		if n := openai.Estimate([]byte(body), 0, 1); n < len(words)/4 {
+			t.Errorf("%.60s: %d tokens", body, n)
+		}
+	}
+	if n := openai.Estimate([]byte(`{"input":[{"content":[{"type":"input_image","image_url" : "data:image/png;base64,`+words+`"}]}]}`), 0, 1); n > 800 {
+		t.Errorf("%d tokens", n)
+	}
 }

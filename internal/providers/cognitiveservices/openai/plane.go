@@ -34,6 +34,7 @@ type Accounts interface {
 	ByKey(ctx context.Context, region, key string) (*cognitiveservices.Account, error)
 	Deployment(ctx context.Context, account rid.ID, name string) (*cognitiveservices.Deployment, error)
 	Deployments(ctx context.Context, account rid.ID) ([]*cognitiveservices.Deployment, error)
+	Get(ctx context.Context, account rid.ID) (*cognitiveservices.Record, error)
 }
 
 // Models answers calls.
@@ -273,7 +274,27 @@ func (p *plane) refusal(c *gate.Call, e *apierr.Error) {
 			deployment = a.dep.Name
 		}
 	}
-	p.meter.count(measured{account: c.Target.ID.Name(), deployment: deployment, operation: operation, status: e.Kind.Status()})
+	p.count(c.Context, measured{account: c.Target.ID, deployment: deployment, operation: operation, status: e.Kind.Status()})
+}
+
+// count counts a request, and from time to time forgets deployments that are gone.
+func (p *plane) count(ctx context.Context, m measured) {
+	p.meter.count(m)
+	ctx = context.WithoutCancel(ctx) // the client may be gone
+	err := p.meter.forget(p.Now(), func(account rid.ID, deployment string) (bool, error) {
+		if deployment != "" {
+			_, err := p.Accounts.Deployment(ctx, account, deployment)
+			if apierr.Is(err, apierr.NotFound) {
+				return true, nil
+			}
+			return false, err
+		}
+		r, err := p.Accounts.Get(ctx, account)
+		return err == nil && (r == nil || r.Deleted != nil), err
+	})
+	if err != nil {
+		p.Log.Warn("metrics of deployments that are gone", "error", err)
+	}
 }
 
 // headers are on every answer. Source: headers recorded of the service.
