@@ -50,6 +50,11 @@ type Kind[P any] struct {
 	// in use. When its group or parent goes it is not asked.
 	Deletable func(ctx context.Context, old *Resource[P]) error
 
+	// WithParent says that a DELETE goes in its parent's turn: no write of the
+	// parent is under way from Deletable on until the resource is marked as one
+	// that goes, so what the one asks of the other stays so.
+	WithParent bool
+
 	Async      bool // PUT, PATCH and DELETE answer at once and finish as long operations
 	AsyncDel   bool // DELETE alone does
 	Exclusive  bool // writes of siblings under one parent refuse each other: 409 while one is going on
@@ -161,7 +166,7 @@ type Route struct {
 	Tracked     bool
 	Async       bool
 
-	identity, ownID, noLocation, exclusive, deleteBody, plain, noPut, noCreate, noPatch, noState, asyncDel, cancels, implied bool
+	identity, ownID, noLocation, exclusive, withParent, deleteBody, plain, noPut, noCreate, noPatch, noState, asyncDel, cancels, implied bool
 
 	actionType string
 	home       func(scope rid.ID, name string) (stored, shown rid.ID)
@@ -257,7 +262,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 	r := Route{
 		Type: namespace + "/" + k.Type, APIVersions: k.APIVersions, Scopes: k.Scopes, Tracked: k.Tracked, Async: k.Async,
 		identity: k.Identity, ownID: k.OwnID, limit: k.Limit, noLocation: k.NoLocation, exclusive: k.Exclusive, deleteBody: k.DeleteBody, plain: k.Plain, noPut: k.NoPut, noPatch: k.NoPatch,
-		noState: k.NoState, asyncDel: k.AsyncDel, cancels: k.Cancels, implied: k.Implied, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
+		noState: k.NoState, asyncDel: k.AsyncDel, withParent: k.WithParent, cancels: k.Cancels, implied: k.Implied, name: k.Name, readOnly: k.ReadOnly, writeOnly: k.WriteOnly, acts: k.Put != nil || k.Identity,
 		actions: map[string]action{}, ask: k.Ask,
 	}
 	if r.Scopes == 0 {

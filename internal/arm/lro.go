@@ -210,6 +210,13 @@ func (h *Handler) delete(c *call) error {
 		return err
 	}
 	defer release()
+	if c.route.withParent {
+		done, err := h.turns.take(c.ctx, c.id.Parent().Key())
+		if err != nil {
+			return errWriters(c.id.Parent(), err)
+		}
+		defer done()
+	}
 	if err := c.route.deletable(c.ctx, c.old.clone()); err != nil {
 		return err
 	}

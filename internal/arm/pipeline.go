@@ -270,7 +270,7 @@ func (h *Handler) item(c *call) error {
 	if writes(c.r.Method) {
 		done, err := h.turns.take(c.ctx, c.id.Key())
 		if err != nil {
-			return apierr.New(apierr.Unavailable, "ServerTimeout", "Other writers of '%s' took too long.", c.id).WithCause(err)
+			return errWriters(c.id, err)
 		}
 		defer done()
 	}
@@ -575,6 +575,10 @@ func (h *Handler) activity(c *call, err error) {
 		ev.Status, ev.Code = e.Kind.Status(), e.Code
 	}
 	h.cfg.Activity(context.WithoutCancel(c.ctx), ev)
+}
+
+func errWriters(id rid.ID, err error) error {
+	return apierr.New(apierr.Unavailable, "ServerTimeout", "Other writers of '%s' took too long.", id).WithCause(err)
 }
 
 func errMethod(r *http.Request) error {

@@ -151,7 +151,7 @@ func (s *Service) Routes() []arm.Route {
 			State:     deploymentState,
 			Put:       s.putDeployment,
 			Failed:    s.failed,
-			Deletable: s.deletable,
+			Deletable: s.deletable, WithParent: true, // as traffic is given by the parent's
 			Delete:    s.deleteDeployment,
 			Actions:   map[string]arm.Action[Deployment]{"getLogs": s.getLogs},
 		}),

@@ -259,6 +259,21 @@ func TestIdentity_HasRolesWhileTheEndpointIsThere(t *testing.T) {
 	if n := w.roles.count(); n != 2 {
 		t.Errorf("got %d roles after an update, want 2", n)
 	}
+	// With another registry the role follows when the endpoint is updated.
+	other := strings.Replace(strings.Replace(account, "Storage/storageAccounts", "ContainerRegistry/registries", 1), "mlstore", "other", 1)
+	w.Want(http.StatusOK, "PUT", w.ws+v, strings.Replace(workspaceBody, `"properties":{`, `"properties":{"containerRegistry":"`+other+`",`, 1))
+	w.Settle(w.Want(http.StatusOK, "PUT", path+v, w.endpointBody("")))
+	w.roles.mu.Lock()
+	moved := 0
+	for role := range w.roles.has {
+		if strings.HasPrefix(role, "other ") {
+			moved++
+		}
+	}
+	w.roles.mu.Unlock()
+	if n := w.roles.count(); n != 2 || moved != 1 {
+		t.Errorf("got %d roles, %d at the other registry, want 2 and 1", n, moved)
+	}
 	w.Settle(w.Do("DELETE", path+v, ""))
 	if n := w.roles.count(); n != 0 {
 		t.Errorf("%d roles stayed", n)
@@ -583,4 +598,49 @@ func TestCatalog(t *testing.T) {
 			t.Errorf("%s: got %v", gone, err)
 		}
 	}
+}
+
+// A deployment that is deleted has no traffic, and none that goes is given any,
+// whoever comes first.
+func TestTraffic_OrDeletion(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	end := w.endpoint("end1", "")
+	given, deleted := 0, 0
+	for n := range 12 {
+		name := fmt.Sprintf("blue%d", n)
+		path := w.deployment(end, name)
+		hold, begun := make(chan struct{}), make(chan struct{})
+		w.run.set(func(r *runner) { r.holdRemove = hold })
+		put, gone := make(chan int), make(chan int)
+		go func() {
+			<-begun
+			put <- w.Do("PUT", end+v, w.endpointBody(`,"traffic":{"`+name+`":100}`)).Status
+		}()
+		go func() {
+			<-begun
+			gone <- w.Do("DELETE", path+v, "").Status
+		}()
+		close(begun)
+		a, b := <-put, <-gone
+		switch {
+		case a == http.StatusOK && b == http.StatusConflict:
+			given++
+		case a == http.StatusBadRequest && b == http.StatusAccepted:
+			deleted++
+		default:
+			t.Errorf("traffic was given with %d, and the deployment deleted with %d", a, b)
+		}
+		close(hold)
+		if b != http.StatusConflict {
+			w.Eventually(func() error {
+				if s := w.Do("GET", path+v, "").Status; s != http.StatusNotFound {
+					return fmt.Errorf("got %d", s)
+				}
+				return nil
+			})
+		}
+		w.Settle(w.Want(http.StatusOK, "PUT", end+v, w.endpointBody("")))
+	}
+	t.Logf("given %d times, deleted %d times", given, deleted)
 }

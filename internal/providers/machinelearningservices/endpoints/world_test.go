@@ -54,6 +54,7 @@ type runner struct {
 	starts     int
 	failStart  error
 	failScale  error
+	holdRemove chan struct{}
 	identified map[string][]string // by Identify
 	fail       error
 	hold       chan struct{}
@@ -145,7 +146,17 @@ func (r *runner) Start(ctx context.Context, uid string) error {
 	return fail
 }
 
-func (r *runner) Remove(_ context.Context, uid string) error {
+func (r *runner) Remove(ctx context.Context, uid string) error {
+	r.mu.Lock()
+	hold := r.holdRemove
+	r.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.running, uid)
