@@ -55,7 +55,7 @@ walk-openai: build kube images ## the same for the store and its model
 	@e2e/walkthroughs/walk.sh openai
 
 walk-endpoints: build kube images ## the same for a model behind a managed online endpoint in an isolated network; SAMPLE=DIR takes the sample from there
-	@SAMPLE="$(SAMPLE)" e2e/walkthroughs/walk.sh endpoints
+	@SAMPLE="$(SAMPLE)" GO="$(GO)" e2e/walkthroughs/walk.sh endpoints
 
 cgroup2: build kube ## nodes on cgroup v2, in an emulated machine: needs qemu-system-x86, busybox-static, cpio; no root
 	@e2e/cgroup2/vm.sh $(STEPS)

@@ -7,10 +7,14 @@
 #     SAMPLE=folder e2e/walkthroughs/walk.sh endpoints
 #
 # NAME.yaml beside this file, where there is one, is the cloud's configuration.
+# The walkthrough endpoints runs in a network of its own, in which one host is
+# outside: it is reached from here, and must not be from a deployment. OUTSIDE
+# names another host instead, one that this machine reaches at port 443.
 set -euo pipefail
 
 name=$1
 root=$(cd "$(dirname "$0")/../.." && pwd)
+if [ "$name" = endpoints ] && [ -z "${OUTSIDE:-}" ]; then exec "$root/e2e/walkthroughs/outside.sh" "$root/e2e/walkthroughs/walk.sh" "$@"; fi
 LAZ=$(realpath "${LAZ:-$root/bin/laz}")
 script=$(realpath "${WALKTHROUGHS:-$root/e2e/walkthroughs}")/$name.sh
 [ -f "$script" ] || { echo "there is no walkthrough $script" >&2; exit 2; }
@@ -39,7 +43,12 @@ if [ -n "${SAMPLE:-}" ]; then
 else
   unset SAMPLE
 fi
-up() { "$LAZ" up -d --offline --port 0 "${config[@]}" >/dev/null; }
+offline=--offline
+if [ -n "${OUTSIDE:-}" ]; then # to refuse it means something where it could be reached
+  offline=--offline=false
+  timeout 5 bash -c ": </dev/tcp/$OUTSIDE/443" || { echo "this machine does not reach OUTSIDE=$OUTSIDE at 443" >&2; exit 1; }
+fi
+up() { "$LAZ" up -d "$offline" --port 0 "${config[@]}" >/dev/null; }
 walk() {
   printf '\n== %s, %s\n' "$name" "$1"
   "$LAZ" run -- bash "$script"

@@ -9,6 +9,7 @@
 //	                             header sni is the name that TLS asks for
 //	toybox dial ADDRESS          connects within 3 s, and is not cut off for 1 s
 //	toybox lookup NAME           prints the addresses
+//	toybox outside ADDRESS NAME  a resolver for NAME and what listens there at 443; says who asked and who came
 //	toybox probes PORT           HTTP: says of each line that is POSTed what became of it; see probe
 //	toybox eat MIB               takes so much memory, and waits
 //	toybox score PORT NAME       answers every POST with NAME after 20 ms; ends what it has begun when told to end
@@ -73,6 +74,8 @@ func run(args []string) error {
 		return ask(ctx, arg(1), arg(2), arg(3), args[min(4, len(args)):])
 	case "dial":
 		return dial(arg(1))
+	case "outside":
+		return outside(ctx, arg(1), arg(2))
 	case "probes":
 		return answers(ctx, arg(1))
 	case "lookup":
