@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"lazurite.dev/e2e/live"
 )
@@ -72,7 +73,35 @@ func TestDeployments(t *testing.T) {
 	if out, err := c.Laz("run", "--", "laz", "doctor", "endpoint", "inf-end"); err != nil || !strings.Contains(out, "No step fails.") {
 		t.Errorf("%v\n%s", err, out)
 	}
+	t.Run("ScaledToZero", func(t *testing.T) { sleeps(t, az) })
 	t.Run("azure-ai-ml", func(t *testing.T) { scoredByPython(t, c, strings.TrimSpace(az("account show --query id -o tsv"))) })
+}
+
+// sleeps has a deployment go to zero when nobody asks, and be started by who does.
+func sleeps(t *testing.T, az func(words string) string) {
+	az("ml online-deployment update -e inf-end -n mlflow --set request_settings.request_timeout_ms=120000 scale_settings.type=target_utilization scale_settings.min_instances=0 scale_settings.max_instances=1")
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	const show = "ml online-deployment show -e inf-end -n mlflow -o tsv --query "
+	for end := time.Now().Add(3 * time.Minute); strings.TrimSpace(az(show+"scaled_to_zero")) != "true"; <-tick.C {
+		if time.Now().After(end) {
+			t.Fatal("it has an instance still: " + az("ml online-deployment show -e inf-end -n mlflow"))
+		}
+	}
+	if got := az(show + "provisioning_state"); strings.TrimSpace(got) != "Succeeded" {
+		t.Errorf("its state is %s", got)
+	}
+	if got := az("ml online-deployment get-logs -e inf-end -n mlflow"); !strings.Contains(got, "The deployment is scaled to zero") {
+		t.Errorf("its log is %s", got)
+	}
+	began := time.Now()
+	if got := az("ml online-endpoint invoke -n inf-end -r mlflow.json"); !strings.Contains(got, "[101.0, 105.0]") {
+		t.Errorf("from zero it answered %s", got)
+	}
+	t.Logf("from zero it answered in %s", time.Since(began).Round(10*time.Millisecond))
+	if got := az(show + "current_instances"); strings.TrimSpace(got) != "1" {
+		t.Errorf("it has %s instances", got)
+	}
 }
 
 // scoredByPython has Microsoft's client for Python make a deployment and score it.
