@@ -48,7 +48,7 @@ func main() {
 	scoring := flag.Bool("scoring", false, "with -bare and -to, be the router of online endpoints")
 	fake := flag.Bool("fake", false, "be a model's server with a fixed answer")
 	quick := flag.Bool("quick", false, "less of everything, to see that it runs")
-	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, openai, router, outbound, policy, million, clusters, writer (default all)")
+	only := flag.String("only", "", "the `parts` to measure, with commas between: start, requests, openai, router, outbound, policy, million, clusters, deployments, writer (default all)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -86,6 +86,7 @@ func run(ctx context.Context, laz string, quick bool, only string) (err error) {
 	}{
 		{"start", "start and memory", s.start}, {"requests", "requests", s.requests},
 		{"openai", "the gateway to models", s.openai}, {"router", "the router of online endpoints", s.router}, {"outbound", "the way out of managed networks", s.outbound}, {"policy", "policy", s.policy}, {"million", "a million resources", s.million}, {"clusters", "clusters", s.clusters},
+		{"deployments", "deployments of models", s.deployments},
 		{"writer", "the built-in model", s.writer},
 	} {
 		if only != "" && !slices.Contains(strings.Split(only, ","), part.name) {
