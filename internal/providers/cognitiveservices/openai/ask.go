@@ -89,8 +89,13 @@ func (a *ask) tooMuch(r *refused, n int) error {
 	account, deployment, _ := p.meter.names(id, a.dep.Name, "")
 	p.meter.limited.WithLabelValues(account, deployment, e.Inner).Inc()
 	a.event(http.StatusTooManyRequests, usage{}, false)
+	most := p.allowance(a.dep)
+	received, expected := "a request of about "+strconv.Itoa(n)+" tokens", strconv.Itoa(int(most.tokens))+" tokens a minute"
+	if r.requests {
+		received, expected = "one request more", strconv.Itoa(int(most.requests))+" requests a minute"
+	}
 	trace.Add(c.Context, trace.Hop{
-		Step: "capacity", Subject: a.dep.ID.String(), Received: strconv.Itoa(n) + " tokens (estimated)", Expected: strconv.Itoa(a.dep.Capacity) + ",000 tokens a minute",
+		Step: "capacity", Subject: a.dep.ID.String(), Received: received, Expected: expected,
 		Found: "the deployment's capacity was used up, or the caller's part of it while others wait",
 		Fix: "az cognitiveservices account deployment create --name " + id.Name() + " --resource-group " + id.ResourceGroup() + " --deployment-name " + a.dep.Name +
 			" --model-name " + a.dep.Model + " --model-version " + a.dep.Version + " --model-format OpenAI --sku-name " + a.dep.SKU + " --sku-capacity " + strconv.Itoa(2*max(1, a.dep.Capacity)),

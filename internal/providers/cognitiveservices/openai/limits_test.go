@@ -3,12 +3,14 @@ package openai_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"lazurite.dev/internal/providers/cognitiveservices/openai"
+	"lazurite.dev/internal/trace"
 )
 
 // clock is a time that tests move.
@@ -209,7 +211,17 @@ func TestLimits_RefusalHasTheServicesWords(t *testing.T) {
 	if err != nil || err2 != nil || ms < 1 || (ms+999)/1000 != seconds || a.Header.Get("x-ratelimit-reset-requests") != strconv.Itoa(seconds) || a.Header.Get("policy-id") != "DeploymentRatelimit-Call" {
 		t.Errorf("%v", a.Header)
 	}
-	if kept := w.recorded(); !strings.Contains(fix(kept), "az cognitiveservices account deployment create --name acc --resource-group g --deployment-name dd --model-name gpt-4o-mini --model-version 2024-07-18 --model-format OpenAI --sku-name Standard --sku-capacity 2") {
+	saw := func(kept trace.Trace, expected, received string) {
+		t.Helper()
+		if !slices.ContainsFunc(kept.Hops, func(h trace.Hop) bool {
+			return h.Step == "capacity" && h.Expected == expected && strings.HasPrefix(h.Received, received)
+		}) {
+			t.Errorf("recorded %+v", kept.Hops)
+		}
+	}
+	kept := w.recorded()
+	saw(kept, "6 requests a minute", "one request more")
+	if !strings.Contains(fix(kept), "az cognitiveservices account deployment create --name acc --resource-group g --deployment-name dd --model-name gpt-4o-mini --model-version 2024-07-18 --model-format OpenAI --sku-name Standard --sku-capacity 2") {
 		t.Errorf("recorded %+v", kept)
 	}
 	w.want(429, "429", me, "POST", chat, hello)
@@ -227,6 +239,7 @@ func TestLimits_RefusalHasTheServicesWords(t *testing.T) {
 	if !strings.Contains(a.Text("error", "message"), "exceeded token rate limit") || a.Header.Get("x-ratelimit-reset-tokens") == "" || a.Header.Get("policy-id") != "DeploymentRatelimit-Token" {
 		t.Errorf("%v %s", a.Header, a.Raw)
 	}
+	saw(w.recorded(), "1000 tokens a minute", "a request of about 190")
 	if got := w.metric("laz_openai_limited_total", "acc", "dd", "token"); got != 1 {
 		t.Errorf("%v counted", got)
 	}
