@@ -234,6 +234,9 @@ func (c *Compute) Of(deploymentUID string) []Instance {
 func (c *Compute) Who(workspaceUID string, a netip.Addr) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if name := c.builds[workspaceUID][a]; name != "" {
+		return name
+	}
 	if f := c.feeds[workspaceUID]; f != nil {
 		return f.names[a]
 	}

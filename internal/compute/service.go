@@ -100,7 +100,9 @@ type Compute struct {
 	tasks *errgroup.Group      // of Run; nil while it does not run
 	work  context.Context      // of Run
 	busy  map[string]*applying // by deployment UID
-	sum   string               // of the program; "" until it was needed
+	// builds are the names of builds' pods, by workspace UID and address.
+	builds map[string]map[netip.Addr]string
+	sum    string // of the program; "" until it was needed
 }
 
 // host is a workspace's cluster as this process knows it.
@@ -127,7 +129,7 @@ func New(cfg Config) *Compute {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = DefaultDeadline
 	}
-	return &Compute{cfg: cfg, turns: map[string]*turn{}, hosts: map[string]*host{}, feeds: map[string]*feed{}, busy: map[string]*applying{}}
+	return &Compute{cfg: cfg, turns: map[string]*turn{}, hosts: map[string]*host{}, feeds: map[string]*feed{}, busy: map[string]*applying{}, builds: map[string]map[netip.Addr]string{}}
 }
 
 // Available says why this machine runs no deployments; nil when it does. The
