@@ -19,8 +19,9 @@ build: ## bin/laz, one static file
 kube: ## the Kubernetes that clusters run; the first time about ten minutes, kept over `make clean`
 	@kube/deps.sh && $(GO) run ./kube/build
 
-images: build ## container images, in bin/images: scikit-learn for endpoints (of Debian packages), the examples
+images: build ## container images, in bin/images: scikit-learn for endpoints (of Debian packages), the examples; pip
 	@LAZ=bin/laz images/azureml-sklearn/build.sh
+	@images/pip/build.sh
 	@LAZ=bin/laz GO="$(GO)" examples/images.sh
 
 demo: build kube images ## the first path, end to end, in a cloud of its own

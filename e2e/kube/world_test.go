@@ -65,7 +65,7 @@ func inWorld(t *testing.T, names map[string]string) (*world, bool) {
 		ip("-n", name+ns, "link", "set", "lo", "up")
 	}
 	ip("-n", name+"h", "link", "add", "wan0", "type", "veth", "peer", "name", "wan0", "netns", name+"o")
-	for _, a := range []string{"203.0.113.1/24", "203.0.113.2/24", "203.0.113.3/24", "203.0.113.53/24", "203.0.113.54/24", "10.66.0.1/32"} {
+	for _, a := range []string{"203.0.113.1/24", "203.0.113.2/24", "203.0.113.3/24", indexAddress + "/24", "203.0.113.53/24", "203.0.113.54/24", "10.66.0.1/32"} {
 		ip("-n", name+"o", "addr", "add", a, "dev", "wan0")
 	}
 	ip("-n", name+"o", "-6", "addr", "add", "2001:db8::1/64", "dev", "wan0", "nodad")
@@ -182,13 +182,22 @@ func echo(pc net.PacketConn) {
 
 // named is a certificate that says a name.
 func named(t *testing.T, name string) tls.Certificate {
+	return certificate(t, x509.Certificate{Subject: pkix.Name{CommonName: name}})
+}
+
+// namedHost is a certificate of a host, which is its own authority.
+func namedHost(t *testing.T, name string) tls.Certificate {
+	return certificate(t, x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: []string{name}, IsCA: true, BasicConstraintsValid: true, NotBefore: time.Now().Add(-time.Hour)})
+}
+
+func certificate(t *testing.T, c x509.Certificate) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
-	raw, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	c.SerialNumber, c.NotAfter = big.NewInt(1), time.Now().Add(time.Hour)
+	raw, err := x509.CreateCertificate(rand.Reader, &c, &c, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}

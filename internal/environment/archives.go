@@ -71,6 +71,27 @@ func (a *archives) find(name string) (found held, ok bool, unreadable []error) {
 	return held{}, false, unreadable
 }
 
+// pip is the newest pip (PEP 427: pip-VERSION-py3-none-any.whl) that is in one
+// of the folders.
+func (a *archives) pip() (file string, ok bool) {
+	var newest version
+	for _, folder := range a.folders {
+		entries, err := os.ReadDir(folder)
+		if err != nil {
+			continue // find says so
+		}
+		for _, e := range entries {
+			text, wheel := strings.CutSuffix(e.Name(), "-py3-none-any.whl")
+			text, is := strings.CutPrefix(text, "pip-")
+			v, known := parseVersion(text)
+			if wheel && is && known && e.Type().IsRegular() && (!ok || v.compare(newest) > 0) {
+				file, newest, ok = filepath.Join(folder, e.Name()), v, true
+			}
+		}
+	}
+	return file, ok
+}
+
 func (a *archives) open(file string, entry fs.DirEntry) (map[string]held, error) {
 	info, err := entry.Info()
 	if err != nil {

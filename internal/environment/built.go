@@ -39,8 +39,9 @@ type shelf struct {
 	Built
 	turn chan struct{} // one builds at a time: each copies and writes gigabytes
 
-	mu    sync.Mutex // guards asked
+	mu    sync.Mutex // guards asked and busy
 	asked map[string]time.Time
+	busy  map[string]chan struct{} // by name: closed when who makes it is done
 }
 
 func newShelf(b Built) *shelf {
@@ -50,7 +51,7 @@ func newShelf(b Built) *shelf {
 	if b.Keep == 0 {
 		b.Keep = builtKeep
 	}
-	return &shelf{Built: b, turn: make(chan struct{}, 1), asked: map[string]time.Time{}}
+	return &shelf{Built: b, turn: make(chan struct{}, 1), asked: map[string]time.Time{}, busy: map[string]chan struct{}{}}
 }
 
 // take waits for the turn to build.
@@ -60,6 +61,31 @@ func (s *shelf) take(ctx context.Context) (give func(), err error) {
 		return func() { <-s.turn }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// alone waits until nobody else makes the image of that name.
+func (s *shelf) alone(ctx context.Context, name string) (give func(), err error) {
+	for {
+		s.mu.Lock()
+		other, is := s.busy[name]
+		if !is {
+			done := make(chan struct{})
+			s.busy[name] = done
+			s.mu.Unlock()
+			return func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				delete(s.busy, name)
+				close(done)
+			}, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 

@@ -20,6 +20,8 @@ type Requirement struct {
 	Package string // as it is written, without extras: scikit-learn
 	Asked   string // as it is written: =1.7.0, ==1.4.1, >=1,<2; "" is any version
 	Pip     bool   // from the pip section: PEP 508 instead of conda's match specification
+	Extras  string // of pip: [numpy-support]; "" is none
+	Marker  string // of pip: python_version < "3.9"; "" is none. What is asked is compared as if it held
 }
 
 // Conda is what counts of a conda environment file.
@@ -94,7 +96,7 @@ var (
 	// NAME, NAME SPEC [BUILD], NAME=SPEC[=BUILD], with CHANNEL:: before it.
 	condaPattern = regexp.MustCompile(`^(?:[A-Za-z0-9_./:-]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*((?:[=<>!~]|\s[0-9*])?[^\[\]#]*)$`)
 	// PEP 508, without markers and addresses.
-	pipPattern = regexp.MustCompile(`^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[A-Za-z0-9._, -]*\])?\s*\(?\s*((?:(?:===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()]+\s*,?\s*)*)\)?\s*(?:;.*)?$`)
+	pipPattern = regexp.MustCompile(`^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(\[[A-Za-z0-9._, -]*\])?\s*\(?\s*((?:(?:===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()]+\s*,?\s*)*)\)?\s*(?:;(.*))?$`)
 )
 
 func condaRequirement(text string) (Requirement, error) {
@@ -117,7 +119,10 @@ func pipRequirement(text string) (Requirement, error) {
 	if m == nil || len(text) > 500 {
 		return Requirement{}, fmt.Errorf("the conda file: pip's %.100q is not NAME and versions (files, addresses and options need a build with a network)", text)
 	}
-	return Requirement{Package: m[1], Asked: strings.TrimSuffix(strings.ReplaceAll(m[2], " ", ""), ","), Pip: true}, nil
+	return Requirement{
+		Package: m[1], Extras: strings.ReplaceAll(m[2], " ", ""), Asked: strings.TrimSuffix(strings.Join(strings.Fields(m[3]), ""), ","),
+		Marker: strings.TrimSpace(m[4]), Pip: true,
+	}, nil
 }
 
 var separators = regexp.MustCompile(`[-_.]+`)

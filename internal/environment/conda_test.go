@@ -30,8 +30,9 @@ dependencies:
 		t.Fatal(err)
 	}
 	want := environment.Conda{Name: "model-env", Channels: []string{"conda-forge"}, Requirements: []environment.Requirement{
-		{"python", "=3.12", false}, {"numpy", "==1.8*", false}, {"scikit-learn", ">=1.7,<2", false}, {"scipy", "==1.16.0", false}, {"blas", "=1.0=mkl", false}, {"pip", "", false},
-		{"azureml-inference-server-http", "==1.4.1", true}, {"inference-schema", "", true}, {"azureml-core", "~=1.3", true}, {"joblib", "", true},
+		{Package: "python", Asked: "=3.12"}, {Package: "numpy", Asked: "==1.8*"}, {Package: "scikit-learn", Asked: ">=1.7,<2"}, {Package: "scipy", Asked: "==1.16.0"}, {Package: "blas", Asked: "=1.0=mkl"}, {Package: "pip"},
+		{Package: "azureml-inference-server-http", Asked: "==1.4.1", Pip: true}, {Package: "inference-schema", Extras: "[numpy-support]", Pip: true},
+		{Package: "azureml-core", Asked: "~=1.3", Marker: `python_version < "3.9"`, Pip: true}, {Package: "joblib", Pip: true},
 	}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -3,6 +3,7 @@ package environment
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -24,6 +25,20 @@ type Config struct {
 	// to the clusters of workspaces that need them. Default: images in the state
 	// folder, and images beside laz, which `make images` fills.
 	Archives []string `yaml:"archives"`
+
+	// Build says what comes of packages that an environment asks for and the image
+	// lacks: "none" (they are differences) or "pip" (they are installed from Index,
+	// in the computes of the workspace, whose network decides what is reached).
+	// Default: "none".
+	Build string `yaml:"build"`
+
+	// Index is a package index (PEP 503), https without credentials. Default:
+	// https://pypi.org/simple.
+	Index string `yaml:"index"`
+
+	// IndexCA is a file of certificates (PEM) that are trusted for the index beside
+	// those of the system; "" is none.
+	IndexCA string `yaml:"indexCA"`
 }
 
 // Row maps what an environment names to an image at hand.
@@ -41,6 +56,15 @@ const (
 	MismatchFail = "fail"
 	MismatchWarn = "warn"
 )
+
+// The values of Config.Build.
+const (
+	BuildNone = "none"
+	BuildPip  = "pip"
+)
+
+// DefaultIndex is the package index where the configuration names none.
+const DefaultIndex = "https://pypi.org/simple"
 
 // SklearnImage is the image for scikit-learn that `make images` builds.
 const SklearnImage = "lazurite.dev/azureml/sklearn:v1"
@@ -65,6 +89,15 @@ func (c Config) Validate() error {
 	var errs []error
 	if c.Mismatch != "" && c.Mismatch != MismatchFail && c.Mismatch != MismatchWarn {
 		errs = append(errs, fmt.Errorf("environments: mismatch: %q is neither %q nor %q", c.Mismatch, MismatchFail, MismatchWarn))
+	}
+	if c.Build != "" && c.Build != BuildNone && c.Build != BuildPip {
+		errs = append(errs, fmt.Errorf("environments: build: %q is neither %q nor %q", c.Build, BuildNone, BuildPip))
+	}
+	if u, err := url.Parse(c.Index); c.Index != "" && (err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "") {
+		errs = append(errs, errors.New("environments: index: is to be https://HOST/PATH, without credentials, query and fragment"))
+	}
+	if c.IndexCA != "" && !filepath.IsAbs(c.IndexCA) {
+		errs = append(errs, fmt.Errorf("environments: indexCA: %q is not an absolute path", c.IndexCA))
 	}
 	for i, r := range c.Images {
 		if r.Match == "" {

@@ -33,7 +33,6 @@ type building struct {
 	files    fs.FS
 	config   v1.Config
 	base     string // its name
-	size     int64  // of the archive that the base is in
 	packages *manifest
 	differ   []Difference
 	entries  []image.Entry
@@ -87,7 +86,7 @@ func (r *resolving) follow(ctx context.Context, files fs.FS, file string) (strin
 	if err != nil {
 		return "", nil, err
 	}
-	g := &building{resolving: r, files: files, config: config, base: d.From, size: base.size, packages: base.packages, made: sha256.New()}
+	g := &building{resolving: r, files: files, config: config, base: d.From, packages: base.packages, made: sha256.New()}
 	_, _ = fmt.Fprintf(g.made, "%s\n%s\n", base.image.Digest, text)
 	for _, i := range d.Instructions {
 		r.say("Line %d: %s %s", i.Line, i.Name, strings.Join(i.Args, " "))
@@ -99,7 +98,7 @@ func (r *resolving) follow(ctx context.Context, files fs.FS, file string) (strin
 			return "", nil, r.refuse("the Dockerfile, line %d: %s", i.Line, err)
 		}
 	}
-	name, err := g.write(ctx, base.image)
+	name, err := g.finish(ctx, base)
 	return name, g.differ, err
 }
 
@@ -117,6 +116,11 @@ func (r *resolving) base(from string) (baseImage, error) {
 	if !ok {
 		return baseImage{}, r.refuse("the image %s of FROM is not at hand: images are built here upon those in environments.archives alone", name)
 	}
+	return h.open()
+}
+
+// open opens the archive that has the image.
+func (h held) open() (baseImage, error) {
 	info, err := os.Stat(h.file)
 	if err != nil {
 		return baseImage{}, err
@@ -344,34 +348,48 @@ func (g *building) count(p string, e image.Entry, open func() (io.ReadCloser, er
 	return err
 }
 
-// write makes the image, unless it is there.
-func (g *building) write(ctx context.Context, base image.Image) (string, error) {
+// finish makes the image, unless it is there.
+func (g *building) finish(ctx context.Context, base baseImage) (string, error) {
 	name := builtName + hex.EncodeToString(g.made.Sum(nil))[:32]
 	g.built.ask(name)
 	if _, ok, _ := g.archives.find(name); ok {
 		g.say("The image %s was built before.", name)
 		return name, nil
 	}
-	if err := g.built.room(ctx, g.size+2*g.bytes); errors.Is(err, errFull) { // the layer is written by itself first
-		g.say("ERROR: %s", err)
-		return "", &BuildError{Message: err.Error(), Log: g.log.String(), Full: true}
-	} else if err != nil {
-		return "", err
+	config := g.config
+	err := g.write(ctx, base, written{name: name, bytes: g.bytes, change: image.Change{Entries: g.entries, Config: func(c *v1.Config) { *c = config }, Comment: "Dockerfile"}})
+	if err == nil {
+		g.say("Built %s: %d files and folders, %d bytes.", name, len(g.entries), g.bytes)
 	}
-	f, err := os.CreateTemp(g.built.Folder, buildingPrefix)
+	return name, err
+}
+
+// written is an image that is to be written.
+type written struct {
+	name   string
+	bytes  int64 // of what is laid upon the base
+	change image.Change
+}
+
+// write makes an image of a base. The turn is held.
+func (r *resolving) write(ctx context.Context, base baseImage, w written) error {
+	if err := r.built.room(ctx, base.size+2*w.bytes); errors.Is(err, errFull) { // the layer is written by itself first
+		r.say("ERROR: %s", err)
+		return &BuildError{Message: err.Error(), Log: r.log.String(), Full: true}
+	} else if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(r.built.Folder, buildingPrefix)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
-	config := g.config
-	err = base.Extend(ctx, image.Change{
-		Name: name, Entries: g.entries, Config: func(c *v1.Config) { *c = config }, Comment: "Dockerfile", Layer: filepath.Join(g.built.Folder, buildingPrefix+"layer.tar.gz"),
-	}, f)
+	w.change.Name, w.change.Layer = w.name, filepath.Join(r.built.Folder, buildingPrefix+"layer.tar.gz")
+	err = base.image.Extend(ctx, w.change, f)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return "", fmt.Errorf("build an image: %w", err)
+		return fmt.Errorf("build an image: %w", err)
 	}
-	g.say("Built %s: %d files and folders, %d bytes.", name, len(g.entries), g.bytes)
-	return name, os.Rename(f.Name(), g.built.file(name))
+	return os.Rename(f.Name(), r.built.file(w.name))
 }
 
 func readBounded(files fs.FS, name string, most int64) (content []byte, err error) {

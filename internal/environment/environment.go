@@ -6,6 +6,7 @@ package environment
 
 import (
 	"context"
+	"io"
 	"os"
 )
 
@@ -37,7 +38,45 @@ type Environment struct {
 	// image must be able to score it. Where nothing else is given, CondaFile is the
 	// model's own.
 	MLflow bool
+
+	// Run runs a build in the computes of the workspace; nil: nothing is installed
+	// for this environment.
+	Run Run
 }
+
+// Run runs a job, writes what it hands out to out, and takes the job away. Its
+// error is a *JobError where the job itself came to nothing.
+type Run func(ctx context.Context, j Job, out io.Writer) (Report, error)
+
+// Job is a program that runs in an image: without an identity, without privileges.
+type Job struct {
+	Image, Archive string            // as Resolved has them
+	Command        []string          // ends with an error, or answers GET / at JobPort with what it made
+	Files          map[string][]byte // by name, in JobFolder; those that are large come in parts, NAME.000 and so on
+	Most           int64             // bytes that it may hand out
+}
+
+// Where a Job finds its files, and is asked for what it made. JobFolder has also
+// trust.pem, with what pods trust.
+const (
+	JobFolder = "/build/in"
+	JobPort   = 5001
+)
+
+// Report is what is known of a job that ran.
+type Report struct {
+	Log     string   // its end
+	Refused []string // what the network refused it, with what would allow that
+}
+
+// JobError is a job that failed.
+type JobError struct {
+	Message string
+	Full    bool // there was no room for it
+}
+
+// Error implements error.
+func (e *JobError) Error() string { return e.Message }
 
 // Build is a build context.
 type Build struct {

@@ -1,4 +1,18 @@
 package environment
 
+import "bytes"
+
 // Meets is meets for a requirement.
 func Meets(has string, r Requirement) bool { return meets(has, r.Asked, r.Pip) }
+
+// ForPip is what pip is asked for, or why it can't be.
+func (r Requirement) ForPip() (text, reason string) { return r.forPip() }
+
+// ReadTree gives the paths that a build's archive would have in an image.
+func ReadTree(archive []byte) (paths []string, err error) {
+	t, err := readTree(bytes.NewReader(archive))
+	for _, e := range t.entries {
+		paths = append(paths, e.Path)
+	}
+	return paths, err
+}

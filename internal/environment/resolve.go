@@ -1,6 +1,7 @@
 package environment
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path"
@@ -14,6 +15,7 @@ type Catalogue struct {
 	warn     bool
 	archives archives
 	built    *shelf
+	pip      pipConfig
 }
 
 // New is a catalogue of what c says, which must be valid, and of the images
@@ -26,6 +28,7 @@ func New(c Config, built Built) *Catalogue {
 	return &Catalogue{
 		rows: append(append([]Row{}, c.Images...), defaultRows()...), warn: c.Mismatch == MismatchWarn,
 		archives: archives{folders: folders}, built: newShelf(built),
+		pip: pipConfig{on: c.Build == BuildPip && built.Folder != "", index: cmp.Or(c.Index, DefaultIndex), ca: c.IndexCA},
 	}
 }
 
@@ -39,7 +42,9 @@ const noScript = "azureml://registries/azureml/environments/mlflow-ubuntu20.04-p
 // resolving is one Resolve: its log, and what was found.
 type resolving struct {
 	*Catalogue
-	log strings.Builder
+	log     strings.Builder
+	install bool          // what the image lacks is installed
+	wanted  []Requirement // where install: all that is asked
 }
 
 func (r *resolving) say(format string, args ...any) { _, _ = fmt.Fprintf(&r.log, format+"\n", args...) }
@@ -54,7 +59,7 @@ func (r *resolving) refuse(format string, args ...any) error {
 // Resolve finds the image for e. Its error is a *BuildError where there is
 // none, or where the image is too different; anything else is a fault here.
 func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error) {
-	r := &resolving{Catalogue: c}
+	r := &resolving{Catalogue: c, install: c.pip.on && e.Run != nil}
 	out := Resolved{Routes: ServerRoutes()}
 	if e.Inference != nil {
 		out.Routes = *e.Inference
@@ -88,6 +93,11 @@ func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error
 		return out, err
 	}
 	out.Differences = append(out.Differences, differ...)
+	if len(r.wanted) > 0 {
+		if err := r.installed(ctx, e.Run, h, &out); err != nil {
+			return out, err
+		}
+	}
 	out.Log = r.log.String()
 	return out, nil
 }
@@ -153,6 +163,9 @@ func (r *resolving) judge(want []Requirement, from, taken string, has *manifest)
 	if has == nil {
 		return nil, r.refuse("%s asks for %d packages, and nothing is known of those in %s: an image that is at hand says it in its label %s, and nothing is installed upon others here", from, len(want), taken, PackagesLabel)
 	}
+	if r.install {
+		r.wanted = append(r.wanted, want...)
+	}
 	differ := has.differences(want)
 	if len(differ) == 0 {
 		r.say("The image has all of the %d packages that %s asks for.", len(want), from)
@@ -163,6 +176,9 @@ func (r *resolving) judge(want []Requirement, from, taken string, has *manifest)
 	for i, d := range differ {
 		texts[i] = d.String()
 		r.say("  %s", texts[i])
+	}
+	if r.install {
+		return nil, nil // once all is known
 	}
 	if !r.warn {
 		return differ, r.refuse("%s asks for other packages than the image %s has: %s. Ask for what the image has, map the environment to another image (environments.images), or set environments.mismatch to %q in the configuration",

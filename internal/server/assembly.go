@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,6 +37,10 @@ type Base struct {
 	// Outbound tells what may leave the networks of clusters; until it is told
 	// nothing may.
 	Outbound func(OutboundSources)
+
+	// Refused is what the network of a workspace's computes has refused an address
+	// since then, with the command that would allow it. nil: that is not known.
+	Refused func(workspaceUID string, client netip.Addr, since time.Time) []string
 }
 
 // Assembly is the system behind the front door. Every field may be empty; a

@@ -317,3 +317,22 @@ func (f *flows) list(uid string) []FlowRecord {
 	slices.Reverse(out)
 	return out
 }
+
+// refused is what a client in the network of a workspace's computes was refused
+// since then, in words, each once.
+func (f *flows) refused(workspaceUID string, client netip.Addr, since time.Time) []string {
+	var out []string
+	for _, r := range slices.Backward(f.list(compute.ClusterUID(workspaceUID))) { // the oldest first
+		if r.Client != client || r.Time.Before(since) {
+			continue
+		}
+		text := r.what() + ": " + r.Why
+		if r.Fix != "" {
+			text += ". To allow it: " + r.Fix
+		}
+		if !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return out
+}

@@ -32,7 +32,7 @@ func (s *system) onlineEndpoints(ctx context.Context) error {
 	})
 	cfg := endpoints.Config{
 		Store: s.Store, Sealer: s.keyring, Assets: kept, Runner: s.runner, Images: images,
-		Contexts: files, Grants: grants{s.policy},
+		Contexts: files, Grants: grants{s.policy}, Refused: s.Refused,
 		AzureLike:  s.Config.AzureLike,
 		URL:        func(label string) string { return s.Config.URL(Scoring, label) },
 		Management: s.Config.URL(ARM, ""),

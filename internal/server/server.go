@@ -116,7 +116,7 @@ func (s *Server) open(ctx context.Context) error {
 	if s.networks, err = s.newNetworks(); err != nil {
 		return err
 	}
-	s.system, err = assemble(ctx, &Base{Config: &s.cfg, Home: s.home, Store: s.store, Metrics: s.metrics, CA: s.ca, Joined: s.joined, Left: s.networks.Leave, Wire: s.virtual, Virtual: s.virtual.knows, Outbound: s.networks.out.knows})
+	s.system, err = assemble(ctx, &Base{Config: &s.cfg, Home: s.home, Store: s.store, Metrics: s.metrics, CA: s.ca, Joined: s.joined, Left: s.networks.Leave, Wire: s.virtual, Virtual: s.virtual.knows, Outbound: s.networks.out.knows, Refused: s.networks.out.flows.refused})
 	if err != nil {
 		return err
 	}

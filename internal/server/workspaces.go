@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/providers/machinelearningservices"
 	"lazurite.dev/internal/providers/operationalinsights"
+	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/web"
 )
 
@@ -78,14 +80,27 @@ type runner struct {
 // Apply makes the network that the deployment is to run in, where it is not
 // there, before the deployment.
 func (r runner) Apply(ctx context.Context, d compute.Deployment, tell func(string)) error {
-	err := machinelearningservices.Provision(ctx, r.learning, d.Workspace)
-	if e, ok := errors.AsType[*apierr.Error](err); ok && ctx.Err() == nil {
-		return &compute.Failure{Code: e.Code, Message: e.Message} // whoever deploys may see why
-	}
-	if err != nil {
+	if err := r.provision(ctx, d.Workspace); err != nil {
 		return err
 	}
 	return r.Compute.Apply(ctx, d, tell)
+}
+
+// Build makes the network that the build is to run in, where it is not there,
+// before the build.
+func (r runner) Build(ctx context.Context, b compute.Build, out io.Writer, tell func(string)) (compute.BuildReport, error) {
+	if err := r.provision(ctx, b.Workspace); err != nil {
+		return compute.BuildReport{}, err
+	}
+	return r.Compute.Build(ctx, b, out, tell)
+}
+
+func (r runner) provision(ctx context.Context, workspace rid.ID) error {
+	err := machinelearningservices.Provision(ctx, r.learning, workspace)
+	if e, ok := errors.AsType[*apierr.Error](err); ok && ctx.Err() == nil {
+		return &compute.Failure{Code: e.Code, Message: e.Message} // whoever deploys may see why
+	}
+	return err
 }
 
 // logSinks are the workspaces into which logs are said to go.

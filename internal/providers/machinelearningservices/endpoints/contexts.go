@@ -2,11 +2,14 @@ package endpoints
 
 import (
 	"context"
+	"errors"
+	"io"
 	"maps"
 	"os"
 	"slices"
 
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/environment"
 	"lazurite.dev/internal/providers/machinelearningservices/assets"
 	"lazurite.dev/internal/rid"
@@ -19,11 +22,35 @@ type Contexts interface {
 	Folder(ctx context.Context, reader string, account rid.ID, container, folder string, into *os.Root) error
 }
 
+// run has builds for the environment of a deployment run in the workspace's computes.
+func (s *Service) run(w *assets.Workspace, parent *arm.Envelope, r *deployment) environment.Run {
+	if s.Runner == nil {
+		return nil
+	}
+	return func(ctx context.Context, j environment.Job, out io.Writer) (environment.Report, error) {
+		b := compute.Build{
+			Workspace: w.ID, WorkspaceUID: w.GUID, Location: r.Location, For: parent.Name + "/" + r.ID.Name(),
+			Image: j.Image, Archive: j.Archive, Command: j.Command, Files: j.Files, Most: j.Most,
+		}
+		report, err := s.Runner.Build(ctx, b, out, nil)
+		said := environment.Report{Log: report.Log}
+		if err != nil && s.Refused != nil && report.Address.IsValid() {
+			said.Refused = s.Refused(w.GUID, report.Address, report.Began)
+		}
+		if f, ok := errors.AsType[*compute.Failure](err); ok {
+			return said, &environment.JobError{Message: f.Message, Full: f.Code == compute.CodeQuota}
+		}
+		return said, err
+	}
+}
+
 // resolve finds the image, for a build context with its files at hand.
-func (s *Service) resolve(ctx context.Context, w *assets.Workspace, parent *arm.Envelope, p *parts) (environment.Resolved, error) {
+func (s *Service) resolve(ctx context.Context, w *assets.Workspace, parent *arm.Envelope, r *deployment, p *parts) (environment.Resolved, error) {
 	b := p.environmentBuild
+	e := p.environment
+	e.Run = s.run(w, parent, r)
 	if b == nil {
-		return s.Images.Resolve(ctx, p.environment)
+		return s.Images.Resolve(ctx, e)
 	}
 	if s.Contexts == nil {
 		return environment.Resolved{}, &environment.BuildError{Message: "there is nowhere to read build contexts from"}
@@ -36,7 +63,6 @@ func (s *Service) resolve(ctx context.Context, w *assets.Workspace, parent *arm.
 	if err != nil {
 		return environment.Resolved{}, err
 	}
-	e := p.environment
 	e.Build = &environment.Build{Dockerfile: b.DockerfilePath, Fetch: func(ctx context.Context, into *os.Root) error {
 		return s.Contexts.Folder(ctx, reader, w.Storage, container, folder, into)
 	}}

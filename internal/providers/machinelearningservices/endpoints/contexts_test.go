@@ -2,12 +2,16 @@ package endpoints_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/environment"
 	"lazurite.dev/internal/rid"
 )
@@ -79,5 +83,55 @@ func TestDeployment_OfABuildContext(t *testing.T) {
 	op = w.Want(http.StatusOK, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), "https://management.azure.com"), "")
 	if op.Text("error", "code") != "ImageBuildFailure" {
 		t.Errorf("got %s", op.Raw)
+	}
+}
+
+// installer runs a build for every environment.
+type installer struct {
+	t    *testing.T
+	said *environment.Report
+	err  *error
+}
+
+func (i installer) Resolve(ctx context.Context, e environment.Environment) (environment.Resolved, error) {
+	var out strings.Builder
+	*i.said, *i.err = e.Run(ctx, environment.Job{Image: "base:1", Archive: "/a.tar", Command: []string{"c"}, Files: map[string][]byte{"f": nil}, Most: 7}, &out)
+	if out.String() != "built" {
+		i.t.Errorf("handed out: %q", out.String())
+	}
+	return environment.Resolved{Image: "new:1", Routes: environment.ServerRoutes()}, nil
+}
+
+func TestDeployment_WhoseEnvironmentIsInstalled(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	var said environment.Report
+	var ended error
+	w.svc.Images = installer{t, &said, &ended}
+	at, began := netip.MustParseAddr("10.244.0.9"), time.Now()
+	w.svc.Refused = func(_ string, client netip.Addr, since time.Time) []string {
+		if client != at || !since.Equal(began) {
+			t.Errorf("asked for %s since %s", client, since)
+		}
+		return []string{"pypi.org"}
+	}
+	w.run.built = compute.BuildReport{Log: "log", Address: at, Began: began}
+	path := w.endpoint("end1", "") + "/deployments/blue"
+	w.Settle(w.Want(http.StatusCreated, "PUT", path+v, w.deploymentBody(nil)))
+	if ended != nil || said.Log != "log" || said.Refused != nil {
+		t.Errorf("got %+v, %v", said, ended)
+	}
+	b := w.run.builds[0]
+	if b.For != "end1/blue" || b.Image != "base:1" || b.Archive != "/a.tar" || b.Most != 7 || len(b.Files) != 1 || len(b.Command) != 1 || b.WorkspaceUID == "" || b.Location == "" || b.Workspace.Name() == "" {
+		t.Errorf("got %+v", b)
+	}
+	for _, full := range []bool{false, true} {
+		code := map[bool]string{false: compute.CodeImage, true: compute.CodeQuota}[full]
+		w.run.set(func(r *runner) { r.unbuilt = &compute.Failure{Code: code, Message: "no"} })
+		w.Settle(w.Want(http.StatusOK, "PUT", path+v, w.deploymentBody(nil)))
+		var failed *environment.JobError
+		if !errors.As(ended, &failed) || failed.Full != full || failed.Message != "no" || len(said.Refused) != 1 {
+			t.Errorf("got %+v, %v", said, ended)
+		}
 	}
 }

@@ -11,7 +11,9 @@ package endpoints
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"lazurite.dev/internal/arm"
@@ -57,6 +59,10 @@ type Runner interface {
 	// ready. A *compute.Failure says why none is.
 	Start(ctx context.Context, deploymentUID string) error
 
+	// Build runs a build in the computes of a workspace, which it makes where there
+	// are none, and writes what it made to out.
+	Build(ctx context.Context, b compute.Build, out io.Writer, tell func(string)) (compute.BuildReport, error)
+
 	Remove(ctx context.Context, deploymentUID string) error
 	RemoveEndpoint(ctx context.Context, workspaceUID, endpointUID string) error
 	Logs(ctx context.Context, deploymentUID, container string, tail int) (string, error)
@@ -82,6 +88,10 @@ type Config struct {
 	Images   Images
 	Contexts Contexts // nil: environments with build contexts are refused
 	Grants   Grants   // nil: no role is given
+
+	// Refused is what the network of a workspace's computes has refused an address
+	// since then, with the command that would allow it. nil: that is not known.
+	Refused func(workspaceUID string, client netip.Addr, since time.Time) []string
 
 	// URL is where an endpoint answers, "https://HOST" without a slash at the
 	// end; label is "{endpoint}.{region}".

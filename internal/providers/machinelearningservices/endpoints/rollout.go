@@ -308,7 +308,7 @@ func (s *Service) spec(ctx context.Context, r *deployment) (compute.Deployment, 
 
 // image finds the image, and keeps the build log.
 func (s *Service) image(ctx context.Context, w *assets.Workspace, parent *arm.Envelope, r *deployment, p *parts) (environment.Resolved, error) {
-	image, err := s.resolve(ctx, w, parent, p)
+	image, err := s.resolve(ctx, w, parent, r, p)
 	if f, ok := errors.AsType[*environment.BuildError](err); ok {
 		r.Private[buildKey] = tailOf(f.Log, maxKeptLog)
 		code := compute.CodeImage

@@ -3,7 +3,9 @@ package endpoints_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -59,6 +61,17 @@ type runner struct {
 	fail       error
 	hold       chan struct{}
 	gone       error // Available
+	builds     []compute.Build
+	built      compute.BuildReport
+	unbuilt    error // Build
+}
+
+func (r *runner) Build(_ context.Context, b compute.Build, out io.Writer, _ func(string)) (compute.BuildReport, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.builds = append(r.builds, b)
+	_, err := io.WriteString(out, "built")
+	return r.built, errors.Join(r.unbuilt, err)
 }
 
 func (r *runner) Available(context.Context) error {

@@ -1,0 +1,270 @@
+package environment_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"lazurite.dev/internal/environment"
+)
+
+// handout is an archive of a build: names and contents by turns.
+func handout(t testing.TB, words ...string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := 0; i < len(words); i += 2 {
+		if err := w.WriteHeader(&tar.Header{Name: words[i], Mode: 0o600, Size: int64(len(words[i+1]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, words[i+1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+const (
+	debianSite = "/usr/local/lib/python3.11/dist-packages"
+	greeter    = `{"site":"` + debianSite + `","packages":{"Greeter":"1.4"}}`
+)
+
+// jobs are what builds were asked for, and how they end.
+type jobs struct {
+	mu   sync.Mutex // guards asked
+	all  []asked
+	out  []byte
+	said environment.Report
+	err  error
+}
+
+type asked struct {
+	Pip, Index                string
+	Requirements, Constraints []string
+	job                       environment.Job
+}
+
+func (j *jobs) run(_ context.Context, job environment.Job, out io.Writer) (environment.Report, error) {
+	var one asked
+	if err := json.Unmarshal(job.Files["request.json"], &one); err != nil {
+		return environment.Report{}, err
+	}
+	one.job = job
+	j.mu.Lock()
+	j.all = append(j.all, one)
+	j.mu.Unlock()
+	_, err := out.Write(j.out)
+	return j.said, errors.Join(j.err, err)
+}
+
+// piped is a catalogue that installs, with a pip at hand.
+func piped(t *testing.T, c environment.Config) *environment.Catalogue {
+	t.Helper()
+	folder := t.TempDir()
+	for _, name := range []string{"pip-9.0.1-py3-none-any.whl", "pip-23.0.1-py3-none-any.whl"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Build, c.Archives = environment.BuildPip, append(c.Archives, folder)
+	return catalogue(t, c)
+}
+
+func TestPip_InstallsWhatTheImageLacks(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, []byte("PEM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := piped(t, environment.Config{Index: "https://index.example/simple", IndexCA: ca})
+	j := &jobs{out: handout(t, "report.json", greeter, "tree/greeter/__init__.py", "x = 1\n", "tree/greeter-1.4.dist-info/METADATA", "m"), said: environment.Report{Log: "Successfully installed greeter-1.4\n"}}
+	e := environment.Environment{Name: "e:1", Image: base, Run: j.run, CondaFile: `dependencies: [python=3.11, pip, numpy=1.24, "pytorch>=2", {pip: ["greeter[x]>=1 ; python_version > '3'", joblib==1.2.0, "scikit-learn==1.2.1 ; python_version > '3'", "numpy[x]==1.24.2", "joblib<2\u2028--index-url"]}]`}
+	r, err := c.Resolve(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := j.all[0]
+	want := asked{Pip: "pip-23.0.1-py3-none-any.whl", Index: "https://index.example/simple", Requirements: []string{"greeter[x]>=1; python_version > '3'", "torch>=2"}, Constraints: []string{"joblib==1.2.0", "numpy==1.24.*", "numpy==1.24.2"}}
+	if d := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".job" }, cmp.Ignore()), cmp.AllowUnexported(asked{})); d != "" {
+		t.Error(d)
+	}
+	if got.job.Image != environment.SklearnImage || filepath.Base(got.job.Archive) != "sklearn.tar" || string(got.job.Files["index.pem"]) != "PEM" || string(got.job.Files[want.Pip]) != want.Pip || got.job.Most == 0 {
+		t.Errorf("got %+v", got.job)
+	}
+	if !strings.HasPrefix(r.Image, "lazurite.dev/environments/built:") || len(r.Differences) > 0 || !strings.Contains(r.Log, "\n  Successfully installed greeter-1.4\n") {
+		t.Errorf("got %+v", r)
+	}
+	layer, config := inside(t, r.Archive)
+	if layer[debianSite[1:]+"/greeter/__init__.py"].Size != 6 || layer[debianSite[1:]+"/greeter/"].Mode != 0o755 || len(layer) != 5 {
+		t.Errorf("the layer has %v", layer)
+	}
+	if label := config.Labels[environment.PackagesLabel]; !strings.Contains(label, `"greeter":"1.4"`) || !strings.Contains(label, `"numpy":"1.24.2"`) || !strings.Contains(label, `"python":"3.11.2"`) {
+		t.Errorf("the label is %s", label)
+	}
+	again, err := c.Resolve(t.Context(), e)
+	if err != nil || again.Image != r.Image || again.Digest != r.Digest || len(j.all) != 1 || !strings.Contains(again.Log, "was built before") {
+		t.Errorf("again: %+v, %v, %d builds", again, err, len(j.all))
+	}
+	e.CondaFile = "dependencies: [{pip: [greeter==2]}]"
+	if other, err := c.Resolve(t.Context(), e); err != nil || other.Image == r.Image {
+		t.Errorf("another: %+v, %v", other, err)
+	}
+	// Nothing is lacking, and nothing runs.
+	e.CondaFile = "dependencies: [python=3.11, pip, numpy]"
+	if same, err := c.Resolve(t.Context(), e); err != nil || same.Image != environment.SklearnImage || len(j.all) != 2 {
+		t.Errorf("nothing lacks: %+v, %v", same, err)
+	}
+}
+
+func TestPip_OfABuildContext(t *testing.T) {
+	c := piped(t, environment.Config{})
+	j := &jobs{out: handout(t, "report.json", `{"site":"/usr/local/lib/lazurite/python","packages":{"greeter":"1.4"}}`, "tree/greeter.py", "x")}
+	e := environment.Environment{Run: j.run, Build: files("FROM "+base+"\nENV PYTHONPATH=/app\nCOPY requirements.txt /r.txt\nRUN pip install -r /r.txt\nRUN pip install joblib\n", "requirements.txt", "greeter==1.4\n")}
+	r, err := c.Resolve(t.Context(), e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(j.all) != 1 || j.all[0].Index != environment.DefaultIndex || j.all[0].Requirements[0] != "greeter==1.4" || !strings.HasPrefix(j.all[0].job.Image, "lazurite.dev/environments/built:") {
+		t.Errorf("got %+v", j.all)
+	}
+	layer, config := inside(t, r.Archive)
+	if layer["usr/local/lib/lazurite/python/greeter.py"].Size != 1 || !strings.Contains(strings.Join(config.Env, " "), "PYTHONPATH=/usr/local/lib/lazurite/python:/app") {
+		t.Errorf("got %v, %v", layer, config.Env)
+	}
+}
+
+func TestPip_BuildsTheSameOnce(t *testing.T) {
+	c := piped(t, environment.Config{})
+	j := &jobs{out: handout(t, "report.json", greeter, "tree/greeter.py", "x")}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			if _, err := c.Resolve(t.Context(), environment.Environment{Image: base, Run: j.run, CondaFile: "dependencies: [greeter]"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if len(j.all) != 1 {
+		t.Errorf("%d builds", len(j.all))
+	}
+}
+
+func TestPip_Refusals(t *testing.T) {
+	good := handout(t, "report.json", greeter)
+	for name, tt := range map[string]struct {
+		conda string
+		jobs  *jobs
+		words []string
+		full  bool
+	}{
+		"another Python":   {"dependencies: [python=3.12, greeter]", &jobs{out: good}, []string{"python: =3.12 is asked for, the image has 3.11.2 (the image's Python stays)", "environments.mismatch"}, false},
+		"no Python at all": {"dependencies: [cudatoolkit=11]", &jobs{out: good}, []string{"cudatoolkit: =11 is asked for, the image has none (a package of conda that pip does not have)"}, false},
+		"a build of conda": {"dependencies: [greeter=1.4=py311_0]", &jobs{out: good}, []string{"a version that pip has no words for"}, false},
+		"pip fails": {"dependencies: [greeter]", &jobs{said: environment.Report{Log: "Looking\nERROR: No matching distribution found for greeter\n", Refused: []string{"pypi.org: no rule. To allow it: az ml x"}}, err: &environment.JobError{Message: "exit code 1"}},
+			[]string{"exit code 1: No matching distribution found for greeter", "The network of the workspace refused it: pypi.org: no rule. To allow it: az ml x"}, false},
+		"no room":     {"dependencies: [greeter]", &jobs{err: &environment.JobError{Message: "not enough memory", Full: true}}, []string{"not enough memory"}, true},
+		"a bad tree":  {"dependencies: [greeter]", &jobs{out: handout(t, "report.json", greeter, "tree/../../etc/passwd", "x")}, []string{"what pip installed can't be taken", "no name of a file of a package"}, false},
+		"no report":   {"dependencies: [greeter]", &jobs{out: handout(t, "tree/a", "x")}, []string{"is no report"}, false},
+		"another way": {"dependencies: [greeter]", &jobs{out: handout(t, "report.json", `{"site":"/etc"}`)}, []string{"is no folder of packages"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := piped(t, environment.Config{}).Resolve(t.Context(), environment.Environment{Image: base, CondaFile: tt.conda, Run: tt.jobs.run})
+			var failed *environment.BuildError
+			if !errors.As(err, &failed) || failed.Full != tt.full {
+				t.Fatalf("got %v", err)
+			}
+			for _, w := range tt.words {
+				if !strings.Contains(failed.Message, w) || !strings.Contains(failed.Log, w) {
+					t.Errorf("no %q in %q, or not in\n%s", w, failed.Message, failed.Log)
+				}
+			}
+		})
+	}
+	fault := errors.New("the store does not answer")
+	j := &jobs{err: fault}
+	if _, err := piped(t, environment.Config{}).Resolve(t.Context(), environment.Environment{Image: base, CondaFile: "dependencies: [greeter]", Run: j.run}); !errors.Is(err, fault) {
+		t.Errorf("a fault here: %v", err)
+	}
+	for name, c := range map[string]*environment.Catalogue{
+		"`make images` gets it":                    catalogue(t, environment.Config{Build: environment.BuildPip}),
+		"greeter: any version is asked for":        catalogue(t, environment.Config{Build: environment.BuildNone}),
+		"greeter: any version is asked for, the i": catalogueOf(t, environment.Config{Build: environment.BuildPip}, environment.Built{}),
+	} {
+		j := &jobs{out: good}
+		if _, err := c.Resolve(t.Context(), environment.Environment{Image: base, CondaFile: "dependencies: [greeter]", Run: j.run}); err == nil || !strings.Contains(err.Error(), name) || len(j.all) > 0 {
+			t.Errorf("%s: got %v, %d builds", name, err, len(j.all))
+		}
+	}
+}
+
+func TestPip_WhatIsLeftIsAWarning(t *testing.T) {
+	j := &jobs{out: handout(t, "report.json", greeter)}
+	r, err := piped(t, environment.Config{Mismatch: environment.MismatchWarn}).Resolve(t.Context(), environment.Environment{Image: base, CondaFile: "dependencies: [python=3.12, mkl, greeter]", Run: j.run})
+	want := []environment.Difference{{Package: "python", Asked: "=3.12", Has: "3.11.2"}, {Package: "mkl"}}
+	if d := cmp.Diff(want, r.Differences); err != nil || d != "" || len(j.all) != 1 || !strings.Contains(r.Log, "WARNING: it is run without what pip can't install") {
+		t.Errorf("got %v, %s\n%s", err, d, r.Log)
+	}
+}
+
+func TestForPip(t *testing.T) {
+	for line, want := range map[string]string{
+		"numpy": "numpy", "numpy=1.24": "numpy==1.24.*", "numpy=1.24.*": "numpy==1.24.*", "numpy==1.24.2": "numpy==1.24.2", "numpy 1.24*": "numpy==1.24.*", "numpy>=1.20,<2": "numpy>=1.20,<2",
+		"numpy!=1.24.*": "numpy!=1.24.*", "numpy>=1.20.*": "numpy>=1.20", "numpy~=1.3": "numpy~=1.3", "conda-forge::PyTorch=2.1": "torch==2.1.*", "numpy=1.2|1.3": "", "numpy=1.2=py_0": "",
+		"numpy=banana;x": "", "libgcc": "", "r-base": "", "_openmp_mutex": "", "gxx_linux-64": "", "python=3.11": "", "cudatoolkit": "", "cxx-compiler": "", "cloudpickle": "cloudpickle", "ray": "ray",
+	} {
+		c, err := environment.ParseConda("dependencies: ['" + line + "']")
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+			continue
+		}
+		if got, reason := c.Requirements[0].ForPip(); got != want || (reason == "") != (want != "") {
+			t.Errorf("%s: got %q (%s), want %q", line, got, reason, want)
+		}
+	}
+}
+
+func TestConfig_Build(t *testing.T) {
+	for text, c := range map[string]environment.Config{
+		"build:":   {Build: "conda"},
+		"index:":   {Index: "http://index.example/simple"},
+		" index:":  {Index: "https://me:secret@index.example/simple"},
+		"  index:": {Index: "https:///simple"},
+		"indexCA:": {IndexCA: "ca.pem"},
+	} {
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(text)) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%+v: got %v", c, err)
+		}
+	}
+	if err := (environment.Config{Build: environment.BuildPip, Index: environment.DefaultIndex, IndexCA: "/etc/ca.pem"}).Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzReadTree(f *testing.F) {
+	f.Add(handout(f, "report.json", greeter, "tree/a/b.py", "x", "tree/a/c.py", "yy"))
+	f.Add(handout(f, "report.json", greeter, "tree/.wh.a", ""))
+	f.Fuzz(func(t *testing.T, archive []byte) {
+		paths, err := environment.ReadTree(archive)
+		if err != nil {
+			return
+		}
+		for _, p := range paths {
+			if p != paths[0] && !strings.HasPrefix(p, paths[0]+"/") || filepath.Clean(p) != p || strings.Contains(p, "/.wh.") {
+				t.Errorf("%q is taken", p)
+			}
+		}
+	})
+}
