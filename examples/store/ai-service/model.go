@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -140,6 +141,7 @@ func (m *model) describe(ctx context.Context, name string, tags []string) (strin
 func (m *model) reason(err error) string {
 	var refused *openai.Error
 	var signIn *azidentity.AuthenticationFailedError
+	var stranger *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &refused):
 		said := strings.TrimSpace(refused.Code + ": " + refused.Message)
@@ -150,6 +152,8 @@ func (m *model) reason(err error) string {
 	case errors.As(err, &signIn):
 		return "signing in failed: " + firstLines(signIn.Error()) +
 			" (Does the pod have the label azure.workload.identity/use: \"true\" and a service account that a federated credential of the identity names?)"
+	case errors.As(err, &stranger):
+		return firstLines(err.Error()) + " (Who signed the certificate is not trusted here. On Lazurite pods with an identity trust it; others where their namespace had the label lazurite.dev/ca-bundle=enabled when they were made.)"
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("the model did not answer within %s", answerLimit)
 	}

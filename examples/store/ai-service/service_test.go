@@ -167,6 +167,14 @@ func TestRefusalsAreExplained(t *testing.T) {
 }
 
 // What is not configured is said to whoever asks; the service runs.
+func TestCertificateOfAStranger(t *testing.T) {
+	elsewhere := strings.Replace(backend.url, "127.0.0.1", "localhost", 1) // a name that its certificate lacks
+	url := start(t, variables(map[string]string{"AZURE_OPENAI_ENDPOINT": elsewhere}))
+	if code, got := post(t, url+"/generate/description", `{"name":"rope","tags":["dog"]}`); code != http.StatusInternalServerError || !strings.Contains(got["detail"], "lazurite.dev/ca-bundle=enabled") {
+		t.Errorf("got %d %v", code, got)
+	}
+}
+
 func TestMissingVariables(t *testing.T) {
 	for _, c := range []struct {
 		change map[string]string
