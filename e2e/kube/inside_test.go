@@ -454,24 +454,6 @@ spec: {podSelector: {matchLabels: {app: dials}}, policyTypes: [Egress]}`
 	}
 }
 
-// TestNetworkPolicyNone refuses policies where none is enforced.
-func TestNetworkPolicyNone(t *testing.T) {
-	k := shared(t)
-	if err := k.create("none", "--network-policy", "none"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { k.az(t, "aks", "delete", "-g", group, "-n", "none", "--yes") })
-	_, err := k.tryKubectl("none", `
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: deny, namespace: default}
-spec: {podSelector: {}}
-`, "apply", "-f", "-")
-	if err == nil || !strings.Contains(err.Error(), "created with --network-policy none") {
-		t.Errorf("got %v", err)
-	}
-}
-
 // TestPods uses what kubectl and the controllers offer.
 func TestPods(t *testing.T) {
 	k := shared(t)

@@ -162,6 +162,7 @@ func (k *kube) isolated(t *testing.T) {
 // host, networks, a pod of a user's cluster, and instances of deployments in two
 // workspaces; as all runs, and after what stands between was killed.
 func TestIsolation(t *testing.T) {
+	t.Parallel() // on a machine of its own, and it mostly waits
 	need(t)
 	w, here := inWorld(t, map[string]string{
 		"ok.world": "203.0.113.1", "evil.world": "203.0.113.2", "www.world": "203.0.113.3", "wild.world": "203.0.113.1", "tunnel.world": "203.0.113.2",
@@ -291,7 +292,9 @@ func (k *kube) refusalsAreExplained(t *testing.T, ws *prober) {
 		"laz network show": func() (string, error) { return k.Laz("network", "show", "ws1") },
 		"the log":          func() (string, error) { return k.log(t), nil },
 	} {
-		until(t, 20*time.Second, what+" says the command", say, func(s string) bool { return strings.Contains(s, command) && strings.Contains(s, "later.world:443") && strings.Contains(s, "ws1-probe/probe") })
+		until(t, 20*time.Second, what+" says the command", say, func(s string) bool {
+			return strings.Contains(s, command) && strings.Contains(s, "later.world:443") && strings.Contains(s, "ws1-probe/probe")
+		})
 	}
 }
 

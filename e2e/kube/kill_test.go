@@ -255,19 +255,25 @@ func TestDownAndUp(t *testing.T) {
 	check()
 }
 
-// TestStopAndStart_Data stops the cluster alone and starts it again: what is on
-// its volumes stays.
-func TestStopAndStart_Data(t *testing.T) {
+// TestStopAndStart stops the cluster alone and starts it again: what it holds
+// stays, and what is on its volumes.
+func TestStopAndStart(t *testing.T) {
 	k := shared(t)
 	check := k.keeps(t, "c1")
 	k.az(t, "aks", "stop", "-g", group, "-n", "c1")
 	if c := k.cluster(t, "c1"); c.State != "stopped" || c.pid("etcd") != 0 {
 		t.Errorf("after az aks stop laz status says %+v", c)
 	}
-	if _, err := k.tryKubectl("c1", "", "get", "nodes", "--request-timeout=5s"); err == nil {
+	if got := k.show(t, "c1", "powerState.code"); got != "Stopped" {
+		t.Errorf("got %q", got)
+	}
+	if _, err := k.tryKubectl("c1", "", "get", "nodes", "--request-timeout=2s"); err == nil {
 		t.Error("a stopped cluster answers")
 	}
 	k.az(t, "aks", "start", "-g", group, "-n", "c1")
+	if got := k.show(t, "c1", "powerState.code"); got != "Running" {
+		t.Errorf("got %q", got)
+	}
 	k.healed(t, "c1")
 	check()
 }

@@ -123,6 +123,7 @@ func Binary(dir string) (string, error) {
 	bin := filepath.Join(dir, "laz")
 	cmd := exec.Command("go", "build", "-o", bin, "./cmd/laz")
 	cmd.Dir = filepath.Join(filepath.Dir(here), "..", "..")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build: pods run it too
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building laz: %w\n%s", err, out)
 	}
