@@ -130,6 +130,7 @@ func aksCreate() *command {
 		args: append(args,
 			opt("dns-name-prefix", "Beginning of the host name of the API server.").or("-p"),
 			opt("node-resource-group", "Group of the resources that belong to the nodes."),
+			opt("attach-acr", "Registry, by name or id, from which the nodes may pull: its role AcrPull for the kubelet's identity."),
 			opt("assign-identity", "Id of the identity of the control plane; without it the cluster gets one of its own."),
 			flagOpt("enable-managed-identity", "Give the cluster an identity; it always gets one."),
 			opt("admin-username", "User on the nodes.").or("-u").byDefault("azureuser"),
@@ -145,9 +146,16 @@ func aksCreate() *command {
 			if err != nil {
 				return nil, err
 			}
-			v, err := m.put(ctx, clusterPath(c, m), clusterVersion, body, c.flag("no-wait"))
-			if v == nil {
+			registry, err := c.attached(ctx, m, "attach-acr")
+			if err != nil {
 				return nil, err
+			}
+			v, err := m.put(ctx, clusterPath(c, m), clusterVersion, body, c.flag("no-wait"))
+			if v == nil || err != nil {
+				return nil, err
+			}
+			if registry != "" {
+				err = m.attach(ctx, v, registry)
 			}
 			return showCluster(v), err
 		})}
@@ -197,6 +205,8 @@ func aksUpdate() *command {
 	return &command{path: "aks update", short: "Change a cluster.",
 		example: "aks update --name myCluster --resource-group myGroup --enable-oidc-issuer --enable-workload-identity",
 		args: append(args, flagOpt("disable-workload-identity", "Stop giving pods the token and the settings of an identity."),
+			opt("attach-acr", "Registry, by name or id, from which the nodes may pull: its role AcrPull for the kubelet's identity."),
+			opt("detach-acr", "Registry, by name or id, from which the nodes may pull no longer."),
 			opt("network-policy", "What enforces network policies; with none they are refused.").oneOf("azure", "calico", "cilium", "none"),
 			pairsOpt("nodepool-labels", "Labels of the nodes of all pools, as KEY=VALUE."), opt("nodepool-taints", "Taints of the nodes of all pools, as KEY=VALUE:EFFECT,….")),
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
@@ -206,6 +216,11 @@ func aksUpdate() *command {
 			v, err := m.get(ctx, clusterPath(c, m), clusterVersion)
 			if err != nil {
 				return nil, err
+			}
+			if changed, err := c.attachOrDetach(ctx, m, v); err != nil {
+				return nil, err
+			} else if changed && !c.changesCluster() {
+				return showCluster(v), nil
 			}
 			body := v.(object)
 			c.fillCluster(body)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -28,7 +29,23 @@ type Plan struct {
 	JWKSURI string
 	Keys    []SigningKey // the first signs, all verify
 	Names   []string     // further names of the API server's certificate
+	Pull    *Pull        // how nodes get credentials for registries; nil: not
 }
+
+// Pull is how nodes get credentials for this cloud's registries. It never shows
+// its secret. Its fields are those of node.Pull.
+type Pull struct {
+	Registries []string // host names; a star is for the first label
+	TokenURL   string   // where Secret gets tokens of the kubelet's identity
+	CA         []byte   // PEM: who signs for those
+	Secret     string
+}
+
+// String keeps the secret out of messages.
+func (p Pull) String() string { return "pull from " + strings.Join(p.Registries, ", ") }
+
+// GoString keeps the secret out of messages.
+func (p Pull) GoString() string { return p.String() }
 
 // SigningKey is a private key of an issuer. It never shows itself.
 type SigningKey struct {

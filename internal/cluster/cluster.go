@@ -68,6 +68,10 @@ type Spec struct {
 	// the API server. Add-ons, which would need those, are left out.
 	Isolated bool
 
+	// Kubelet is the resource id of the identity with which nodes pull images from
+	// this cloud's registries; "": without one.
+	Kubelet string
+
 	Nodes []Node
 
 	Attached *Attached // of the driver existing alone

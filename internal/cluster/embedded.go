@@ -40,6 +40,12 @@ type EmbeddedConfig struct {
 	// stopped. Both may be called again. nil is nothing to do.
 	Joined func(ctx context.Context, uid string) error
 	Left   func(uid string)
+
+	// Pulls makes nodes able to pull with an identity, Spec.Kubelet; PullsNot is
+	// that they never do again, as the cluster is gone. Both may be called again.
+	// nil: no nodes pull with identities.
+	Pulls    func(ctx context.Context, uid, identity string) (*Pull, error)
+	PullsNot func(ctx context.Context, uid string) error
 }
 
 // turn lets one change a cluster at a time, and end the one before.
@@ -205,6 +211,11 @@ func (d *Embedded) plan(ctx context.Context, s Spec) (Plan, error) {
 		return p, err
 	}
 	p.JWKSURI = p.Issuer + jwksPath
+	if s.Kubelet != "" && d.cfg.Pulls != nil {
+		if p.Pull, err = d.cfg.Pulls(ctx, s.UID, s.Kubelet); err != nil {
+			return p, fmt.Errorf("the identity of the kubelets of cluster %s: %w", s.Name, err)
+		}
+	}
 	return p, nil
 }
 
@@ -294,6 +305,11 @@ func (d *Embedded) Remove(ctx context.Context, uid string) (err error) {
 	defer done()
 	if d.cfg.Left != nil {
 		d.cfg.Left(uid)
+	}
+	if d.cfg.PullsNot != nil { // first: what nodes have is worth nothing from then on
+		if err := d.cfg.PullsNot(work, uid); err != nil {
+			return err
+		}
 	}
 	return d.cfg.Agent.Remove(work, uid)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -182,6 +183,57 @@ func spec() cluster.Spec {
 		UID: uid, Name: "c", ResourceID: resource, Location: "eastus", Version: "1.37.2", Running: true, FQDN: "C-1.hcp.eastus.azmk8s.io",
 		PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.0.0.0/16", DNSServiceIP: "10.0.0.10", Published: true, NetworkPolicy: true, WorkloadIdentity: true,
 		Nodes: []cluster.Node{{Name: "n1"}, {Name: "n2"}},
+	}
+}
+
+// TestEmbedded_Pulls: nodes pull with the kubelet's identity where there is one,
+// and what they have is worth nothing before the cluster is taken away.
+func TestEmbedded_Pulls(t *testing.T) {
+	s := start(t)
+	s.ensure(t)
+	a := &agent{server: serve(t)}
+	var order []string
+	var refuse error
+	d := cluster.NewEmbedded(cluster.EmbeddedConfig{
+		Agent: a, Issuers: s.one,
+		Pulls: func(_ context.Context, uid, identity string) (*cluster.Pull, error) {
+			order = append(order, uid+" pulls as "+identity)
+			return &cluster.Pull{Registries: []string{"*.azurecr.io"}, Secret: "hidden"}, refuse
+		},
+		PullsNot: func(_ context.Context, uid string) error {
+			order = append(order, uid+" pulls not")
+			if len(a.gone) > 0 {
+				t.Error("the nodes went first")
+			}
+			return refuse
+		},
+	})
+	stopped := spec()
+	stopped.Running = false
+	if err := d.Apply(t.Context(), stopped, nil); err != nil || a.plans[0].Pull != nil {
+		t.Fatalf("without an identity: %+v, %v", a.plans[0].Pull, err)
+	}
+	stopped.Kubelet = "/identity"
+	if err := d.Apply(t.Context(), stopped, nil); err != nil || a.plans[1].Pull == nil || a.plans[1].Pull.Secret != "hidden" {
+		t.Fatalf("with an identity: %+v, %v", a.plans[1].Pull, err)
+	}
+	if text := fmt.Sprintf("%v %+v %#v", a.plans[1].Pull, *a.plans[1].Pull, a.plans[1].Pull); strings.Contains(text, "hidden") {
+		t.Errorf("it shows its secret: %s", text)
+	}
+	refuse = errors.New("no keys")
+	if err := d.Apply(t.Context(), stopped, nil); !errors.Is(err, refuse) || len(a.plans) != 2 {
+		t.Errorf("refused: %v", err)
+	}
+	if err := d.Remove(t.Context(), uid); !errors.Is(err, refuse) || len(a.gone) > 0 {
+		t.Errorf("refused: %v, %v", err, a.gone)
+	}
+	refuse = nil
+	if err := d.Remove(t.Context(), uid); err != nil || len(a.gone) != 1 {
+		t.Errorf("removed: %v, %v", err, a.gone)
+	}
+	want := []string{uid + " pulls as /identity", uid + " pulls as /identity", uid + " pulls not", uid + " pulls not"}
+	if !slices.Equal(order, want) {
+		t.Errorf("got %v", order)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"lazurite.dev/internal/compute"
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/node/agent"
+	"lazurite.dev/internal/node/pull"
 	"lazurite.dev/internal/node/wire"
 	"lazurite.dev/internal/server"
 )
@@ -33,12 +34,19 @@ const (
 	agentEnd   = 5 * time.Second // from the end of its socket to the end of what it leaves
 )
 
-// Hidden runs the commands that are not for people: the node agent, and the
-// helper through which it starts programs. done is false when args are no such
+// Hidden runs the commands that are not for people: the node agent, the helper
+// through which it starts programs, and what kubelets get credentials from. done is false when args are no such
 // command.
 func Hidden(ctx context.Context, args []string) (status int, done bool) {
 	if len(args) == 1 && args[0] == compute.InitializerCommand {
 		return initializeStorage(ctx), true
+	}
+	if len(args) == 2 && args[0] == pull.Command {
+		if err := pull.Run(ctx, args[1], os.Getenv(pull.SecretVariable), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err) // in the kubelet's log
+			return exitError, true
+		}
+		return 0, true
 	}
 	if len(args) == 0 || args[0] != agent.Command && args[0] != agent.ExecCommand && args[0] != insideCommand {
 		return 0, false

@@ -128,6 +128,9 @@ type Cluster struct {
 	Names                              []string          // further names of the API server's certificate
 	NetworkPolicy                      bool              // false: --network-policy none
 	Mirrors                            map[string]string // registry (or AllRegistries) to the URL of one that is asked first
+	// Pull is how nodes get images from this cloud's registries; nil: without
+	// credentials, as from any other.
+	Pull *Pull
 	// Isolated: pods reach the front door, the resolver and the gate alone.
 	Isolated bool
 	Nodes    []Node

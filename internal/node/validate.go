@@ -92,6 +92,7 @@ func (c Cluster) Validate() error {
 	if err := CheckMirrors(c.Mirrors); err != nil {
 		p = append(p, err)
 	}
+	p.pull(c.Pull)
 	p.check(len(c.Nodes) <= MaxNodes, "%d nodes, at most %d", len(c.Nodes), MaxNodes)
 	seen := map[string]bool{}
 	for _, n := range c.Nodes {

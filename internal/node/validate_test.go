@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,20 @@ func rsaPEM(bits int) []byte {
 
 var key = sync.OnceValue(func() []byte { return rsaPEM(2048) })
 
+// authority is a certificate.
+var authority = sync.OnceValue(func() []byte {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, k.Public(), k)
+	if err != nil {
+		return nil
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+})
+
 func good() node.Cluster {
 	return node.Cluster{
 		UID: "33333333-3333-3333-3333-333333333333", Name: "myCluster", Version: "1.37.2", Running: true,
@@ -33,6 +48,10 @@ func good() node.Cluster {
 		Issuer:     "https://eastus.oic.prod-aks.azure.com/t/u/", JWKSURI: "https://eastus.oic.prod-aks.azure.com/t/u/openid/v1/jwks",
 		Keys: []node.Key{{ID: "k-1", PEM: key()}}, PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.0.0.0/16", DNSServiceIP: "10.0.0.10",
 		Names: []string{"my-dns-abc.hcp.eastus.azmk8s.io"},
+		Pull: &node.Pull{
+			Registries: []string{"*.azurecr.io", "*.registry.lazurite.test"}, TokenURL: "https://login.microsoftonline.com/msi/token", CA: authority(),
+			Secret: "0123456789abcdef0123456789abcdef",
+		},
 		Nodes: []node.Node{{
 			Name: "aks-nodepool1-12345678-vmss000000", Pool: "nodepool1", CPUMillis: 2000, MemoryMiB: 4096, MaxPods: 110,
 			Labels: map[string]string{"kubernetes.azure.com/mode": "system", "agentpool": "nodepool1", "empty": ""}, Taints: []string{"sku=gpu:NoSchedule", "only:NoExecute"},
@@ -68,6 +87,14 @@ func TestValidate(t *testing.T) {
 		"DNS":                    func(c *node.Cluster) { c.DNSServiceIP = "10.1.0.10" },
 		"DNS service":            func(c *node.Cluster) { c.DNSServiceIP = "10.0.0.1" },
 		"further name":           func(c *node.Cluster) { c.Names = []string{"UPPER,IP:1.2.3.4"} },
+		"0 patterns of":          func(c *node.Cluster) { c.Pull.Registries = nil },
+		"registries \"*\"":       func(c *node.Cluster) { c.Pull.Registries = []string{"*"} },
+		"registries \"*.*.io\"":  func(c *node.Cluster) { c.Pull.Registries = []string{"*.*.io"} },
+		"registries \"a/b\"":     func(c *node.Cluster) { c.Pull.Registries = []string{"a/b"} },
+		"kubelets' tokens":       func(c *node.Cluster) { c.Pull.TokenURL = "http://login.microsoftonline.com/msi/token" },
+		"PEM of certificates":    func(c *node.Cluster) { c.Pull.CA = append(authority(), key()...) },
+		"no PEM of certificates": func(c *node.Cluster) { c.Pull.CA = []byte("secret text") },
+		"can be guessed":         func(c *node.Cluster) { c.Pull.Secret = "secret text" },
 		"101 nodes":              func(c *node.Cluster) { c.Nodes = make([]node.Node, 101) },
 		"comes twice":            func(c *node.Cluster) { c.Nodes = append(c.Nodes, c.Nodes[0]) },
 		"node name":              func(c *node.Cluster) { c.Nodes[0].Name = "a/b" },
@@ -94,8 +121,9 @@ func TestValidate(t *testing.T) {
 
 func TestSecretsDoNotShow(t *testing.T) {
 	c := node.Credentials{Server: "https://x", Key: []byte("hidden")}
+	p := node.Cluster{Pull: &node.Pull{Secret: "hidden"}}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-		if s := fmt.Sprintf(format, []any{node.Key{ID: "a", PEM: []byte("hidden")}, c}); strings.Contains(s, "hidden") || strings.Contains(s, "104 105 100") || strings.Contains(s, "0x68") {
+		if s := fmt.Sprintf(format, []any{node.Key{ID: "a", PEM: []byte("hidden")}, c, *p.Pull, p.Pull}); strings.Contains(s, "hidden") || strings.Contains(s, "104 105 100") || strings.Contains(s, "0x68") {
 			t.Errorf("%s: %s", format, s)
 		}
 	}

@@ -273,6 +273,7 @@ func (s *system) explain() arm.Provider {
 	return explain.New(explain.Config{
 		Resources: arm.Resources{Store: s.Store}, Refusals: s.refusals, Answers: s.answers, NotFound: refusals.ErrNotFound, Policy: s.policy,
 		Plane: s.plane, Open: s.openCluster, Apps: s.dir, Tenant: s.in.Tenant,
+		Owns: func(host string) bool { return s.Config.surface(host) == Registry },
 		Matches: func(expression string, claims map[string]any) (bool, error) {
 			x, err := directory.ParseExpression(expression)
 			return err == nil && x.Match(claims) == nil, err

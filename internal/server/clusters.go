@@ -24,7 +24,7 @@ const (
 func (s *system) clusterDrivers(context.Context) error {
 	real := cluster.NewEmbedded(cluster.EmbeddedConfig{
 		Agent: nodeAgent{s.Config.Nodes, s.Config.Mirrors, s.Config.Store.PostgresDSNFile != ""}, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
-		Joined: s.Joined, Left: s.Left,
+		Joined: s.Joined, Left: s.Left, Pulls: s.pulls, PullsNot: s.pullsNot,
 	})
 	s.existing = cluster.NewExisting(cluster.ExistingConfig{
 		Store: s.Store, Seal: s.keyring, Issuers: s.issuers, Log: s.Config.Log, Settings: s.addonSettings,
@@ -130,6 +130,9 @@ func (a nodeAgent) Apply(ctx context.Context, p cluster.Plan, tell func(cluster.
 	}
 	for _, k := range p.Keys {
 		c.Keys = append(c.Keys, node.Key{ID: k.ID, PEM: k.PEM})
+	}
+	if p.Pull != nil {
+		c.Pull = &node.Pull{Registries: p.Pull.Registries, TokenURL: p.Pull.TokenURL, CA: p.Pull.CA, Secret: p.Pull.Secret}
 	}
 	for _, n := range p.Nodes {
 		c.Nodes = append(c.Nodes, node.Node(n))

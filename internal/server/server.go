@@ -272,7 +272,7 @@ func (s *Server) Handler() http.Handler { return s.door().Handler }
 // serve starts the HTTP servers on the listeners.
 func (s *Server) serve(g *errgroup.Group) []*http.Server {
 	door := s.door()
-	door.Handler = s.onlyPlanes(door.Handler)
+	door.Handler = s.onlyPlanes(s.kubeletTokens(door.Handler))
 	door.ConnContext = arrival.ConnContext
 	door.TLSConfig = &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}, GetCertificate: s.ca.GetCertificate,

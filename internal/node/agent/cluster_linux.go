@@ -255,8 +255,12 @@ func (c *cluster) components(dist string) (*kube.Cluster, error) {
 			return nil, err
 		}
 	}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	parts, err := kube.New(kube.Config{
-		Name: c.name(), Dir: dir, Run: run, Dist: dist, Root: c.m.root, Supervisor: c.supervisor, Log: c.m.log,
+		Name: c.name(), Dir: dir, Run: run, Dist: dist, Program: program, Root: c.m.root, Supervisor: c.supervisor, Log: c.m.log,
 		Address: l.Cluster(), LoadBalancers: l.LoadBalancers(), UID: firstUser + 8*c.rec.Index,
 		Control: func(context.Context) (*box.Space, error) {
 			c.mu.Lock()

@@ -25,6 +25,7 @@ type Config struct {
 	Dir        string // its folder, root's alone, kept
 	Run        string // a folder of root's with a short path, gone after a restart of the machine: for sockets
 	Dist       string // the distribution's folder
+	Program    string // this program's file: what kubelets get credentials from
 	Root       box.Root
 	Supervisor *box.Supervisor
 	Log        *slog.Logger

@@ -45,7 +45,31 @@ func TestFlags(t *testing.T) {
 	} {
 		got.WriteString(component.name + "\n  " + strings.Join(component.flags, "\n  ") + "\n")
 	}
+	p.Provider = true
+	for _, f := range kubeletFlags(n, p)[len(kubeletFlags(n, NodePlace{})):] {
+		got.WriteString("kubelet with a provider\n  " + f + "\n")
+	}
 	golden(t, "flags.txt", got.Bytes())
+}
+
+// TestProviderFiles: they have no secret, which the environment has alone.
+func TestProviderFiles(t *testing.T) {
+	s, n, _ := testSpec()
+	if got := providerFiles(s, n, "https://198.18.3.2:6443"); len(got) > 0 || cloudCA(s) != "" {
+		t.Errorf("without an identity: %v", got)
+	}
+	s.ResourceID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/C1"
+	s.Mirrors = map[string]string{"*": "https://a.test", "ghcr.io": "https://b.test"}
+	s.Pull = &node.Pull{Registries: []string{"*.azurecr.io"}, TokenURL: "https://login.test/msi/token", CA: []byte("PEM\n"), Secret: "hidden"}
+	for name, content := range providerFiles(s, n, "https://198.18.3.2:6443") {
+		golden(t, name, content)
+		if bytes.Contains(content, []byte("hidden")) {
+			t.Errorf("%s has the secret", name)
+		}
+	}
+	if diff := cmp.Diff([]string{"LAZURITE_KUBELET_SECRET=hidden"}, pullEnv(s)); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func TestNodeFiles(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"lazurite.dev/internal/node"
 )
 
-// registriesFolder has a folder for each registry that has a mirror, as
-// containerd reads them at every pull (its docs/hosts.md).
+// registriesFolder has a folder for each registry that has a mirror, and one for
+// all others, as containerd reads them at every pull (its docs/hosts.md).
 const registriesFolder = "registries"
 
 // hostsFile says where containerd finds what it would ask a registry for.
@@ -31,9 +31,18 @@ func hostsFile(mirror string) (string, error) {
 }
 
 // writeMirrors makes the folder in dir hold the table of mirrors and no more.
-func writeMirrors(dir string, mirrors map[string]string) error {
+// authority is the file of who signs besides the system's authorities for
+// registries that are asked themselves; "" is nobody.
+func writeMirrors(dir string, mirrors map[string]string, authority string) error {
 	dir = filepath.Join(dir, registriesFolder)
-	wanted := map[string]bool{}
+	trust := ""
+	if authority != "" {
+		trust = fmt.Sprintf("ca = %q\n", authority)
+	}
+	texts := map[string]string{}
+	if trust != "" {
+		texts["_default"] = trust
+	}
 	for registry, mirror := range mirrors {
 		name := registry
 		if host, port, ok := strings.Cut(registry, ":"); ok {
@@ -41,11 +50,13 @@ func writeMirrors(dir string, mirrors map[string]string) error {
 		} else if registry == node.AllRegistries {
 			name = "_default"
 		}
-		wanted[name] = true
 		text, err := hostsFile(mirror)
 		if err != nil {
 			return err
 		}
+		texts[name] = trust + text
+	}
+	for name, text := range texts {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
 			return err
 		}
@@ -58,7 +69,7 @@ func writeMirrors(dir string, mirrors map[string]string) error {
 		return err
 	}
 	for _, e := range there {
-		if !wanted[e.Name()] {
+		if _, wanted := texts[e.Name()]; !wanted {
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}

@@ -35,6 +35,7 @@ type NodePlace struct {
 	HostMiB   int          // memory of the machine
 	Policies  bool         // the distribution enforces network policies
 	Snapshots string       // how layers of images are laid over each other: containerd's name of it
+	Provider  bool         // the kubelet has an image credential provider
 }
 
 // nodeFiles are the configuration files of a node's parts, which they see in
@@ -114,10 +115,14 @@ const podProcesses = 8192
 
 // kubeletFlags are for what has no field in the file.
 func kubeletFlags(n node.Node, p NodePlace) []string {
-	return []string{
+	flags := []string{
 		"--config=" + file("kubelet.json"), "--kubeconfig=" + file("kubelet.kubeconfig"), "--hostname-override=" + n.Name,
 		"--node-ip=" + p.Address.String(), "--root-dir=" + viewKubelet, "--cert-dir=" + path.Join(viewKubelet, "pki"), "--v=1",
 	}
+	if p.Provider {
+		flags = append(flags, pullFlags()...)
+	}
+	return flags
 }
 
 // proxyConfig is a KubeProxyConfiguration of Kubernetes 1.37.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/node/box"
+	"lazurite.dev/internal/node/pull"
 )
 
 // How long things of a node may take.
@@ -51,7 +53,7 @@ func (c *Cluster) node(ctx context.Context, s node.Cluster, n node.Node, ready <
 			Stamp: place.stamps[name], Space: place.Space, Cgroup: place.cgroup, Ready: ready,
 		}
 		if name == "kubelet" { // containers go on without it
-			p.Alive.Ask = ready
+			p.Alive.Ask, p.Env = ready, place.kubeletEnv
 		}
 		return c.cfg.Supervisor.Run(ctx, p)
 	}
@@ -102,8 +104,9 @@ func (c *Cluster) pid(name string) int {
 type placed struct {
 	Place
 	NodePlace
-	cgroup *box.Cgroup
-	stamps map[string]string // by process
+	cgroup     *box.Cgroup
+	stamps     map[string]string // by process
+	kubeletEnv []string          // secret
 }
 
 // place makes the folders, files, space and cgroup of a node.
@@ -146,6 +149,13 @@ func (c *Cluster) place(ctx context.Context, s node.Cluster, n node.Node) (place
 	}
 	if p.Snapshots, err = snapshots(c.nodeFolder(n.Name)); err != nil {
 		return p, err
+	}
+	if s.Pull != nil {
+		if p.Provider = hasProvider(ctx, p.Place.Space); p.Provider {
+			p.kubeletEnv = pullEnv(s)
+		} else {
+			c.cfg.Log.Warn("a node gets no credentials for registries until the cluster was stopped and started", "node", n.Name)
+		}
 	}
 	p.stamps, err = c.nodeFilesOf(s, n, p.NodePlace)
 	return p, err
@@ -210,13 +220,13 @@ func (c *Cluster) nodeMounts(name string) []box.Mount {
 		return box.Mount{Source: c.nodeFolder(name, folder), Target: target, Shared: shared}
 	}
 	mounts := []box.Mount{own("root", "/", false)}
-	for _, path := range hostPaths() {
-		if _, err := os.Stat(path.Target); err == nil {
-			path.Source = path.Target
-			mounts = append(mounts, path)
+	for _, m := range hostPaths() {
+		if _, err := os.Stat(m.Target); err == nil {
+			m.Source = m.Target
+			mounts = append(mounts, m)
 		}
 	}
-	return append(mounts,
+	mounts = append(mounts,
 		box.Mount{Target: "/run"},
 		box.Mount{Target: "/tmp", Options: "mode=1777"},
 		box.Mount{Source: c.nodeFolder(name, "etc", "resolv.conf"), Target: "/etc/resolv.conf", ReadOnly: true},
@@ -231,6 +241,24 @@ func (c *Cluster) nodeMounts(name string) []box.Mount {
 		own("pods", viewLogs, false),
 		own("volumes", viewVolumes, true),
 	)
+	return append(mounts, c.providerMount()...)
+}
+
+// providerMount is this program as the kubelet's image credential provider;
+// none where its file is gone.
+func (c *Cluster) providerMount() []box.Mount {
+	if _, err := os.Stat(c.cfg.Program); err != nil {
+		return nil
+	}
+	return []box.Mount{{Source: c.cfg.Program, Target: path.Join(viewProviders, pull.Program), ReadOnly: true}}
+}
+
+// hasProvider reports whether a node can start the provider: one whose
+// namespaces an older version of this program made has none until it is
+// started again.
+func hasProvider(ctx context.Context, space *box.Space) bool {
+	_, err := space.Output(ctx, nil, path.Join(viewProviders, pull.Program), "version")
+	return err == nil
 }
 
 // hostPaths are what a node has of the machine, where that has it: programs
@@ -255,8 +283,11 @@ func (c *Cluster) nodeFilesOf(s node.Cluster, n node.Node, p NodePlace) (map[str
 	if err := c.creds.Node(dir, ViewFiles, n.Name, p.Address); err != nil {
 		return nil, err
 	}
-	if err := writeMirrors(dir, s.Mirrors); err != nil {
+	if err := writeMirrors(dir, s.Mirrors, cloudCA(s)); err != nil {
 		return nil, fmt.Errorf("mirrors of registries: %w", err)
+	}
+	if _, err := c.creds.write(dir, owner{}, nil, providerFiles(s, n, c.creds.Server)); err != nil {
+		return nil, fmt.Errorf("credentials for registries: %w", err)
 	}
 	stamps := map[string]string{}
 	reader := map[string]string{"containerd.toml": "containerd", "kubelet.json": "kubelet", "kube-proxy.json": "kube-proxy"}

@@ -193,6 +193,9 @@ func specOf(r *resource, pools map[string]Pool) cluster.Spec {
 		spec.Attached = attached(r)
 		return spec
 	}
+	if id := p.IdentityProfile[kubelet]; id != nil {
+		spec.Kubelet = id.ResourceID
+	}
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		spec.Nodes = append(spec.Nodes, nodesOf(r, name, pools[name])...)
 	}

@@ -107,6 +107,9 @@ func TestRealCluster(t *testing.T) {
 		s.PodCIDR != "10.244.0.0/16" || s.ServiceCIDR != "10.0.0.0/16" || s.DNSServiceIP != "10.0.0.10" || s.FQDN != got.Text("properties", "fqdn") {
 		t.Errorf("got %+v", s)
 	}
+	if kubelet := got.Text("properties", "identityProfile", "kubeletidentity", "resourceId"); s.Kubelet != kubelet || kubelet == "" {
+		t.Errorf("nodes pull as %q, the cluster shows %q", s.Kubelet, kubelet)
+	}
 	if diff := cmp.Diff([]string{"nodepool1-vmss000000", "nodepool1-vmss000001", "nodepool1-vmss000002"}, d.nodes("c")); diff != "" {
 		t.Error(diff)
 	}

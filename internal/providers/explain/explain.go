@@ -58,6 +58,10 @@ type Config struct {
 	Apps      Applications // nil: pods act as managed identities alone
 	Tenant    string       // GUID
 
+	// Owns reports whether host is a container registry of this cloud's; nil:
+	// none is.
+	Owns func(host string) bool
+
 	// MayRead refuses whoever may not see what runs in a cluster. Nil: whoever
 	// may not get credentials of it.
 	MayRead func(ctx context.Context, cluster *arm.Envelope) error

@@ -57,8 +57,9 @@ type pod struct {
 }
 
 type container struct {
-	Name string `json:"name"`
-	Env  []struct {
+	Name  string `json:"name"`
+	Image string `json:"image"`
+	Env   []struct {
 		Name  string `json:"name"`
 		Value string `json:"value"`
 	} `json:"env"`

@@ -68,10 +68,17 @@ func (c *chain) pod(k Objects, e *arm.Envelope, ns, name string) (string, error)
 	}
 	text, ok := p.state()
 	h := trace.Hop{Step: "pod", Subject: c.q.Pod, Found: text, OK: ok}
-	if strings.Contains(text, ", ErrImagePull after") || strings.Contains(text, ", ImagePullBackOff after") {
+	pulling, err := c.pulling(e, &p)
+	if err != nil {
+		return "", err
+	}
+	if len(pulling) == 0 && (strings.Contains(text, ", ErrImagePull after") || strings.Contains(text, ", ImagePullBackOff after")) {
 		h.Fix = fix("laz image load --cluster %s FILE", e.Name)
 	}
 	c.hop(h)
+	for _, h := range pulling {
+		c.hop(h)
+	}
 	c.q.ServiceAccount = p.account()
 	c.out.Who = "system:serviceaccount:" + ns + ":" + p.account()
 	sa, err := c.account(k, &p)
