@@ -22,23 +22,23 @@ import (
 const (
 	indexName    = "index.world"
 	indexAddress = "203.0.113.4"
-	wheelName    = "greeter-1.4-py3-none-any.whl"
 )
 
 // wheel is a package with one module (PEP 427).
-func wheel(t *testing.T) []byte {
+func wheel(t *testing.T, name, version, module, text string, needs ...string) []byte {
 	t.Helper()
-	files := [][2]string{
-		{"greeter.py", "def greet(who):\n    return 'hello ' + who\n"},
-		{"greeter-1.4.dist-info/METADATA", "Metadata-Version: 2.1\nName: greeter\nVersion: 1.4\nRequires-Dist: numpy\n"},
-		{"greeter-1.4.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
+	info := strings.ReplaceAll(name, "-", "_") + "-" + version + ".dist-info/"
+	metadata := "Metadata-Version: 2.1\nName: " + name + "\nVersion: " + version + "\n"
+	for _, n := range needs {
+		metadata += "Requires-Dist: " + n + "\n"
 	}
+	files := [][2]string{{module, text}, {info + "METADATA", metadata}, {info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}}
 	var record strings.Builder
 	for _, f := range files {
 		sum := sha256.Sum256([]byte(f[1]))
 		fmt.Fprintf(&record, "%s,sha256=%s,%d\n", f[0], base64.RawURLEncoding.EncodeToString(sum[:]), len(f[1]))
 	}
-	files = append(files, [2]string{"greeter-1.4.dist-info/RECORD", record.String() + "greeter-1.4.dist-info/RECORD,,\n"})
+	files = append(files, [2]string{info + "RECORD", record.String() + info + "RECORD,,\n"})
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for _, f := range files {
@@ -56,18 +56,22 @@ func wheel(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// index is a package index (PEP 503) in the world outside, with one package; it
+// index is a package index (PEP 503) in the world outside, with two packages; it
 // gives the file with its certificate.
 func (w *world) index(t *testing.T) (ca string) {
 	t.Helper()
-	content := wheel(t)
-	sum := sha256.Sum256(content)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /simple/greeter/{$}", func(rw http.ResponseWriter, _ *http.Request) {
-		rw.Header().Set("Content-Type", "text/html")
-		_, _ = fmt.Fprintf(rw, `<!DOCTYPE html><html><body><a href="../../files/%[1]s#sha256=%[2]s">%[1]s</a></body></html>`, wheelName, hex.EncodeToString(sum[:]))
-	})
-	mux.HandleFunc("GET /files/"+wheelName, func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(content) })
+	offer := func(name, file string, content []byte) {
+		sum := sha256.Sum256(content)
+		mux.HandleFunc("GET /simple/"+name+"/{$}", func(rw http.ResponseWriter, _ *http.Request) {
+			rw.Header().Set("Content-Type", "text/html")
+			_, _ = fmt.Fprintf(rw, `<!DOCTYPE html><html><body><a href="../../files/%[1]s#sha256=%[2]s">%[1]s</a></body></html>`, file, hex.EncodeToString(sum[:]))
+		})
+		mux.HandleFunc("GET /files/"+file, func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(content) })
+	}
+	const server = "azureml-inference-server-http" // as azureml-defaults asks for it
+	offer("greeter", "greeter-1.4-py3-none-any.whl", wheel(t, "greeter", "1.4", "greeter.py", "def greet(who):\n    return 'hello ' + who\n", "numpy", server))
+	offer(server, "azureml_inference_server_http-9.9-py3-none-any.whl", wheel(t, server, "9.9", "azureml_inference_server_http/__init__.py", "raise ImportError('another server')\n"))
 	certificate := namedHost(t, indexName)
 	w.outside(t, func() error {
 		ln, err := tls.Listen("tcp", indexAddress+":443", &tls.Config{Certificates: []tls.Certificate{certificate}})
@@ -96,7 +100,8 @@ instance_type: Standard_F2s_v2
 instance_count: 1
 `
 	greeterConda = "dependencies: [python=3, numpy, pip, {pip: ['greeter>=1,<2']}]\n"
-	greeterScore = `import greeter
+	greeterScore = `import azureml_inference_server_http.api.aml_request
+import greeter
 import numpy
 def init():
     print("numpy", numpy.__version__, greeter.__file__)
@@ -157,12 +162,14 @@ func TestEnvironment_InstalledWithPip(t *testing.T) {
 	if got := k.az(t, "ml", "online-endpoint", "invoke", "-n", "greets", "-r", request); !strings.Contains(got, "hello world") {
 		t.Errorf("the model answers %s", got)
 	}
+	t.Log(err)
 	log := k.az(t, "ml", "online-deployment", "get-logs", "-e", "greets", "-n", "open", "--container", "storage-initializer")
-	for _, want := range []string{"pip installs greeter>=1,<2 from https://index.world/simple", "Successfully installed greeter-1.4", "Requirement already satisfied: numpy", "1 packages"} {
+	for _, want := range []string{"pip installs greeter>=1,<2 from https://index.world/simple", "azureml-inference-server-http 9.9 is left out", "Requirement already satisfied: numpy", "1 packages"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the build log lacks %q:\n%s", want, log)
 		}
 	}
+	t.Log(log)
 	// The same environment is there, even where nothing is reached any more.
 	k.az(t, "ml", "workspace", "outbound-rule", "remove", "-w", "pips", "--rule", "allow-index-world", "--yes")
 	k.az(t, "ml", "online-deployment", "create", "-f", write("again.yml", fmt.Sprintf(greeterDeployment, "again")))

@@ -50,6 +50,7 @@ const (
 	buildDiskMiB   = 10 << 10
 	buildTime      = 15 * time.Minute
 	buildLogLines  = 500
+	buildUnseen    = 30 * time.Second // for so long the API server may not answer
 	buildUser      = 65532
 
 	buildNamespace = "builds"
@@ -212,10 +213,14 @@ func (c *Compute) awaitBuild(ctx context.Context, k *cluster.KubeAPI, b Build, n
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	defer c.namedBuild(b.WorkspaceUID, name, netip.Addr{}, "")
-	for {
+	for seen := time.Now(); ; {
 		var p pod
-		if err := k.Get(ctx, "/api/v1/namespaces/"+buildNamespace+"/pods/"+name, &p); err != nil {
+		err := k.Get(ctx, "/api/v1/namespaces/"+buildNamespace+"/pods/"+name, &p)
+		if gone, is := errors.AsType[*cluster.KubeError](err); err != nil && (is && gone.Code == http.StatusNotFound || ctx.Err() != nil || time.Since(seen) > buildUnseen) {
 			return at, nil, fmt.Errorf("look at a build: %w", err)
+		}
+		if err == nil {
+			seen = time.Now()
 		}
 		if a, err := netip.ParseAddr(p.Status.PodIP); err == nil && a != at {
 			at = a

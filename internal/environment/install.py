@@ -55,10 +55,31 @@ def install(request):
     done = subprocess.run(command, env=env, check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    folder, _ = next((p, n) for p, n, _ in os.walk(f"{WORK}/venv/lib") if os.path.basename(p) == "site-packages")
+    folder = next(p for p, _, _ in os.walk(f"{WORK}/venv/lib") if os.path.basename(p) == "site-packages")
+    leave_out(folder, request["leave"])
     subprocess.run([sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", folder, "-p", request["site"], folder],
                    env=env, check=False)  # some packages have files for other Pythons
     return folder
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def packages_in(folder):
+    """The packages of a folder; what is left of one that was taken away has no name."""
+    return [d for d in importlib.metadata.distributions(path=[folder]) if d.metadata["Name"]]
+
+
+def leave_out(folder, names):
+    """Takes packages away again that others ask for, and for which the image has something else."""
+    for d in packages_in(folder):
+        if normal(d.metadata["Name"]) not in names:
+            continue
+        print(f"{d.metadata['Name']} {d.version} is left out: the image has its own.", flush=True)
+        for path in {os.path.normpath(os.path.join(folder, f)) for f in d.files or []}:
+            if path.startswith(folder + os.sep) and os.path.isfile(path):
+                os.remove(path)
 
 
 def pack(folder, report, out):
@@ -97,7 +118,7 @@ def main():
     if empty:
         request["site"] = first
     folder = install(request)
-    packages = {re.sub(r"[-_.]+", "-", d.metadata["Name"]).lower(): d.version for d in importlib.metadata.distributions(path=[folder])}
+    packages = {normal(d.metadata["Name"]): d.version for d in packages_in(folder)}
     pack(folder, {"site": request["site"], "packages": packages}, f"{WORK}/tree.tar")
     print(f"Installed {len(packages)} packages.", flush=True)
     http.server.ThreadingHTTPServer(("", PORT), Handler).serve_forever()

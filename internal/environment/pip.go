@@ -67,7 +67,7 @@ func orderOf(wanted []Requirement, has *manifest) order {
 			if line := strings.Replace(text, w.Extras, "", 1); reason == "" && w.Asked != "" && name != serverPackage && constraint.MatchString(line) {
 				o.keep = append(o.keep, line)
 			}
-		case name == serverPackage && strings.HasSuffix(has.Packages[name], "+lazurite"):
+		case name == serverPackage && has.serves():
 			o.left, o.why = append(o.left, differ...), append(o.why, "the image's own server stays")
 		case reason != "":
 			o.left, o.why = append(o.left, differ...), append(o.why, reason)
@@ -80,6 +80,10 @@ func orderOf(wanted []Requirement, has *manifest) order {
 	o.ask, o.keep = slices.Compact(o.ask), slices.Compact(o.keep)
 	return o
 }
+
+// serves reports whether the image has the inference server of Lazurite, which
+// another of the name would hide.
+func (m *manifest) serves() bool { return strings.HasSuffix(m.Packages[serverPackage], "+lazurite") }
 
 // name is that of the image that o makes of a base.
 func (o order) name(base, index string) string {
@@ -137,7 +141,7 @@ func (r *resolving) leave(o order, out *Resolved) error {
 // runPip has pip run in the base image, and lays what it installed upon that.
 func (r *resolving) runPip(ctx context.Context, run Run, o order, base held, j Job, name string) error {
 	var err error
-	if j.Files, err = r.pipFiles(o); err != nil {
+	if j.Files, err = r.pipFiles(o, base.packages); err != nil {
 		return err
 	}
 	j.Command, j.Most = []string{"python3", "-u", JobFolder + "/install.py"}, maxInstalled
@@ -196,7 +200,7 @@ func (r *resolving) pipFailed(failed *JobError, report Report) error {
 }
 
 // pipFiles are what install.py reads.
-func (r *resolving) pipFiles(o order) (map[string][]byte, error) {
+func (r *resolving) pipFiles(o order, has *manifest) (map[string][]byte, error) {
 	wheel, ok := r.archives.pip()
 	if !ok {
 		return nil, r.refuse("pip is not at hand: `make images` gets it; or put pip-VERSION-py3-none-any.whl into a folder of environments.archives")
@@ -205,8 +209,12 @@ func (r *resolving) pipFiles(o order) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	leave := []string{}
+	if has.serves() {
+		leave = append(leave, serverPackage) // azureml-defaults asks for Microsoft's
+	}
 	request, err := json.Marshal(map[string]any{
-		"pip": filepath.Base(wheel), "index": r.pip.index, "requirements": o.ask, "constraints": append([]string{}, o.keep...), "site": ownFolder,
+		"pip": filepath.Base(wheel), "index": r.pip.index, "requirements": o.ask, "constraints": append([]string{}, o.keep...), "site": ownFolder, "leave": leave,
 	})
 	if err != nil {
 		return nil, err

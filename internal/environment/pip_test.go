@@ -121,6 +121,9 @@ func TestPip_InstallsWhatTheImageLacks(t *testing.T) {
 	if other, err := c.Resolve(t.Context(), e); err != nil || other.Image == r.Image {
 		t.Errorf("another: %+v, %v", other, err)
 	}
+	if raw := string(j.all[0].job.Files["request.json"]); !strings.Contains(raw, `"leave":[]`) {
+		t.Errorf("an image without the server: %s", raw)
+	}
 	// Nothing is lacking, and nothing runs.
 	e.CondaFile = "dependencies: [python=3.11, pip, numpy]"
 	if same, err := c.Resolve(t.Context(), e); err != nil || same.Image != environment.SklearnImage || len(j.all) != 2 {
@@ -267,4 +270,22 @@ func FuzzReadTree(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestPip_TheServerOfTheImageStays(t *testing.T) {
+	folder := t.TempDir()
+	archive(t, folder, "served.tar", "lazurite.dev/served:v1", `{"python":"3.11.2","packages":{"azureml-inference-server-http":"1.5.1+lazurite"}}`)
+	c := piped(t, environment.Config{Archives: []string{folder}})
+	j := &jobs{out: handout(t, "report.json", greeter)}
+	e := environment.Environment{Image: "lazurite.dev/served:v1", Run: j.run, CondaFile: "dependencies: [{pip: [azureml-defaults, azureml-inference-server-http>=1]}]"}
+	if _, err := c.Resolve(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if raw := string(j.all[0].job.Files["request.json"]); !strings.Contains(raw, `"leave":["azureml-inference-server-http"]`) || !strings.Contains(raw, `"requirements":["azureml-defaults"]`) || !strings.Contains(raw, `"constraints":[]`) {
+		t.Errorf("got %s", raw)
+	}
+	e.CondaFile = "dependencies: [{pip: [azureml-inference-server-http==1.4.1]}]"
+	if _, err := c.Resolve(t.Context(), e); err == nil || !strings.Contains(err.Error(), "the image's own server stays") {
+		t.Errorf("another server: %v", err)
+	}
 }

@@ -162,8 +162,8 @@ func (s *Service) Routes() []arm.Route {
 			Put:       s.putDeployment,
 			Failed:    s.failed,
 			Deletable: s.deletable, WithParent: true, // as traffic is given by the parent's
-			Delete:    s.deleteDeployment,
-			Actions:   map[string]arm.Action[Deployment]{"getLogs": s.getLogs},
+			Delete:  s.deleteDeployment,
+			Actions: map[string]arm.Action[Deployment]{"getLogs": s.getLogs},
 		}),
 	}
 }
