@@ -32,9 +32,13 @@ func (a *ask) answer() (any, error) {
 		}
 		a.end(true)
 		a.count(status)
+		a.hold(a.c.Context, len(whole), &a.heldOut)
 		return gate.Answer(func(w http.ResponseWriter) error {
 			a.header(w.Header())
-			if a.c.Request.Method != http.MethodHead {
+			if a.heldBack() && len(whole) > 0 {
+				w.Header().Del("Content-Length") // with which HTTP/1.1 has no trailers
+				a.tellHeld(w.Header())
+			} else if a.c.Request.Method != http.MethodHead {
 				w.Header().Set("Content-Length", strconv.Itoa(len(whole)))
 			}
 			if len(whole) > pieceSize/8 { // less than a socket takes
@@ -135,6 +139,7 @@ func (a *ask) stream(w http.ResponseWriter, status int) error {
 	for name, values := range a.res.Trailer {
 		w.Header()[http.TrailerPrefix+name] = values
 	}
+	a.tellHeld(w.Header())
 	a.count(status)
 	if wrote != nil {
 		return fmt.Errorf("writing the answer: %w", wrote)
@@ -150,6 +155,7 @@ func (a *ask) pump(f *flow) error {
 		a.clock.again(a.dep.timeout())
 		n, err := a.res.Body.Read(buf)
 		a.clock.pause()
+		a.hold(ctx, n, &a.heldOut)
 		if n > 0 && !f.put(buf[:n]) {
 			return context.Canceled
 		}

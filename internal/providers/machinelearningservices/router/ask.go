@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lazurite.dev/internal/apierr"
@@ -14,13 +15,11 @@ import (
 	"lazurite.dev/internal/web"
 )
 
-// Azure's own defaults and limits. Source: "Managed online deployment YAML
-// schema" and "Manage quotas" of Azure Machine Learning.
+// Azure's own defaults. Source: "Managed online deployment YAML schema" of Azure
+// Machine Learning.
 const (
 	defaultWait    = 500 * time.Millisecond
 	defaultTimeout = 5 * time.Second
-	mostRequests   = 500 // a second, to one endpoint
-	mostAtOnce     = 500 // to one endpoint's deployment
 )
 
 // The instances that are tried for one request when connections to them can't be
@@ -47,6 +46,9 @@ type ask struct {
 	cancel  context.CancelCauseFunc
 	clock   clock
 	res     *http.Response
+
+	st              *state       // of the endpoint
+	heldIn, heldOut atomic.Int64 // how long bodies were held back, ns
 
 	queued, took time.Duration
 	tell         bool // the refusal is worth keeping
@@ -79,13 +81,13 @@ func (a *ask) run() (any, error) {
 	if err := a.read(); err != nil {
 		return nil, err
 	}
-	if a.entered = true; a.pool.pending.Add(1) > a.most() {
-		return nil, a.tooMany("as many requests are pending as the deployment takes: twice max_concurrent_requests_per_instance for each of its instances")
+	a.hold(a.c.Context, len(a.body.whole), &a.heldIn)
+	if err := a.enter(); err != nil {
+		return nil, err
 	}
 	if a.copy != nil && a.body.rest == nil {
 		a.r.mirror.send(a, a.body.whole)
 	}
-	a.pool.served.Add(1)
 	if err := a.send(); err != nil {
 		return nil, err
 	}
@@ -95,7 +97,8 @@ func (a *ask) run() (any, error) {
 // choose finds the deployment: the one that the request names, or the one whose
 // turn it is.
 func (a *ask) choose() error {
-	st := a.r.state(a.ep)
+	a.st = a.r.state(a.ep)
+	st := a.st
 	if a.r.cfg.AzureLike && !st.rate.take(a.r.cfg.Now(), mostRequests) {
 		e := apierr.New(apierr.TooManyRequests, codeRate, "The endpoint '%s' got more than %d requests in a second.", a.ep.Name, mostRequests)
 		e.RetryAfter = time.Second
@@ -141,11 +144,7 @@ func (d *Deployment) timeout() time.Duration {
 
 // most is how many requests may be pending.
 func (a *ask) most() int64 {
-	n := int64(2 * a.dep.each() * max(1, a.dep.Instances))
-	if a.r.cfg.AzureLike {
-		n = min(n, mostAtOnce)
-	}
-	return n
+	return int64(2 * a.dep.each() * max(1, a.dep.Instances))
 }
 
 // tooMany refuses what is more than the deployment takes.
@@ -231,6 +230,7 @@ func (a *ask) end(reached bool) {
 		}
 		if a.entered {
 			a.pool.pending.Add(-1)
+			a.st.active.Add(-1)
 		}
 		a.r.ahead.Add(-a.body.reserved)
 		if u := a.body.rest; u != nil {

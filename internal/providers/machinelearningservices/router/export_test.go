@@ -60,3 +60,6 @@ func (r *Router) Busy(uid string) int {
 
 // Forget is forget.
 func (r *Router) Forget(now time.Time) { r.forget(context.Background(), now) }
+
+// Occupy counts n more requests of an endpoint, and gives how many there are.
+func (r *Router) Occupy(ep *Endpoint, n int64) int64 { return r.state(ep).active.Add(n) }

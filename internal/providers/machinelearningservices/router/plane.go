@@ -69,8 +69,10 @@ type Router struct {
 // state is what is kept of one endpoint.
 type state struct {
 	split
-	rate rate
-	used atomic.Int64 // unix seconds
+	rate   rate
+	width  bandwidth
+	active atomic.Int64 // requests, of all deployments
+	used   atomic.Int64 // unix seconds
 }
 
 // New makes the router; Run makes it see changes. It fails when Metrics has its

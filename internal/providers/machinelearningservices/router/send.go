@@ -91,6 +91,7 @@ type upload struct {
 func (u *upload) Read(p []byte) (int, error) {
 	u.touched.Store(true)
 	n, err := u.from.Read(p)
+	u.a.hold(u.a.c.Context, n, &u.a.heldIn)
 	if u.keep && n > 0 {
 		u.keep = u.copied.Len()+n <= mostCopy
 		if u.keep {
