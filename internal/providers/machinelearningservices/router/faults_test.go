@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -534,5 +536,43 @@ func TestRetry_WhatWasSentIsNotSentAgain(t *testing.T) {
 		if got.Load() != 1 {
 			t.Errorf("%q: the model got it %d times", header, got.Load())
 		}
+	}
+}
+
+// gone is a connection that ends as it is written to: its reader has not seen it yet.
+type gone struct {
+	net.Conn
+	ended *atomic.Bool
+}
+
+func (g gone) Write(p []byte) (int, error) {
+	if g.ended.Load() {
+		return 0, syscall.EPIPE
+	}
+	return g.Conn.Write(p)
+}
+
+// TestRetry_OnAConnectionThatHadEnded: an instance was killed, and a kept
+// connection to it shows it only as a request is written; nothing of it was sent.
+func TestRetry_OnAConnectionThatHadEnded(t *testing.T) {
+	w := newWorld(t)
+	var ended atomic.Bool
+	w.mu.Lock()
+	w.wrap = func(c net.Conn) net.Conn { return gone{c, &ended} }
+	w.mu.Unlock()
+	killed, s := w.runs("killed", says("killed"))
+	w.fleetOf("blue", killed)
+	w.wants("while it lives", w.score("{}"), 200, "killed")
+	w.mu.Lock()
+	w.wrap = nil
+	w.mu.Unlock()
+	good, _ := w.runs("good", says("good"))
+	w.fleetOf("blue", killed, good)
+	ended.Store(true)
+	if err := s.Listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		w.wants("once it is killed", w.score("{}"), 200, "good")
 	}
 }

@@ -137,12 +137,25 @@ func (a *ask) send() error {
 		if err = a.roundTrip(ctx, header); err == nil {
 			return nil
 		}
-		if _, undialled := errors.AsType[*dialError](err); !undialled || sent.Load() || ctx.Err() != nil || a.body.rest != nil && a.body.rest.touched.Load() || try == attempts {
+		if !a.unsent(err, sent.Load()) || ctx.Err() != nil || a.body.rest != nil && a.body.rest.touched.Load() || try == attempts {
 			return a.sendError(ctx, err)
 		}
 		a.pool.release(inst, false)
 		a.inst, not, began = nil, inst, time.Now()
 	}
+}
+
+// unsent reports that nothing of the request reached an instance: no connection
+// was made. begun says that it was begun on some connection, a kept one that had
+// ended maybe: net/http tries another by itself where nothing of it was written,
+// and where the method is a safe one (RFC 9110 section 9.2.1) also if it was.
+func (a *ask) unsent(err error, begun bool) bool {
+	_, undialled := errors.AsType[*dialError](err)
+	switch a.c.Request.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return undialled && !begun
+	}
+	return undialled
 }
 
 // roundTrip sends the request to a.inst and waits for its answer to begin.

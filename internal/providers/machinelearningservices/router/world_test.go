@@ -52,6 +52,7 @@ type world struct {
 	may      map[string]bool
 	records  []trace.Trace
 	dials    int
+	wrap     func(net.Conn) net.Conn // what connections to instances are; nil: as they are
 }
 
 type option func(*router.Config)
@@ -171,8 +172,13 @@ func (w *world) OnChange(f func()) {
 func (w *world) Dial(ctx context.Context, i router.Instance) (net.Conn, error) {
 	w.mu.Lock()
 	w.dials++
+	wrap := w.wrap
 	w.mu.Unlock()
-	return (&net.Dialer{}).DialContext(ctx, "tcp", i.Address.String())
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", i.Address.String())
+	if err == nil && wrap != nil {
+		conn = wrap(conn)
+	}
+	return conn, err
 }
 
 // fleetOf says which instances a deployment has.
