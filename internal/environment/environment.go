@@ -42,6 +42,10 @@ type Environment struct {
 	// Run runs a build in the computes of the workspace; nil: nothing is installed
 	// for this environment.
 	Run Run
+
+	// Owner is whose computes those are. What came out of them is given to nobody
+	// else: what runs there could have had a hand in it.
+	Owner string
 }
 
 // Run runs a job, writes what it hands out to out, and takes the job away. Its

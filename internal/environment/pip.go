@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -85,20 +86,20 @@ func orderOf(wanted []Requirement, has *manifest) order {
 // another of the name would hide.
 func (m *manifest) serves() bool { return strings.HasSuffix(m.Packages[serverPackage], "+lazurite") }
 
-// name is that of the image that o makes of a base.
-func (o order) name(base, index string) string {
+// name is that of the image that o makes of a base, in the computes of owner.
+func (o order) name(owner, base, index string) string {
 	made := sha256.New()
-	_, _ = fmt.Fprintf(made, "pip %q %q %q %q %x", base, index, o.ask, o.keep, sha256.Sum256(installScript))
+	_, _ = fmt.Fprintf(made, "pip %q %q %q %q %q %x", owner, base, index, o.ask, o.keep, sha256.Sum256(installScript))
 	return builtName + hex.EncodeToString(made.Sum(nil))[:32]
 }
 
 // installed makes out be an image that has what is wanted.
-func (r *resolving) installed(ctx context.Context, run Run, base held, out *Resolved) error {
+func (r *resolving) installed(ctx context.Context, e Environment, base held, out *Resolved) error {
 	o := orderOf(r.wanted, base.packages)
 	if err := r.leave(o, out); err != nil || len(o.ask) == 0 {
 		return err
 	}
-	name := o.name(base.digest, r.pip.index)
+	name := o.name(e.Owner, base.digest, r.pip.index)
 	give, err := r.built.alone(ctx, name)
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (r *resolving) installed(ctx context.Context, run Run, base held, out *Reso
 	if there {
 		r.say("The image %s, with %s of %s, was built before.", name, strings.Join(o.ask, ", "), r.pip.index)
 	} else {
-		if err := r.runPip(ctx, run, o, base, Job{Image: out.Image, Archive: out.Archive}, name); err != nil {
+		if err := r.runPip(ctx, e.Run, o, base, Job{Image: out.Image, Archive: out.Archive}, name); err != nil {
 			return err
 		}
 		if h, there, _ = r.archives.find(name); !there {
@@ -153,7 +154,7 @@ func (r *resolving) runPip(ctx context.Context, run Run, o order, base held, j J
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	if err := os.Remove(f.Name()); err != nil { // it goes with this process, whatever happens
+	if err := os.Remove(f.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) { // it goes with this process, whatever happens; Collect may have been first
 		return err
 	}
 	r.say("pip installs %s from %s, in the computes of the workspace.", strings.Join(o.ask, ", "), r.pip.index)

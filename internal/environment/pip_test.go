@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -117,6 +118,11 @@ func TestPip_InstallsWhatTheImageLacks(t *testing.T) {
 	if err != nil || again.Image != r.Image || again.Digest != r.Digest || len(j.all) != 1 || !strings.Contains(again.Log, "was built before") {
 		t.Errorf("again: %+v, %v, %d builds", again, err, len(j.all))
 	}
+	e.Owner = "another"
+	if other, err := c.Resolve(t.Context(), e); err != nil || other.Image == r.Image || len(j.all) != 2 {
+		t.Errorf("what one owner's computes made is another's too: %+v, %v, %d builds", other, err, len(j.all))
+	}
+	e.Owner, j.all = "", j.all[:1]
 	e.CondaFile = "dependencies: [{pip: [greeter==2]}]"
 	if other, err := c.Resolve(t.Context(), e); err != nil || other.Image == r.Image {
 		t.Errorf("another: %+v, %v", other, err)
@@ -253,6 +259,33 @@ func TestConfig_Build(t *testing.T) {
 	}
 	if err := (environment.Config{Build: environment.BuildPip, Index: environment.DefaultIndex, IndexCA: "/etc/ca.pem"}).Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// sparseFile is a file of an archive that is larger than it is: its header says
+// so, which archive/tar reads and does not write.
+func sparseFile(t testing.TB) []byte {
+	t.Helper()
+	record := func(s string) string { return fmt.Sprintf("%d %s\n", len(s)+4, s) } // for lengths of two digits
+	said := record("GNU.sparse.major=1") + record("GNU.sparse.minor=0") + record("GNU.sparse.realsize=9223372036854775807") + record("GNU.sparse.name=tree/zzz.py")
+	raw := handout(t, "x", said, "tree/zzz.py", "1\n0\n1\n"+strings.Repeat("\x00", 507))
+	raw[156] = 'x' // the first header is that of a PAX record
+	sum := 0
+	for i, b := range raw[:512] {
+		if i >= 148 && i < 156 {
+			b = ' '
+		}
+		sum += int(b)
+	}
+	copy(raw[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return raw
+}
+
+func TestReadTree_FilesThatSayMoreThanTheyAre(t *testing.T) {
+	report := handout(t, "report.json", greeter)
+	raw := append(report[:len(report)-1024], sparseFile(t)...) // without the end of the first
+	if _, err := environment.ReadTree(raw); err == nil || !strings.Contains(err.Error(), "is no file") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -94,7 +94,7 @@ func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error
 	}
 	out.Differences = append(out.Differences, differ...)
 	if len(r.wanted) > 0 {
-		if err := r.installed(ctx, e.Run, h, &out); err != nil {
+		if err := r.installed(ctx, e, h, &out); err != nil {
 			return out, err
 		}
 	}

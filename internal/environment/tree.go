@@ -55,7 +55,7 @@ func readTree(f readable) (tree, error) {
 		if err != nil {
 			return t, err
 		}
-		if h.Typeflag != tar.TypeReg || h.Size < 0 {
+		if h.Typeflag != tar.TypeReg || h.Size < 0 || sparse(h) {
 			return t, fmt.Errorf("%.200q is no file", h.Name)
 		}
 		if t.site == "" {
@@ -76,6 +76,17 @@ func readTree(f readable) (tree, error) {
 		return t, errors.New("there is no report")
 	}
 	return t, nil
+}
+
+// sparse reports whether a file has holes: its size is then what it says, not
+// what there is of it.
+func sparse(h *tar.Header) bool {
+	for name := range h.PAXRecords {
+		if strings.HasPrefix(name, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // report reads what comes first.
@@ -113,12 +124,13 @@ func (t *tree) add(h *tar.Header, f io.ReaderAt, at int64, folders map[string]bo
 		mode = 0o755
 	}
 	size := h.Size
+	if size > maxInstalled-t.bytes || len(t.entries) >= maxTreeFiles {
+		return fmt.Errorf("it has more than %d files or %d bytes", maxTreeFiles, int64(maxInstalled))
+	}
+	t.bytes += size
 	t.entries = append(t.entries, image.Entry{Path: path.Join(t.site, name), Mode: mode, Size: size, Open: func() (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(f, at, size)), nil
 	}})
-	if t.bytes += size; t.bytes > maxInstalled || len(t.entries) > maxTreeFiles {
-		return fmt.Errorf("it has more than %d files or %d bytes", maxTreeFiles, int64(maxInstalled))
-	}
 	return nil
 }
 
