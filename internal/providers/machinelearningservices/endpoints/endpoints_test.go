@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -513,6 +514,19 @@ func TestEndpoint_AnotherIdentityInTheMiddleOfARollout(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{id}, w.run.all()[0].Identities); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestEndpoint_IdentityTakenAwayInTheMiddleOfARollout: one that was read before
+// it was taken away, and given after that, does not stay.
+func TestEndpoint_IdentityTakenAwayInTheMiddleOfARollout(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	end := w.endpoint("end1", "")
+	w.run.set(func(r *runner) { r.late = []string{"taken away"} })
+	w.Settle(w.Want(http.StatusCreated, "PUT", end+"/deployments/blue"+v, w.deploymentBody(nil)))
+	if got := w.run.all()[0].Identities; slices.Contains(got, "taken away") || len(got) != 1 {
+		t.Errorf("got %v", got)
 	}
 }
 

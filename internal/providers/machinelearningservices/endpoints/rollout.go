@@ -193,7 +193,7 @@ func (s *Service) putDeployment(ctx context.Context, _, next *deployment) error 
 		_ = s.current(ctx, next, spec) // asked again at the end
 	})
 	if err == nil {
-		err = s.current(ctx, next, spec)
+		err = s.settle(ctx, next, spec.UID)
 	}
 	if err != nil {
 		return refusal(err)
@@ -215,6 +215,31 @@ func (s *Service) current(ctx context.Context, r *deployment, spec compute.Deplo
 		return err
 	}
 	return s.Runner.Identify(ctx, spec.UID, list)
+}
+
+// settle is current at the end of a rollout: what current has read meanwhile may
+// have been taken away before it was given, so that the last word is what the
+// endpoint still has once it counts.
+func (s *Service) settle(ctx context.Context, r *deployment, uid string) error {
+	read := func() ([]string, error) {
+		parent, err := s.res.Get(ctx, r.ID.Parent())
+		if err != nil {
+			return nil, err
+		}
+		return identities(parent.ID, parent.Extra)
+	}
+	list, err := read()
+	for err == nil {
+		if err = s.Runner.Identify(ctx, uid, list); err != nil {
+			break
+		}
+		var now []string
+		if now, err = read(); err == nil && slices.Equal(now, list) {
+			break
+		}
+		list = now
+	}
+	return err
 }
 
 // How long a rollout that goes on after a restart waits for what runs it, which

@@ -58,6 +58,7 @@ type runner struct {
 	failScale  error
 	holdRemove chan struct{}
 	identified map[string][]string // by Identify
+	late       []string            // given in the middle of an Apply by who had read them before
 	fail       error
 	hold       chan struct{}
 	gone       error // Available
@@ -100,6 +101,9 @@ func (r *runner) Apply(ctx context.Context, d compute.Deployment, tell func(stri
 	defer r.mu.Unlock()
 	if r.running == nil {
 		r.running = map[string]compute.Deployment{}
+	}
+	if r.late != nil {
+		d.Identities = r.late
 	}
 	r.running[d.UID] = d
 	return nil
