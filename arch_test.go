@@ -52,6 +52,7 @@ var under = regexp.MustCompile(`^(internal/store/sqlstore|internal/store/storete
 var sameFloor = map[string]string{
 	"internal/seal>internal/store":      "data keys are documents",
 	"internal/seal>internal/durable":    "the root keys are a file",
+	"internal/ca>internal/durable":      "so is the authority's key",
 	"internal/proxy>internal/web":       "the proxy hands owned names to the front door",
 	"internal/proxy>internal/arrival":   "it marks the client's address",
 	"internal/web>internal/arrival":     "the log event names the client",

@@ -29,6 +29,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"lazurite.dev/internal/durable"
 )
 
 // ErrNotOwned is wrapped by the error for a name that Lazurite does not answer for.
@@ -152,7 +154,7 @@ func (a *Authority) create() error {
 	}
 	raw := append(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}),
 		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	if err := writeFile(filepath.Join(a.dir, keyFile), raw, 0o600, (*os.File).Sync); err != nil {
+	if err := durable.WriteFile(filepath.Join(a.dir, keyFile), raw, 0o600); err != nil {
 		return err
 	}
 	return a.load(raw)
@@ -178,14 +180,14 @@ func (a *Authority) load(raw []byte) error {
 // publish writes what clients read. The files are rewritten at each start:
 // the system's roots change. So nothing is lost with them, and no disk waited for.
 func (a *Authority) publish(roots string) error {
-	if err := writeFile(a.CertFile(), a.pem, 0o644, volatile); err != nil {
+	if err := writeFile(a.CertFile(), a.pem, 0o644); err != nil {
 		return err
 	}
 	bundle := systemRoots(roots)
 	if len(bundle) > 0 && bundle[len(bundle)-1] != '\n' {
 		bundle = append(bundle, '\n')
 	}
-	return writeFile(a.BundleFile(), append(bundle, a.pem...), 0o644, volatile)
+	return writeFile(a.BundleFile(), append(bundle, a.pem...), 0o644)
 }
 
 // systemRoots reads the first file of roots that is there. A system without
@@ -318,12 +320,9 @@ func serial() *big.Int {
 	return new(big.Int).SetBytes(b[:])
 }
 
-func volatile(*os.File) error { return nil }
-
 // writeFile replaces path at once: a reader sees the old or the new content.
-// A file that already holds raw is left alone. sync is what makes it survive
-// the machine's death.
-func writeFile(path string, raw []byte, mode os.FileMode, sync func(*os.File) error) error {
+// A file that already holds raw is left alone.
+func writeFile(path string, raw []byte, mode os.FileMode) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, raw) {
 		return nil
 	}
@@ -333,8 +332,7 @@ func writeFile(path string, raw []byte, mode os.FileMode, sync func(*os.File) er
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(raw)
-	err = errors.Join(err, f.Chmod(mode), sync(f), f.Close())
-	if err != nil {
+	if err = errors.Join(err, f.Chmod(mode), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"lazurite.dev/internal/durable"
 	"lazurite.dev/internal/image"
 	"lazurite.dev/internal/store"
 )
@@ -82,10 +83,10 @@ func (c *Compute) programArchive(ctx context.Context) (string, error) {
 		return "", err
 	}
 	err = image.Build(ctx, c.cfg.Program, image.Config{Name: name}, f)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = durable.Finish(f, err); err != nil {
 		return "", &Failure{Code: CodeNoSupport, Message: fmt.Sprintf("Deployments can't run here: pods need this program as an image, and it can't be one: %v. It has to be built with CGO_ENABLED=0, as make build does.", err)}
 	}
-	return file, os.Rename(file+".part", file)
+	return file, durable.Rename(file+".part", file)
 }
 
 // loadProgram gives a cluster the image of this program.

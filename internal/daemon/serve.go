@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"flag"
 	"log/slog"
-	"os"
 	"path/filepath"
 
+	"lazurite.dev/internal/durable"
 	"lazurite.dev/internal/server"
 )
 
@@ -80,7 +80,7 @@ func keepWelcome(cfg server.Config, w *server.Welcome) error {
 		return err
 	}
 	path := filepath.Join(cfg.Home, "first-owner.json")
-	if err := os.WriteFile(path, append(raw, '\n'), 0o600); err != nil {
+	if err := durable.WriteFile(path, append(raw, '\n'), 0o600); err != nil {
 		return err
 	}
 	cfg.Log.Info("first start: the owner's name and password are in a file; remove it when you have them", slog.String("file", path))

@@ -61,6 +61,44 @@ func Finish(w *os.File, err error) error {
 	return nil
 }
 
+// Rename gives a finished file another name, which replaces what had it. Where it
+// fails, what had the name has it still.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("rename a file: %w", err)
+	}
+	return SyncDir(filepath.Dir(to))
+}
+
+// Replace puts what write writes at path, readable by its owner alone where write
+// says nothing else. A reader and a power cut find what was there, or all of the
+// new: where it fails, path is as it was and nothing else is left.
+func Replace(path string, write func(*os.File) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write a file: %w", err)
+	}
+	err = write(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write a file: %w", err), os.Remove(f.Name()))
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
+// WriteFile is Replace with content, and mode, whatever the umask is.
+func WriteFile(path string, content []byte, mode fs.FileMode) error {
+	return Replace(path, func(f *os.File) error {
+		_, err := f.Write(content)
+		return errors.Join(err, f.Chmod(mode))
+	})
+}
+
 // SkipGone is err, but nil where it says that a file is not there.
 func SkipGone(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {

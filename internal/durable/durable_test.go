@@ -58,6 +58,62 @@ func TestFinish(t *testing.T) {
 	}
 }
 
+func TestWriteFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	for text, mode := range map[string]fs.FileMode{"one": 0o644, "another": 0o600} {
+		if err := durable.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(path)
+		info, serr := os.Stat(path)
+		if err != nil || serr != nil || string(raw) != text || info.Mode().Perm() != mode {
+			t.Errorf("%q %v, %v %v", raw, info, err, serr)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("%v %v", left, err)
+	}
+}
+
+// TestReplace_Fails: whatever goes wrong, what was there stays, and nothing else.
+func TestReplace_Fails(t *testing.T) {
+	dir, broken := t.TempDir(), errors.New("broken")
+	path, folder := filepath.Join(dir, "f"), filepath.Join(dir, "folder")
+	if err := errors.Join(os.WriteFile(path, []byte("old"), 0o600), os.MkdirAll(filepath.Join(folder, "full"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	part := func(err error) func(*os.File) error {
+		return func(f *os.File) error {
+			_, werr := f.WriteString("ne")
+			return errors.Join(werr, err)
+		}
+	}
+	if err := durable.Replace(path, part(broken)); !errors.Is(err, broken) {
+		t.Errorf("a write that fails: %v", err)
+	}
+	if err := durable.Replace(path, func(f *os.File) error { return f.Close() }); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a file that can't be synced: %v", err)
+	}
+	if err := durable.Replace(folder, part(nil)); err == nil {
+		t.Error("a folder was replaced")
+	}
+	if err := durable.Replace(filepath.Join(dir, "none", "f"), part(nil)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in no folder: %v", err)
+	}
+	if err := durable.Rename(filepath.Join(dir, "none"), path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	raw, err := os.ReadFile(path)
+	left, lerr := os.ReadDir(dir)
+	if err != nil || lerr != nil || string(raw) != "old" || len(left) != 2 {
+		t.Errorf("%q is there, %v; %v %v", raw, left, err, lerr)
+	}
+	if err := durable.Rename(path, filepath.Join(folder, "f")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRemoveOlder(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	for name, age := range map[string]time.Duration{"old": time.Hour, "needed": time.Hour, "new": 0} {

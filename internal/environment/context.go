@@ -17,6 +17,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
+	"lazurite.dev/internal/durable"
 	"lazurite.dev/internal/image"
 )
 
@@ -386,10 +387,10 @@ func (r *resolving) write(ctx context.Context, base baseImage, w written) error 
 	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
 	w.change.Name, w.change.Layer = w.name, filepath.Join(r.built.Folder, buildingPrefix+"layer.tar.gz")
 	err = base.image.Extend(ctx, w.change, f)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = durable.Finish(f, err); err != nil {
 		return fmt.Errorf("build an image: %w", err)
 	}
-	return os.Rename(f.Name(), r.built.file(w.name))
+	return durable.Rename(f.Name(), r.built.file(w.name))
 }
 
 func readBounded(files fs.FS, name string, most int64) (content []byte, err error) {

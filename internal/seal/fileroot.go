@@ -138,11 +138,8 @@ func (r *FileRoot) change(fn func(*keyset.Manager) error) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, r.path); err != nil {
-		return errors.Join(fmt.Errorf("replace the root key file: %w", err), os.Remove(tmp))
-	}
-	if err := durable.SyncDir(filepath.Dir(r.path)); err != nil {
-		return err
+	if err := durable.Rename(tmp, r.path); err != nil {
+		return errors.Join(fmt.Errorf("replace the root key file: %w", err), durable.SkipGone(os.Remove(tmp)))
 	}
 	return r.use(h)
 }

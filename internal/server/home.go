@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"lazurite.dev/internal/durable"
 )
 
 // Home is a state folder and knows what lies where in it.
@@ -104,7 +106,10 @@ func (h Home) mark() error {
 			return fmt.Errorf("%s holds other things (%s, …): choose an empty folder as LAZ_HOME", string(h), e.Name())
 		}
 	}
-	return os.WriteFile(h.path(marker), []byte("This folder is the state of Lazurite. `laz down --purge` removes it.\n"), 0o600)
+	if err := os.WriteFile(h.path(marker), []byte("This folder is the state of Lazurite. `laz down --purge` removes it.\n"), 0o600); err != nil {
+		return err
+	}
+	return durable.SyncDir(string(h)) // that it is there says all
 }
 
 // Ours reports whether the folder was made by Make.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"lazurite.dev/internal/durable"
 	"lazurite.dev/internal/image"
 	"lazurite.dev/internal/node"
 )
@@ -41,7 +42,7 @@ func (s *imageShelf) keep(archive io.Reader) (names []string, err error) {
 	defer func() { _ = os.Remove(f.Name()) }() // gone when it was renamed
 	sum := sha256.New()
 	_, err = io.Copy(io.MultiWriter(f, sum), archive)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = durable.Finish(f, err); err != nil {
 		return nil, err
 	}
 	if names, err = archiveNames(f.Name()); err != nil {
@@ -51,15 +52,6 @@ func (s *imageShelf) keep(archive io.Reader) (names []string, err error) {
 	kept, err := s.archives()
 	if err != nil {
 		return nil, err
-	}
-	for _, old := range kept {
-		has, err := archiveNames(old)
-		if err == nil && slices.ContainsFunc(has, func(n string) bool { return !slices.Contains(names, n) }) {
-			continue
-		}
-		if err := os.Remove(old); err != nil {
-			return nil, err
-		}
 	}
 	// It is new to clusters that had the same archive once: they may have removed it.
 	marks, err := filepath.Glob(filepath.Join(s.dir, "*", strings.TrimSuffix(filepath.Base(file), ".tar")))
@@ -71,7 +63,19 @@ func (s *imageShelf) keep(archive io.Reader) (names []string, err error) {
 			return nil, err
 		}
 	}
-	return names, os.Rename(f.Name(), file)
+	if err := durable.Rename(f.Name(), file); err != nil {
+		return nil, err
+	}
+	for _, old := range kept {
+		has, err := archiveNames(old)
+		if old == file || err == nil && slices.ContainsFunc(has, func(n string) bool { return !slices.Contains(names, n) }) {
+			continue
+		}
+		if err := os.Remove(old); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
 }
 
 func archiveNames(file string) ([]string, error) {

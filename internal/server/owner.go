@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"lazurite.dev/internal/durable"
 )
 
 // azureCLI is the application id of az, a public client of every tenant.
@@ -41,7 +42,7 @@ func (s *system) ownerFiles(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("encoding the owner's sign-in: %w", err)
 	}
-	if err := writePrivate(filepath.Join(dir, ownerFile), owner); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, ownerFile), owner, 0o600); err != nil {
 		return err
 	}
 	if there(filepath.Join(dir, profileFile)) {
@@ -56,7 +57,7 @@ func (s *system) ownerFiles(ctx context.Context) error {
 			return err
 		}
 	}
-	return writePrivate(filepath.Join(dir, profileFile), profile)
+	return durable.WriteFile(filepath.Join(dir, profileFile), profile, 0o600)
 }
 
 // ownerSignedIn reports whether the file has a refresh token that still counts:
@@ -98,34 +99,17 @@ func (s *system) cloudFiles(dir string) error {
 	fmt.Fprintf(&b, "[Lazurite]\nendpoint_management = %[1]s/\nendpoint_resource_manager = %[1]s/\nendpoint_active_directory = %[2]s\n", url(ARM), url(Login))
 	fmt.Fprintf(&b, "endpoint_active_directory_resource_id = %s/\nendpoint_active_directory_graph_resource_id = %[2]s/\nendpoint_microsoft_graph_resource_id = %[2]s/\n", url(ARM), url(Graph))
 	fmt.Fprintf(&b, "suffix_keyvault_dns = .%s\n", strings.TrimPrefix(s.Config.Host(KeyVault, ""), "."))
-	if err := writePrivate(filepath.Join(dir, "clouds.config"), b.Bytes()); err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, "clouds.config"), b.Bytes(), 0o600); err != nil {
 		return err
 	}
 	path := filepath.Join(dir, "config")
 	if there(path) {
 		return nil
 	}
-	return writePrivate(path, []byte("[cloud]\nname = Lazurite\n"))
+	return durable.WriteFile(path, []byte("[cloud]\nname = Lazurite\n"), 0o600)
 }
 
 func there(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// writePrivate writes a file that only its user can read, whole or not at all.
-func writePrivate(path string, b []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	_, err = tmp.Write(b)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(tmp.Name()))
-	}
-	return nil
 }

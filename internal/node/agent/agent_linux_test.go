@@ -439,6 +439,14 @@ func TestAgent_RunsOnlyWhatIsRoots(t *testing.T) {
 	if raw, err := os.ReadFile(filepath.Join(look().Kube, "bin", "kubelet")); err != nil || string(raw) != "second version" {
 		t.Errorf("after a new start: %q, %v", raw, err)
 	}
+	torn := look().Kube // as a power cut leaves what was not synced
+	if err := os.Truncate(filepath.Join(torn, "bin", "kubernetes"), 3); err != nil {
+		t.Fatal(err)
+	}
+	restart()
+	if raw, err := os.ReadFile(filepath.Join(look().Kube, "bin", "kubelet")); err != nil || look().Kube != torn || string(raw) != "second version" {
+		t.Errorf("after a torn copy: %q, %v", raw, err)
+	}
 	if copies, err := os.ReadDir(filepath.Join(l.home, "node", "kube")); err != nil || len(copies) != 1 {
 		t.Errorf("copies: %v, %v", copies, err)
 	}

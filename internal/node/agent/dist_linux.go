@@ -119,9 +119,9 @@ func mirror(dir, store string) (distribution, error) {
 		return distribution{}, fmt.Errorf("reading the distribution in %s: %w", dir, err)
 	}
 	own := filepath.Join(store, key)
-	if _, err := os.Stat(own); err != nil {
+	if !whole(from.FS(), own) {
 		tmp := own + ".new"
-		if err := errors.Join(os.RemoveAll(tmp), os.MkdirAll(tmp, 0o755)); err != nil {
+		if err := errors.Join(os.RemoveAll(own), os.RemoveAll(tmp), os.MkdirAll(tmp, 0o755)); err != nil {
 			return distribution{}, err
 		}
 		err := copyTree(from, tmp)
@@ -134,6 +134,25 @@ func mirror(dir, store string) (distribution, error) {
 	}
 	versions, err := readVersions(own)
 	return distribution{own, versions}, err
+}
+
+// whole reports whether every file of a tree is in the copy, with its size. The
+// copy is not waited for on its way to the disk: a power cut leaves shorter files.
+func whole(tree fs.FS, own string) bool {
+	return fs.WalkDir(tree, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		fi, err := d.Info()
+		if err != nil {
+			return err
+		}
+		have, err := os.Lstat(filepath.Join(own, path))
+		if err == nil && have.Size() != fi.Size() {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}) == nil
 }
 
 // dropCopies removes all copies but the one in use.

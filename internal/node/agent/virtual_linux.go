@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 
+	"lazurite.dev/internal/durable"
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/node/box"
 	"lazurite.dev/internal/node/wire"
@@ -550,20 +551,10 @@ func writeFile(dir, name string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(filepath.Dir(filepath.Dir(dir)), dir); err != nil {
 		return err
 	}
-	path := filepath.Join(dir, name)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
+	if err := durable.WriteFile(filepath.Join(dir, name), raw, 0o600); err != nil {
 		return fmt.Errorf("keeping the record %s: %w", name, err)
 	}
 	return nil

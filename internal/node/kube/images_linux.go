@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"lazurite.dev/internal/durable"
 	"lazurite.dev/internal/image"
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/node/box"
@@ -252,7 +253,7 @@ func (c *Cluster) keep(archive io.Reader) (file string, names []string, err erro
 	limit := min(maxArchive, maxArchives-there)
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(f, sum), io.LimitReader(archive, limit+1))
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = durable.Finish(f, err); err != nil {
 		return "", nil, err
 	}
 	if n > limit {
@@ -262,7 +263,7 @@ func (c *Cluster) keep(archive io.Reader) (file string, names []string, err erro
 		return "", nil, fmt.Errorf("%w: %w", node.ErrInvalid, err)
 	}
 	file = hex.EncodeToString(sum.Sum(nil)) + ".tar"
-	return file, names, os.Rename(f.Name(), filepath.Join(dir, file))
+	return file, names, durable.Rename(f.Name(), filepath.Join(dir, file))
 }
 
 // imageNames reads the names of an archive's images, as containerd calls them.

@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"lazurite.dev/internal/durable"
 )
 
 const (
@@ -216,28 +218,13 @@ func (o owner) take(path string) error {
 	return os.Chown(path, o.uid, o.gid)
 }
 
-// writeFile leaves either the old content or the new one at path, also after a
-// crash, readable by its owner alone.
-func writeFile(path string, content []byte, own owner) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if _, err = f.Write(content); err == nil {
-		err = own.take(f.Name())
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+// writeFile leaves either the old content or the new one at path, readable by its
+// owner alone.
+func writeFile(path string, content []byte, own owner) error {
+	return durable.Replace(path, func(f *os.File) error {
+		_, err := f.Write(content)
+		return errors.Join(err, own.take(f.Name()))
+	})
 }
 
 // updateFile is writeFile unless the content is there already; it says whether

@@ -253,11 +253,8 @@ func (f *files) finish(ctx context.Context, uid string, u *os.File, want digest,
 		return err
 	}
 	defer unlock()
-	if err := os.Rename(u.Name(), path); err != nil {
+	if err := durable.Rename(u.Name(), path); err != nil {
 		return fmt.Errorf("finish an upload: %w", err)
-	}
-	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
-		return err
 	}
 	return link(info.Size())
 }

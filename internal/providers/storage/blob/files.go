@@ -112,10 +112,7 @@ func (f files) putBlock(p place, name string, rawID []byte, from io.Reader, also
 	if err := durable.Finish(w, err); err != nil {
 		return 0, err
 	}
-	if err := os.Rename(w.Name(), f.blockPath(p, name, rawID)); err != nil {
-		return 0, fmt.Errorf("write a block: %w", err)
-	}
-	return size, durable.SyncDir(dir)
+	return size, durable.Rename(w.Name(), f.blockPath(p, name, rawID))
 }
 
 // uncommitted are the blocks that a blob could be made of, by their ids.
