@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -88,11 +89,16 @@ func (c *Compute) Build(ctx context.Context, b Build, out io.Writer, tell func(s
 	raw := make([]byte, 8)
 	_, _ = rand.Read(raw) // never fails (crypto/rand)
 	name := "build-" + hex.EncodeToString(raw)
+	ended := c.begun(name)
+	defer ended()
 	k, objects, err := c.buildObjects(ctx, b, name)
 	if err != nil {
 		return report, err
 	}
-	defer func() { err = errors.Join(err, c.cleared(ctx, k, b.WorkspaceUID, name)) }()
+	defer func() { // what was made is good, whatever becomes of what it was made of
+		ended()
+		c.sweep(ctx, k, b.WorkspaceUID)
+	}()
 	if err := k.ApplyAll(ctx, objects); err != nil {
 		return report, fmt.Errorf("start a build: %w", err)
 	}
@@ -301,9 +307,29 @@ func (c *Compute) collectBuild(ctx context.Context, b Build, at netip.Addr, out 
 	return nil
 }
 
-// cleared takes away what a build was made of, and what others left that were
-// ended in the middle: none of them goes on for longer than its time.
-func (c *Compute) cleared(ctx context.Context, k *cluster.KubeAPI, workspaceUID, name string) error {
+// begun notes that a build of that name runs, until ended is called.
+func (c *Compute) begun(name string) (ended func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.building[name] = true
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.building, name)
+	}
+}
+
+func (c *Compute) runs(build string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.building[build]
+}
+
+// sweep takes away what no running build owns in a workspace: what a build was
+// made of that came to its end, and what a server left that was ended in the
+// middle. What it can't take away is tried again after the next build, and when
+// the server starts.
+func (c *Compute) sweep(ctx context.Context, k *cluster.KubeAPI, workspaceUID string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
 	var errs []error
@@ -315,15 +341,14 @@ func (c *Compute) cleared(ctx context.Context, k *cluster.KubeAPI, workspaceUID,
 			continue
 		}
 		for _, p := range list.Items {
-			if p.Metadata.Labels[labelBuild] == name || time.Since(p.Metadata.CreationTimestamp) > 2*buildTime {
+			if !c.runs(p.Metadata.Labels[labelBuild]) {
 				errs = append(errs, k.Delete(ctx, path+"/"+p.Metadata.Name))
 			}
 		}
 	}
-	if err := errors.Join(errs...); err != nil && !errors.Is(err, cluster.ErrNotFound) {
-		return fmt.Errorf("remove a build from the computes of %s: %w", workspaceUID, err)
+	if err := errors.Join(errs...); err != nil {
+		c.cfg.Log.Warn("what builds were made of is not gone yet", slog.String("workspace", workspaceUID), slog.String("error", err.Error()))
 	}
-	return nil
 }
 
 // namedBuild lets Who know the pod of a build; "" ends that.

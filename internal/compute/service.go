@@ -101,8 +101,9 @@ type Compute struct {
 	work  context.Context      // of Run
 	busy  map[string]*applying // by deployment UID
 	// builds are the names of builds' pods, by workspace UID and address.
-	builds map[string]map[netip.Addr]string
-	sum    string // of the program; "" until it was needed
+	builds   map[string]map[netip.Addr]string
+	building map[string]bool // by name: builds that run
+	sum      string          // of the program; "" until it was needed
 }
 
 // host is a workspace's cluster as this process knows it.
@@ -129,7 +130,7 @@ func New(cfg Config) *Compute {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = DefaultDeadline
 	}
-	return &Compute{cfg: cfg, turns: map[string]*turn{}, hosts: map[string]*host{}, feeds: map[string]*feed{}, busy: map[string]*applying{}, builds: map[string]map[netip.Addr]string{}}
+	return &Compute{cfg: cfg, turns: map[string]*turn{}, hosts: map[string]*host{}, feeds: map[string]*feed{}, busy: map[string]*applying{}, builds: map[string]map[netip.Addr]string{}, building: map[string]bool{}}
 }
 
 // Available says why this machine runs no deployments; nil when it does. The
@@ -292,6 +293,11 @@ func (c *Compute) again(ctx context.Context, n networkDoc) error {
 	if err := c.Network(ctx, w, nil); err != nil {
 		return err
 	}
+	k, _, err := c.kube(ctx, n.UID)
+	if err != nil {
+		return err
+	}
+	c.sweep(ctx, k, n.UID)
 	docs, err := c.deployments(ctx, n.UID)
 	if err != nil {
 		return err
