@@ -39,9 +39,11 @@ type shelf struct {
 	Built
 	turn chan struct{} // one builds at a time: each copies and writes gigabytes
 
-	mu    sync.Mutex // guards asked and busy
-	asked map[string]time.Time
-	busy  map[string]chan struct{} // by name: closed when who makes it is done
+	mu     sync.Mutex // guards what follows
+	asked  map[string]time.Time
+	claims map[string]int           // by name: how many environments that are being resolved need it
+	busy   map[string]chan struct{} // by name: closed when who makes it is done
+	spools int64                    // bytes that builds may write before they are images
 }
 
 func newShelf(b Built) *shelf {
@@ -51,7 +53,7 @@ func newShelf(b Built) *shelf {
 	if b.Keep == 0 {
 		b.Keep = builtKeep
 	}
-	return &shelf{Built: b, turn: make(chan struct{}, 1), asked: map[string]time.Time{}, busy: map[string]chan struct{}{}}
+	return &shelf{Built: b, turn: make(chan struct{}, 1), asked: map[string]time.Time{}, claims: map[string]int{}, busy: map[string]chan struct{}{}}
 }
 
 // take waits for the turn to build.
@@ -114,16 +116,32 @@ func (s *shelf) file(name string) string {
 	return filepath.Join(s.Folder, strings.TrimPrefix(name, builtName)+".tar")
 }
 
-// ask notes that the image is wanted.
-func (s *shelf) ask(name string) {
+// claim keeps the image, and what it is built upon, until it is released.
+func (s *shelf) claim(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked[name] = time.Now()
+	s.claims[name]++
 }
 
+// release ends claims: from now on the images were asked for lately.
+func (s *shelf) release(names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		if s.claims[name]--; s.claims[name] == 0 {
+			delete(s.claims, name)
+		}
+		s.asked[name] = time.Now()
+	}
+}
+
+// lately reports whether an image is wanted, or was in the last Keep.
 func (s *shelf) lately(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.claims[name] > 0 {
+		return true
+	}
 	at, ok := s.asked[name]
 	if ok && time.Since(at) >= s.Keep {
 		delete(s.asked, name)
@@ -146,11 +164,43 @@ func (s *shelf) room(ctx context.Context, more int64) error {
 		return err
 	}
 	if sum, err = s.size(); err == nil && sum+more > s.Most {
-		err = fmt.Errorf("the images that are built here may have %d bytes together, those that are used have %d, and this one takes up to %d: %w", s.Most, sum, more, errFull)
+		spools := s.spooled()
+		err = fmt.Errorf("the images that are built here may have %d bytes together, those that are used have %d, builds that go on may take %d, and this one takes up to %d. Delete deployments whose environments were built here, or try again once other builds have ended: %w",
+			s.Most, sum-spools, spools, more, errFull)
 	}
 	return err
 }
 
+// reserve keeps room for what a build may hand out before it is an image: those
+// bytes have no name in the folder. shrink says how many there are in the end,
+// free that they are gone.
+func (s *shelf) reserve(ctx context.Context, most int64) (shrink func(to int64), free func(), err error) {
+	give, err := s.take(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer give()
+	if err := s.room(ctx, most); err != nil {
+		return nil, nil, err
+	}
+	holds := int64(0)
+	shrink = func(to int64) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.spools += to - holds
+		holds = to
+	}
+	shrink(most)
+	return shrink, func() { shrink(0) }, nil
+}
+
+func (s *shelf) spooled() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spools
+}
+
+// size is what is kept, and what builds that go on may add to it.
 func (s *shelf) size() (sum int64, err error) {
 	entries, err := os.ReadDir(s.Folder)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -161,7 +211,7 @@ func (s *shelf) size() (sum int64, err error) {
 			sum += info.Size()
 		}
 	}
-	return sum, nil
+	return sum + s.spooled(), nil
 }
 
 // collect removes images that nothing uses and, where no build goes on, what

@@ -3,6 +3,7 @@ package environment_test
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,5 +133,69 @@ func TestResolve_BuildsOneAtATime(t *testing.T) {
 	wg.Wait()
 	if most.Load() != 1 {
 		t.Errorf("%d were built at once", most.Load())
+	}
+}
+
+// What builds may hand out before it is an image counts like images.
+func TestPip_SpoolsKeepTheBound(t *testing.T) {
+	folder := t.TempDir()
+	c := pipedIn(t, environment.Config{}, environment.Built{Folder: folder, Most: 5 << 30})
+	began, end := make(chan struct{}), make(chan struct{})
+	j := &jobs{out: handout(t, "report.json", greeter, "tree/greeter.py", "x")}
+	slow := func(ctx context.Context, job environment.Job, out io.Writer) (environment.Report, error) {
+		close(began)
+		<-end
+		return j.run(ctx, job, out)
+	}
+	first := make(chan error, 1)
+	go func() {
+		_, err := c.Resolve(context.WithoutCancel(t.Context()), environment.Environment{Image: base, Run: slow, Owner: "one", CondaFile: "dependencies: [greeter]"})
+		first <- err
+	}()
+	<-began
+	other := environment.Environment{Image: base, Run: j.run, Owner: "another", CondaFile: "dependencies: [greeter]"}
+	_, err := c.Resolve(t.Context(), other)
+	var failed *environment.BuildError
+	if !errors.As(err, &failed) || !failed.Full || !strings.Contains(failed.Message, "builds that go on may take 4294967296") || !strings.Contains(failed.Message, "try again once other builds have ended") || len(j.all) > 0 {
+		t.Errorf("beside a build that goes on: %v, %d more builds", err, len(j.all))
+	}
+	// Who waits for the computes of one workspace has no room kept, and is not refused.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := c.Resolve(ctx, environment.Environment{Image: base, Run: j.run, Owner: "one", CondaFile: "dependencies: [greeter, greeter2]"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("in the queue of a workspace: %v", err)
+	}
+	close(end)
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Resolve(t.Context(), other); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+}
+
+// What an environment is built upon stays while it waits, however long that is.
+func TestPip_KeepsWhatItIsBuiltUpon(t *testing.T) {
+	folder := t.TempDir()
+	c := pipedIn(t, environment.Config{}, environment.Built{Folder: folder, Keep: time.Nanosecond, Used: func(context.Context) ([]string, error) { return nil, nil }})
+	j := &jobs{out: handout(t, "report.json", greeter, "tree/greeter.py", "x")}
+	run := func(ctx context.Context, job environment.Job, out io.Writer) (environment.Report, error) {
+		if err := c.Collect(ctx); err != nil {
+			t.Error(err)
+		}
+		if got := stored(t, folder); got != filepath.Base(job.Archive) {
+			t.Errorf("while it is built upon %s there are %s", job.Archive, got)
+		}
+		return j.run(ctx, job, out)
+	}
+	r, err := c.Resolve(t.Context(), environment.Environment{Run: run, Build: files("FROM " + base + "\nENV A=1\nRUN pip install greeter\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stored(t, folder); !strings.Contains(got, filepath.Base(r.Archive)) {
+		t.Errorf("there are %s", got)
+	}
+	if err := c.Collect(t.Context()); err != nil || stored(t, folder) != "" {
+		t.Errorf("after it: %v, %s", err, stored(t, folder))
 	}
 }

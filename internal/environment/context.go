@@ -352,7 +352,7 @@ func (g *building) count(p string, e image.Entry, open func() (io.ReadCloser, er
 // finish makes the image, unless it is there.
 func (g *building) finish(ctx context.Context, base baseImage) (string, error) {
 	name := builtName + hex.EncodeToString(g.made.Sum(nil))[:32]
-	g.built.ask(name)
+	g.claim(name)
 	if _, ok, _ := g.archives.find(name); ok {
 		g.say("The image %s was built before.", name)
 		return name, nil
@@ -365,6 +365,15 @@ func (g *building) finish(ctx context.Context, base baseImage) (string, error) {
 	return name, err
 }
 
+// full is the end of a build that there is no room for; other errors are as they were.
+func (r *resolving) full(err error) error {
+	if !errors.Is(err, errFull) {
+		return err
+	}
+	r.say("ERROR: %s", err)
+	return &BuildError{Message: err.Error(), Log: r.log.String(), Full: true}
+}
+
 // written is an image that is to be written.
 type written struct {
 	name   string
@@ -374,11 +383,8 @@ type written struct {
 
 // write makes an image of a base. The turn is held.
 func (r *resolving) write(ctx context.Context, base baseImage, w written) error {
-	if err := r.built.room(ctx, base.size+2*w.bytes); errors.Is(err, errFull) { // the layer is written by itself first
-		r.say("ERROR: %s", err)
-		return &BuildError{Message: err.Error(), Log: r.log.String(), Full: true}
-	} else if err != nil {
-		return err
+	if err := r.built.room(ctx, base.size+2*w.bytes); err != nil { // the layer is written by itself first
+		return r.full(err)
 	}
 	f, err := os.CreateTemp(r.built.Folder, buildingPrefix)
 	if err != nil {

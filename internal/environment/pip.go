@@ -105,12 +105,12 @@ func (r *resolving) installed(ctx context.Context, e Environment, base held, out
 		return err
 	}
 	defer give()
-	r.built.ask(name)
+	r.claim(name)
 	h, there, _ := r.archives.find(name)
 	if there {
 		r.say("The image %s, with %s of %s, was built before.", name, strings.Join(o.ask, ", "), r.pip.index)
 	} else {
-		if err := r.runPip(ctx, e.Run, o, base, Job{Image: out.Image, Archive: out.Archive}, name); err != nil {
+		if err := r.runPip(ctx, e, o, base, Job{Image: out.Image, Archive: out.Archive}, name); err != nil {
 			return err
 		}
 		if h, there, _ = r.archives.find(name); !there {
@@ -140,7 +140,7 @@ func (r *resolving) leave(o order, out *Resolved) error {
 }
 
 // runPip has pip run in the base image, and lays what it installed upon that.
-func (r *resolving) runPip(ctx context.Context, run Run, o order, base held, j Job, name string) error {
+func (r *resolving) runPip(ctx context.Context, e Environment, o order, base held, j Job, name string) error {
 	var err error
 	if j.Files, err = r.pipFiles(o, base.packages); err != nil {
 		return err
@@ -149,6 +149,16 @@ func (r *resolving) runPip(ctx context.Context, run Run, o order, base held, j J
 	if err := os.MkdirAll(r.built.Folder, 0o700); err != nil {
 		return err
 	}
+	give, err := r.built.alone(ctx, "pip "+e.Owner) // no room is kept for what waits for the computes' turn
+	if err != nil {
+		return err
+	}
+	defer give()
+	shrink, free, err := r.built.reserve(ctx, maxInstalled)
+	if err != nil {
+		return r.full(err)
+	}
+	defer free()
 	f, err := os.CreateTemp(r.built.Folder, buildingPrefix)
 	if err != nil {
 		return err
@@ -158,7 +168,7 @@ func (r *resolving) runPip(ctx context.Context, run Run, o order, base held, j J
 		return err
 	}
 	r.say("pip installs %s from %s, in the computes of the workspace.", strings.Join(o.ask, ", "), r.pip.index)
-	report, err := run(ctx, j, f)
+	report, err := e.Run(ctx, j, f)
 	for line := range strings.Lines(report.Log) {
 		r.say("  %s", strings.TrimRight(strings.ToValidUTF8(line, "?"), "\r\n"))
 	}
@@ -171,6 +181,11 @@ func (r *resolving) runPip(ctx context.Context, run Run, o order, base held, j J
 	if err != nil {
 		return err
 	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	shrink(info.Size())
 	t, err := readTree(f)
 	if err != nil {
 		return r.refuse("what pip installed can't be taken: %s", err)

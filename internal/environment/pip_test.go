@@ -74,6 +74,11 @@ func (j *jobs) run(_ context.Context, job environment.Job, out io.Writer) (envir
 // piped is a catalogue that installs, with a pip at hand.
 func piped(t *testing.T, c environment.Config) *environment.Catalogue {
 	t.Helper()
+	return pipedIn(t, c, environment.Built{Folder: t.TempDir()})
+}
+
+func pipedIn(t *testing.T, c environment.Config, b environment.Built) *environment.Catalogue {
+	t.Helper()
 	folder := t.TempDir()
 	for _, name := range []string{"pip-9.0.1-py3-none-any.whl", "pip-23.0.1-py3-none-any.whl"} {
 		if err := os.WriteFile(filepath.Join(folder, name), []byte(name), 0o600); err != nil {
@@ -81,7 +86,7 @@ func piped(t *testing.T, c environment.Config) *environment.Catalogue {
 		}
 	}
 	c.Build, c.Archives = environment.BuildPip, append(c.Archives, folder)
-	return catalogue(t, c)
+	return catalogueOf(t, c, b)
 }
 
 func TestPip_InstallsWhatTheImageLacks(t *testing.T) {

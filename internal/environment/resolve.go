@@ -45,9 +45,16 @@ type resolving struct {
 	log     strings.Builder
 	install bool          // what the image lacks is installed
 	wanted  []Requirement // where install: all that is asked
+	claimed []string      // images built here that it needs
 }
 
 func (r *resolving) say(format string, args ...any) { _, _ = fmt.Fprintf(&r.log, format+"\n", args...) }
+
+// claim keeps an image built here until all is resolved, however long that waits.
+func (r *resolving) claim(name string) {
+	r.built.claim(name)
+	r.claimed = append(r.claimed, name)
+}
 
 // refuse is the end of a build that can't be.
 func (r *resolving) refuse(format string, args ...any) error {
@@ -60,6 +67,7 @@ func (r *resolving) refuse(format string, args ...any) error {
 // none, or where the image is too different; anything else is a fault here.
 func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error) {
 	r := &resolving{Catalogue: c, install: c.pip.on && e.Run != nil}
+	defer func() { c.built.release(r.claimed) }()
 	out := Resolved{Routes: ServerRoutes()}
 	if e.Inference != nil {
 		out.Routes = *e.Inference
