@@ -150,6 +150,9 @@ func parseManifest(label string) (*manifest, error) {
 func (m *manifest) differences(asked []Requirement) []Difference {
 	var out []Difference
 	for _, r := range asked {
+		if r.plainPip() {
+			continue
+		}
 		has := m.Packages[normal(r.Package)]
 		if normal(r.Package) == "python" && !r.Pip {
 			has = m.Python

@@ -24,6 +24,10 @@ type Requirement struct {
 	Marker  string // of pip: python_version < "3.9"; "" is none. What is asked is compared as if it held
 }
 
+// plainPip reports whether it is conda's package pip in any version, which
+// stands in conda files so that there can be a pip section.
+func (r Requirement) plainPip() bool { return !r.Pip && r.Asked == "" && normal(r.Package) == "pip" }
+
 // Conda is what counts of a conda environment file.
 type Conda struct {
 	Name         string

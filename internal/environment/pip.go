@@ -48,6 +48,7 @@ type order struct {
 	ask, keep []string
 	left      []Difference // what pip can't do
 	why       []string     // by left
+	server    []Difference // versions of the server that are asked for where the image's own stays
 }
 
 // constraint matches what may be a line of pip's file of constraints: neither
@@ -63,13 +64,12 @@ func orderOf(wanted []Requirement, has *manifest) order {
 		name := normal(w.Package)
 		differ := has.differences([]Requirement{w})
 		switch {
-		case name == "pip" && !w.Pip: // what installs, and nothing that scripts need
 		case len(differ) == 0:
 			if line := strings.Replace(text, w.Extras, "", 1); reason == "" && w.Asked != "" && name != serverPackage && constraint.MatchString(line) {
 				o.keep = append(o.keep, line)
 			}
 		case name == serverPackage && has.serves():
-			o.left, o.why = append(o.left, differ...), append(o.why, "the image's own server stays")
+			o.server = append(o.server, differ...)
 		case reason != "":
 			o.left, o.why = append(o.left, differ...), append(o.why, reason)
 		default:
@@ -96,6 +96,10 @@ func (o order) name(owner, base, index string) string {
 // installed makes out be an image that has what is wanted.
 func (r *resolving) installed(ctx context.Context, e Environment, base held, out *Resolved) error {
 	o := orderOf(r.wanted, base.packages)
+	for _, d := range o.server {
+		r.say("WARNING: %s; the image's own server stays, whatever version is asked for.", d)
+	}
+	out.Differences = append(out.Differences, o.server...)
 	if err := r.leave(o, out); err != nil || len(o.ask) == 0 {
 		return err
 	}

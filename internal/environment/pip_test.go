@@ -323,7 +323,33 @@ func TestPip_TheServerOfTheImageStays(t *testing.T) {
 		t.Errorf("got %s", raw)
 	}
 	e.CondaFile = "dependencies: [{pip: [azureml-inference-server-http==1.4.1]}]"
-	if _, err := c.Resolve(t.Context(), e); err == nil || !strings.Contains(err.Error(), "the image's own server stays") {
-		t.Errorf("another server: %v", err)
+	r, err := c.Resolve(t.Context(), e)
+	want := []environment.Difference{{Package: "azureml-inference-server-http", Asked: "==1.4.1", Has: "1.5.1+lazurite"}}
+	if d := cmp.Diff(want, r.Differences); err != nil || d != "" || r.Image != "lazurite.dev/served:v1" || len(j.all) != 1 || !strings.Contains(r.Log, "the image has 1.5.1+lazurite; the image's own server stays") {
+		t.Errorf("another server: %v, %s\n%s", err, d, r.Log)
+	}
+}
+
+// A conda file's pip is there for its section of pip; in a version it is a
+// package like others.
+func TestPip_OfCondaItself(t *testing.T) {
+	plain := environment.Environment{Image: base, CondaFile: "dependencies: [pip, {pip: [joblib]}]"}
+	if r, err := catalogue(t, environment.Config{}).Resolve(t.Context(), plain); err != nil || len(r.Differences) > 0 {
+		t.Errorf("any pip, and nothing is installed: %v, %v", r.Differences, err)
+	}
+	e := environment.Environment{Image: base, CondaFile: "dependencies: [pip=22.3.1]"}
+	if _, err := catalogue(t, environment.Config{}).Resolve(t.Context(), e); err == nil || !strings.Contains(err.Error(), "pip: =22.3.1 is asked for, the image has none") {
+		t.Errorf("a version of pip, and nothing is installed: %v", err)
+	}
+	j := &jobs{out: handout(t, "report.json", greeter)}
+	e.Run = j.run
+	if _, err := piped(t, environment.Config{}).Resolve(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{"pip==22.3.1.*"}, j.all[0].Requirements); d != "" {
+		t.Error(d)
+	}
+	if j.all[0].Pip != "pip-23.0.1-py3-none-any.whl" {
+		t.Errorf("it is installed by %s", j.all[0].Pip)
 	}
 }
