@@ -88,7 +88,7 @@ func (c *Conda) dependency(d *yaml.Node) error {
 		for _, p := range packages {
 			r, err := pipRequirement(p)
 			if err != nil {
-				return err
+				return fmt.Errorf("the conda file, line %d, pip: %w", d.Line, err)
 			}
 			c.Requirements = append(c.Requirements, r)
 		}
@@ -117,16 +117,43 @@ func condaRequirement(text string) (Requirement, error) {
 	return Requirement{Package: m[1], Asked: strings.ReplaceAll(asked, " ", "")}, nil
 }
 
+// pipRequirement reads NAME with extras, versions and a marker (PEP 508). Its
+// error says why something else can't be had.
 func pipRequirement(text string) (Requirement, error) {
 	text = strings.TrimSpace(text)
 	m := pipPattern.FindStringSubmatch(text)
 	if m == nil || len(text) > 500 {
-		return Requirement{}, fmt.Errorf("the conda file: pip's %.100q is not NAME and versions (files, addresses and options need a build with a network)", text)
+		return Requirement{}, notPip(text)
 	}
 	return Requirement{
 		Package: m[1], Extras: strings.ReplaceAll(m[2], " ", ""), Asked: strings.TrimSuffix(strings.Join(strings.Fields(m[3]), ""), ","),
 		Marker: strings.TrimSpace(m[4]), Pip: true,
 	}, nil
+}
+
+// notPip says why pip's line is nothing that is installed here. Addresses may
+// have credentials in them, and are not repeated.
+func notPip(text string) error {
+	word, _, _ := strings.Cut(strings.ReplaceAll(text, "=", " "), " ")
+	switch word {
+	case "-e", "--editable":
+		return fmt.Errorf("%s: nothing is installed from source here: put a wheel of it into the package index", word)
+	case "-r", "--requirement", "-c", "--constraint":
+		return fmt.Errorf("%s: files are not read from here: write the packages of the file in its place", word)
+	case "-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--trusted-host", "--no-index":
+		return fmt.Errorf("%s: packages come from the index that environments.index of the configuration names, and from no other: put them there", word)
+	}
+	switch {
+	case strings.HasPrefix(word, "-"):
+		return fmt.Errorf("%.40s is an option that is not known here", word)
+	case strings.Contains(text, "--hash"):
+		return fmt.Errorf("%.100s: hashes are not compared here: ask for the version alone", word)
+	case strings.Contains(text, "://") || strings.Contains(text, "@"):
+		return fmt.Errorf("an address, of a repository or a file: packages come from the index alone: put a wheel of it there, and ask for its name")
+	case strings.HasPrefix(text, ".") || strings.HasPrefix(text, "/") || strings.HasSuffix(text, ".whl") || strings.HasSuffix(text, ".gz") || strings.HasSuffix(text, ".zip"):
+		return fmt.Errorf("%.100q is a file: packages come from the index alone: put a wheel of it there, or copy its modules into the folder of the code", text)
+	}
+	return fmt.Errorf("%.100q is no package with versions", text)
 }
 
 var separators = regexp.MustCompile(`[-_.]+`)

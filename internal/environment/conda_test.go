@@ -51,6 +51,22 @@ func TestParseConda_WhatCannotBeReadIsAnError(t *testing.T) {
 	}
 }
 
+// What pip has and is not taken here is refused with what to do, and what may be
+// a secret in it is not repeated.
+func TestParseConda_WhatPipCanAndWeDoNot(t *testing.T) {
+	for line, want := range map[string]string{
+		"-r requirements.txt": "write the packages of the file", "-e .": "nothing is installed from source", "--editable=.": "nothing is installed from source",
+		"--extra-index-url https://me:secret@example.org": "environments.index", "--find-links=https://me:secret@example.org": "environments.index", "--pre": "an option that is not known",
+		"a @ https://me:secret@example.org/a.whl": "put a wheel of it there", "git+https://secret@example.org/a#egg=a": "put a wheel of it there", "git+ssh://git@example.org/secret": "put a wheel of it there",
+		"./a.whl": "copy its modules", "dist/a-1.0.tar.gz": "copy its modules", "a==1 --hash=sha256:x": "hashes are not compared", "a b": "no package with versions",
+	} {
+		_, err := environment.ParseConda("dependencies:\n- pip:\n  - '" + line + "'\n")
+		if err == nil || !strings.Contains(err.Error(), "the conda file, line 2, pip: ") || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: got %v", line, err)
+		}
+	}
+}
+
 func TestDifferences_VersionsAsPipAndCondaCompareThem(t *testing.T) {
 	c := catalogue(t, environment.Config{Mismatch: environment.MismatchWarn})
 	for asked, same := range map[string]bool{

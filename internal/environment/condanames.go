@@ -12,13 +12,17 @@ func condaNames() map[string]string {
 		"pytorch": "torch", "pytorch-cpu": "torch", "matplotlib-base": "matplotlib", "tensorflow-base": "tensorflow", "tensorflow-cpu": "tensorflow",
 		"msgpack-python": "msgpack", "py-xgboost": "xgboost", "py-xgboost-cpu": "xgboost", "py-opencv": "opencv-python-headless", "opencv": "opencv-python-headless",
 		"seaborn-base": "seaborn", "dask-core": "dask", "python-graphviz": "graphviz", "pyarrow-core": "pyarrow",
+		"pytorch-gpu": "torch", "tensorflow-gpu": "tensorflow", "psycopg2": "psycopg2-binary", "pytables": "tables", "python-xxhash": "xxhash", "python-flatbuffers": "flatbuffers",
+		"python-tzdata": "tzdata", "python-lmdb": "lmdb",
 	}
 }
 
 // notPython matches packages of conda that are programs and libraries of a
 // system: on an index of Python's the name is nobody's, or somebody else's.
 var notPython = regexp.MustCompile(`^(?:lib.*|r-.*|_.*|.*-devel|cuda.*|cudnn|nccl|mkl|blas|openblas|openmpi.*|mpich.*|(?:gcc|gxx|gfortran|clang|cxx|c|fortran)[-_].*|gcc|cxx-compiler|` +
-	`compilers|cmake|make|ninja|git|nodejs|openjdk|ffmpeg|gdal|geos|proj|graphviz|openssl|ca-certificates|curl|zlib|bzip2|xz|sqlite|readline|tk|ncurses|hdf5|llvm.*|tbb|vc|vs20.*)$`)
+	`compilers|cmake|make|ninja|git|nodejs|openjdk|ffmpeg|gdal|geos|proj|graphviz|openssl|ca-certificates|curl|zlib|bzip2|xz|sqlite|readline|tk|ncurses|hdf5|llvm.*|tbb|vc|vs20.*|` +
+	`cpuonly|nomkl|pytorch-cuda|pytorch-mutex|boost|boost-cpp|eigen|expat|freetype|glib|icu|jpeg|krb5|lz4-c|snappy|zstd|unixodbc|msodbcsql.*|poppler|pandoc|tesseract|` +
+	`maven|go|perl|ruby|rust|wget|unzip|tar|gzip|bash|swig|pkg-config|gtk.*|qt|xorg-.*)$`)
 
 // forPip is the requirement in the words of pip (PEP 508), or why there is none.
 func (r Requirement) forPip() (text, reason string) {
@@ -68,6 +72,14 @@ func specForPip(one string) (spec string, ok bool) {
 	version = strings.TrimSuffix(version, ".")
 	if !versionText.MatchString(version) {
 		return "", false
+	}
+	if strings.Trim(version, "0123456789.!") != "" { // 1.0rc1.* is nothing that PEP 440 has
+		if wild {
+			return "", false
+		}
+		if operator == "=" {
+			operator = "=="
+		}
 	}
 	switch operator {
 	case "=":

@@ -113,6 +113,22 @@ func TestResolve_BuildsUponAnImageAtHand(t *testing.T) {
 	}
 }
 
+// What commonly stands behind an installation: files that were copied for it go,
+// with what they hid of the base.
+func TestResolve_TidiesAfterAnInstallation(t *testing.T) {
+	b := files("FROM "+base+"\nWORKDIR /app\nCOPY requirements.txt .\nCOPY src src\nCOPY keep.txt .\nRUN pip install --no-cache-dir -q -r requirements.txt && rm -f requirements.txt && pip cache purge\nRUN rm -rf src && conda clean -afy\n",
+		"requirements.txt", "\ufeffnumpy \\\n  >=1\t# why\njoblib\n", "src/a/b", "x", "keep.txt", "1")
+	r, err := catalogue(t, environment.Config{}).Resolve(t.Context(), environment.Environment{Build: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, _ := inside(t, r.Archive)
+	want := map[string]tar.Header{"app/": {Mode: 0o755}, "app/keep.txt": {Mode: 0o755, Size: 1}, "app/.wh.requirements.txt": {Mode: 0o644}, "app/.wh.src": {Mode: 0o644}}
+	if d := cmp.Diff(want, layer); d != "" || !strings.Contains(r.Log, "has all of the 2 packages") {
+		t.Errorf("%s\n%s", d, r.Log)
+	}
+}
+
 func TestResolve_WhatADockerfileInstallsIsCompared(t *testing.T) {
 	b := files("FROM "+base+"\nCOPY . /ctx/\nRUN conda env create -n x -f /ctx/conda.yaml && python -m pip install 'numpy==2.0'", "conda.yaml", conda)
 	var failed *environment.BuildError
@@ -134,7 +150,17 @@ func TestResolve_DockerfilesThatAreRefused(t *testing.T) {
 		".dockerignore":                         files(from, ".dockerignore", "x"),
 		"nothing runs while an image is built":  files(from + "RUN apt-get update"),
 		"only plain calls of pip and conda":     files(from + "RUN pip install numpy | tee log"),
-		"neither a package with versions nor":   files(from + "RUN pip install --index-url https://example.org numpy"),
+		"pip: --index-url: packages come from":  files(from + "RUN pip install --index-url https://me:secret@example.org numpy"),
+		"an option that is not known here":      files(from + "RUN pip install --pre numpy"),
+		"r.txt: --extra-index-url: packages":    files(from+"COPY r.txt /\nRUN pip install -r /r.txt", "r.txt", "--extra-index-url https://me:secret@example.org\nnumpy"),
+		"r.txt: numpy: hashes are not compared": files(from+"COPY r.txt /\nRUN pip install -r/r.txt", "r.txt", "numpy==1.24.2 \\\n    --hash=sha256:abc\n"),
+		"an address, of a repository or a file": files(from + "RUN pip install git+https://me:secret@example.org/a"),
+		"copy its modules into the folder":      files(from + "RUN pip install ."),
+		"rm: /r.txt was not copied":             files(from + "RUN rm r.txt"),
+		"rm: /src is a folder":                  files(from+"COPY src /src\nRUN rm -f /src", "src/x", ""),
+		"is no option that is known here":       files(from + "RUN rm --no-preserve-root /"),
+		"rm: / was not copied":                  files(from+"COPY src /src\nRUN rm -rf /", "src/x", ""),
+		"RUN pip cache dir: nothing runs":       files(from + "RUN pip cache dir"),
 		"was not copied":                        files(from+"RUN pip install -r r.txt", "r.txt", "numpy"),
 		"is not in the build context":           files(from + "COPY ../../etc/passwd /x"),
 		"nothing is fetched or unpacked":        files(from + "ADD https://example.org/x /x"),
@@ -147,7 +173,7 @@ func TestResolve_DockerfilesThatAreRefused(t *testing.T) {
 	} {
 		_, err := c.Resolve(t.Context(), environment.Environment{Build: b})
 		var failed *environment.BuildError
-		if !errors.As(err, &failed) || !strings.Contains(failed.Message, text) {
+		if !errors.As(err, &failed) || !strings.Contains(failed.Message, text) || strings.Contains(failed.Message, "secret") {
 			t.Errorf("wanted %q, got %v", text, err)
 		}
 	}

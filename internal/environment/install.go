@@ -29,6 +29,13 @@ func (g *building) run(i Instruction) error {
 		}
 	}
 	for _, words := range commands {
+		tidied, err := g.tidies(words)
+		if err != nil {
+			return err
+		}
+		if tidied {
+			continue
+		}
 		asked, err := g.installs(words)
 		if err != nil {
 			return err
@@ -39,6 +46,63 @@ func (g *building) run(i Instruction) error {
 		}
 		g.differ = append(g.differ, differ...)
 	}
+	return nil
+}
+
+// tidies does what commonly follows an installation: rm of files that were
+// copied; of the caches of pip and conda there is nothing.
+func (g *building) tidies(words []string) (bool, error) {
+	if len(words) < 2 {
+		return false, nil
+	}
+	switch path.Base(words[0]) + " " + words[1] {
+	case "pip cache", "pip3 cache":
+		return len(words) == 3 && (words[2] == "purge" || words[2] == "list"), nil
+	case "conda clean", "mamba clean":
+		return true, nil
+	}
+	if path.Base(words[0]) != "rm" {
+		return false, nil
+	}
+	recursive := false
+	for _, w := range words[1:] {
+		switch w {
+		case "-f", "--force", "-v":
+			continue
+		case "-r", "-R", "-rf", "-fr", "-Rf", "--recursive":
+			recursive = true
+			continue
+		}
+		if strings.HasPrefix(w, "-") {
+			return false, fmt.Errorf("rm: %.100q is no option that is known here", w)
+		}
+		if err := g.remove(g.absolute(w), recursive); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// remove takes away what was copied, and what it hid of the base.
+// Source: OCI image specification, "Representing Changes": whiteouts.
+func (g *building) remove(at string, recursive bool) error {
+	found, folder := false, false
+	kept := make([]image.Entry, 0, len(g.entries)+1)
+	for _, e := range g.entries {
+		if e.Path != at && !strings.HasPrefix(e.Path, at+"/") {
+			kept = append(kept, e)
+			continue
+		}
+		found, folder = true, folder || e.Folder || e.Path != at
+	}
+	switch {
+	case !found:
+		return fmt.Errorf("rm: %s was not copied from the build context, and nothing else is removed here", at)
+	case folder && !recursive:
+		return fmt.Errorf("rm: %s is a folder", at)
+	}
+	nothing := func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("")), nil }
+	g.entries = append(kept, image.Entry{Path: path.Join(path.Dir(at), ".wh."+path.Base(at)), Open: nothing})
 	return nil
 }
 
@@ -77,12 +141,14 @@ func (g *building) pip(words []string) ([]Requirement, error) {
 			file = words[n]
 		case strings.HasPrefix(w, "--requirement="):
 			file = strings.TrimPrefix(w, "--requirement=")
-		case w == "--no-cache-dir" || w == "--upgrade" || w == "-U" || w == "--quiet" || w == "-q" || w == "--user" || w == "--no-input" || w == "--disable-pip-version-check":
+		case strings.HasPrefix(w, "-r") && len(w) > 2:
+			file = strings.TrimPrefix(w, "-r")
+		case idle(w):
 			continue
 		default:
 			r, err := pipRequirement(w)
 			if err != nil {
-				return nil, fmt.Errorf("pip: %.100q is neither a package with versions nor an option that is known here", w)
+				return nil, fmt.Errorf("pip: %w", err)
 			}
 			asked = append(asked, r)
 			continue
@@ -94,6 +160,17 @@ func (g *building) pip(words []string) ([]Requirement, error) {
 		asked = append(asked, more...)
 	}
 	return asked, nil
+}
+
+// idle reports whether an option of `pip install` changes nothing of what is
+// installed here.
+func idle(option string) bool {
+	switch option {
+	case "--no-cache-dir", "--no-cache", "--upgrade", "-U", "--quiet", "-q", "-qq", "--verbose", "-v", "--user", "--no-input", "--disable-pip-version-check", "--no-compile", "--compile",
+		"--no-warn-script-location", "--root-user-action=ignore", "--progress-bar=off", "--break-system-packages", "--prefer-binary", "--only-binary=:all:":
+		return true
+	}
+	return false
 }
 
 // inContext reads a file that was copied, or that lies in the context.
@@ -122,8 +199,9 @@ func (g *building) requirements(file string) ([]Requirement, error) {
 		return nil, err
 	}
 	var asked []Requirement
-	for line := range strings.Lines(string(text)) {
-		if before, _, comment := strings.Cut(line, " #"); comment {
+	joined := strings.NewReplacer("\\\r\n", " ", "\\\n", " ").Replace(strings.TrimPrefix(string(text), "\ufeff"))
+	for line := range strings.Lines(joined) {
+		if before, _, comment := strings.Cut(strings.ReplaceAll(line, "\t", " "), " #"); comment {
 			line = before
 		}
 		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
@@ -131,7 +209,7 @@ func (g *building) requirements(file string) ([]Requirement, error) {
 		}
 		r, err := pipRequirement(line)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %.100q is no package with versions", file, line)
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		if asked = append(asked, r); len(asked) > maxRequirements {
 			return nil, fmt.Errorf("%s asks for more than %d packages", file, maxRequirements)

@@ -238,6 +238,8 @@ func TestForPip(t *testing.T) {
 		"numpy": "numpy", "numpy=1.24": "numpy==1.24.*", "numpy=1.24.*": "numpy==1.24.*", "numpy==1.24.2": "numpy==1.24.2", "numpy 1.24*": "numpy==1.24.*", "numpy>=1.20,<2": "numpy>=1.20,<2",
 		"numpy!=1.24.*": "numpy!=1.24.*", "numpy>=1.20.*": "numpy>=1.20", "numpy~=1.3": "numpy~=1.3", "conda-forge::PyTorch=2.1": "torch==2.1.*", "numpy=1.2|1.3": "", "numpy=1.2=py_0": "",
 		"numpy=banana;x": "", "libgcc": "", "r-base": "", "_openmp_mutex": "", "gxx_linux-64": "", "python=3.11": "", "cudatoolkit": "", "cxx-compiler": "", "cloudpickle": "cloudpickle", "ray": "ray",
+		"scikit-learn=0.22.2.post1": "scikit-learn==0.22.2.post1", "numpy=2.0rc1.*": "", "numpy=1!2": "numpy==1!2.*", "cpuonly": "", "pytorch-cuda=11.8": "", "pytorch::pytorch=2.1.*=*cpu": "", "wget": "", "zstd": "", "psycopg2": "psycopg2-binary", "tensorflow-gpu>=2": "tensorflow>=2", "python-dateutil": "python-dateutil",
+		"conda-forge/linux-64::scikit-learn >=1.2, <1.4": "scikit-learn>=1.2,<1.4", "https://conda.anaconda.org/conda-forge::numpy=1.24": "numpy==1.24.*", "typing_extensions": "typing_extensions",
 	} {
 		c, err := environment.ParseConda("dependencies: ['" + line + "']")
 		if err != nil {
