@@ -66,23 +66,41 @@ func (p *pool) advance(now time.Time) {
 		p.free -= over
 		due += over
 	}
-	// What one has no room for goes to the others; three rounds divide all but crumbs.
-	for round := 0; round < 3 && due > epsilonUnits; round++ {
-		part, left := due/float64(len(p.shares)+1), 0.0
-		p.free, left = fill(p.free, part, p.mostFree())
-		for _, s := range p.shares {
-			var rest float64
-			s.units, rest = fill(s.units, part, p.most())
-			left += rest
+	// What one has no room for goes to those that have.
+	for due > epsilonUnits {
+		takers := 0
+		if room(p.free, p.mostFree()) > 0 {
+			takers++
 		}
-		due = left
+		for _, s := range p.shares {
+			if room(s.units, p.most()) > 0 {
+				takers++
+			}
+		}
+		if takers == 0 {
+			return
+		}
+		part := due / float64(takers)
+		due -= fill(&p.free, part, p.mostFree())
+		for _, s := range p.shares {
+			due -= fill(&s.units, part, p.most())
+		}
 	}
 }
 
-// fill adds part to have up to most, and gives what has no room.
-func fill(have, part, most float64) (float64, float64) {
-	got := max(0, min(part, most-have))
-	return have + got, part - got
+// room is what have lacks of most; crumbs are none.
+func room(have, most float64) float64 {
+	if most-have < epsilonUnits {
+		return 0
+	}
+	return most - have
+}
+
+// fill adds part to have, as far as there is room, and says how much that was.
+func fill(have *float64, part, most float64) float64 {
+	got := min(part, room(*have, most))
+	*have += got
+	return got
 }
 
 // has is what a principal may take, and the most that it could ever find.
@@ -131,11 +149,21 @@ func (p *pool) hold(who string) *share {
 	return s
 }
 
-// wait is how long it takes until n fits.
+// wait is how long it takes until n fits, where nobody else takes anything. All
+// get equal parts of what flows in, those that have no room none.
 func (p *pool) wait(who string, n float64) time.Duration {
 	have, most := p.has(who)
-	rate := p.limit / 60 / float64(len(p.shares)+1)
-	seconds := max(0, min(n, most)-have) / rate
+	need := max(0, min(n, most)-have)
+	units := need - max(0, p.free-p.mostFree())
+	if p.shares[who] != nil {
+		units += min(need, room(p.free, p.mostFree()))
+	}
+	for k, s := range p.shares {
+		if k != who {
+			units += min(need, room(s.units, p.most()))
+		}
+	}
+	seconds := units / p.limit * 60
 	return min(longestWait, max(time.Millisecond, time.Duration(math.Ceil(seconds*1000))*time.Millisecond))
 }
 

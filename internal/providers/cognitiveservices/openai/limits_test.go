@@ -50,6 +50,36 @@ func TestLimits_AFullMinuteAtOnceAndThenEvenly(t *testing.T) {
 	}
 }
 
+// TestLimits_TheWaitIsNoLongerThanNeeded: a moment before it ends the request is
+// refused, at its end it is served, with whoever else was refused.
+func TestLimits_TheWaitIsNoLongerThanNeeded(t *testing.T) {
+	for others := range 4 {
+		for _, used := range []time.Duration{0, 7 * time.Second, 20 * time.Second} {
+			c := newClock()
+			q := limits(c)
+			for range 60 {
+				q.Admit("a", 100)
+			}
+			for i := range others {
+				q.Admit(fmt.Sprint(i), 100)
+			}
+			c.pass(used)
+			refused := time.Duration(0)
+			for refused == 0 {
+				_, refused = q.Admit("a", 700)
+			}
+			c.pass(refused - 2*time.Millisecond)
+			if _, wait := q.Admit("a", 700); wait == 0 && refused > 2*time.Millisecond {
+				t.Errorf("%d others, after %v: it was there before the %v that were told", others, used, refused)
+			}
+			c.pass(2 * time.Millisecond)
+			if _, wait := q.Admit("a", 700); wait != 0 {
+				t.Errorf("%d others, after %v: %v were told, and then %v", others, used, refused, wait)
+			}
+		}
+	}
+}
+
 func TestLimits_TrueUsageReplacesTheEstimate(t *testing.T) {
 	c := newClock()
 	q := limits(c)
@@ -203,6 +233,9 @@ func TestLimits_RefusalHasTheServicesWords(t *testing.T) {
 	}
 	w.recorded()
 	a := w.want(429, "429", me, "POST", chat, hello)
+	if got := a.Header.Get("Retry-After"); got != "16" { // 0.6 of a request are for newcomers first, of what comes in ten seconds half
+		t.Errorf("Retry-After is %s", got)
+	}
 	if got, want := a.Text("error", "message"), "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 have exceeded call rate limit of your current OpenAI S0 pricing tier. Please retry after "; !strings.HasPrefix(got, want) {
 		t.Errorf("%s", got)
 	}
