@@ -150,7 +150,7 @@ func (p *patient) models() {
 			switch b.State {
 			case inference.StateOut:
 				p.say("models", wrong, text, "laz models test "+m.Name)
-			case inference.StateFailing, inference.StateLimited:
+			case inference.StateFailing, inference.StateOutForOne, inference.StateLimited:
 				p.say("models", known, text, "laz models list")
 			}
 		}

@@ -140,6 +140,8 @@ func backendRow(b *strings.Builder, s style, k inference.BackendStatus) {
 	switch k.State {
 	case inference.StateOut:
 		mark, state = s.red("●"), "out, tried again at "+k.Until.Local().Format("15:04:05")
+	case inference.StateOutForOne:
+		mark, state = s.yellow("●"), "out for the one caller whose calls failed, tried again at "+k.Until.Local().Format("15:04:05")
 	case inference.StateLimited:
 		mark, state = s.yellow("●"), "wants no calls until "+k.Until.Local().Format("15:04:05")
 	case inference.StateFailing:

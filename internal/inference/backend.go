@@ -133,6 +133,14 @@ func (b *backend) at(op Operation) *url.URL {
 // listModels is not an operation of a model: GET alone.
 const listModels Operation = "models"
 
+// host is where b is, with its port where it has one.
+func (b *backend) host() string {
+	if b.builtin {
+		return ""
+	}
+	return b.base.Host
+}
+
 // request is what is sent to b, without a body; from is a client's header.
 func (b *backend) request(ctx context.Context, method string, op Operation, from http.Header) (*http.Request, error) {
 	t := b.requests[op]
@@ -186,13 +194,13 @@ type reply struct {
 func (b *backend) ask(ctx context.Context, op Operation, call *Call, body []byte, ended func(error)) reply {
 	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
-	failed := func(err error, silent bool) reply {
+	failed := func(v verdict) reply {
 		cancel(errClosed)
-		return reply{verdict: verdict{err: err, silent: silent}, next: true}
+		return reply{verdict: v, next: true}
 	}
 	r, err := b.request(ctx, http.MethodPost, op, call.Header)
 	if err != nil {
-		return failed(err, false)
+		return failed(verdict{err: err, own: true})
 	}
 	if call.Stream {
 		r.Header["Accept"] = []string{"text/event-stream"}
@@ -207,22 +215,22 @@ func (b *backend) ask(ctx context.Context, op Operation, call *Call, body []byte
 	timer.Stop()
 	if err != nil {
 		if why := context.Cause(ctx); why != nil {
-			return failed(why, false)
+			return failed(verdict{err: why})
 		}
-		return failed(err, true)
+		return failed(verdict{err: err, silent: true, own: !connected(err)})
 	}
 	up.forget()
 	rest := b.timeouts.FirstByte - time.Since(began)
 	in := newBody(resp.Body, cancel, func() error { return context.Cause(ctx) }, b.timeouts.Idle, ended)
 	if call.Stream && resp.StatusCode == http.StatusOK {
 		if err := in.first(rest); err != nil {
-			return failed(err, false)
+			return failed(verdict{err: err})
 		}
 	}
 	for _, name := range heldBack() {
 		delete(resp.Header, name)
 	}
-	out := reply{answer: &Answer{Status: resp.StatusCode, Header: resp.Header, Body: in, Backend: b.name}}
+	out := reply{answer: &Answer{Status: resp.StatusCode, Header: resp.Header, Body: in, Backend: b.name, Host: b.host()}}
 	out.verdict, out.next = judgeStatus(resp)
 	out.verdict.took = time.Since(began)
 	return out
@@ -275,7 +283,7 @@ func judgeStatus(resp *http.Response) (v verdict, next bool) {
 	case s == http.StatusTooManyRequests:
 		return verdict{limited: retryAfter(resp.Header)}, true
 	case s == http.StatusUnauthorized:
-		return verdict{err: errKey}, true
+		return verdict{err: errKey, own: true}, true
 	case s == http.StatusInternalServerError: // it may be the request's own fault: see Do
 		return verdict{}, true
 	case s == http.StatusNotImplemented || s == http.StatusHTTPVersionNotSupported: // of this request
@@ -283,7 +291,7 @@ func judgeStatus(resp *http.Response) (v verdict, next bool) {
 	case s > 500:
 		return verdict{err: problem(fmt.Sprintf("it answered HTTP %d", s))}, true
 	case s >= 300 && s < 400:
-		return verdict{err: problem(fmt.Sprintf("it answered HTTP %d, which sends elsewhere: the url or prefix is wrong", s))}, true
+		return verdict{own: true, err: problem(fmt.Sprintf("it answered HTTP %d, which sends elsewhere: the url or prefix is wrong", s))}, true
 	default:
 		return verdict{good: true}, false
 	}
@@ -294,6 +302,15 @@ const (
 	errNoKey problem = "its key can't be read (keyFile)"
 	err500   problem = "it answered HTTP 500 to what another backend could answer"
 )
+
+// connected reports whether a failed call had a connection: the server may have
+// closed it for what was sent there.
+func connected(err error) bool {
+	var dial *net.OpError
+	var cert *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	return !(errors.As(err, &dial) && dial.Op == "dial" || errors.As(err, &cert) || errors.As(err, &record))
+}
 
 // retryAfter is how long a server asks to be left alone (RFC 9110 section
 // 10.2.3; retry-after-ms is Azure's and OpenAI's).

@@ -188,20 +188,21 @@ func (a *asking) run(ctx context.Context) (*Answer, error) {
 		a.asked = a.asked.with(b)
 		op, body, err := a.prepare(b)
 		if err != nil {
-			a.pool.judge(b, verdict{})
+			a.pool.judge(b, verdict{by: a.call.Key})
 			a.pool.release(b)
 			return nil, errors.Join(err, a.drop())
 		}
-		pool := a.pool // what runs until the answer's end holds no prompt
+		pool, key := a.pool, a.call.Key // what runs until the answer's end holds no prompt
 		r := b.ask(ctx, op, a.call, body, func(err error) {
 			if err != nil && ctx.Err() == nil && !errors.Is(err, errClosed) && !errors.Is(err, errSlow) {
-				pool.judge(b, verdict{err: err})
+				pool.judge(b, verdict{by: key, err: err})
 			}
 			pool.release(b)
 		})
 		if ctx.Err() != nil {
 			r.verdict = verdict{}
 		}
+		r.verdict.by = key
 		a.pool.judge(b, r.verdict)
 		if r.answer == nil {
 			a.pool.release(b)
@@ -255,7 +256,7 @@ func (a *asking) drop() error {
 func (a *asking) done(answer *Answer, op Operation) (*Answer, error) {
 	_ = a.drop()
 	for _, b := range a.suspects {
-		a.pool.judge(b, verdict{err: err500})
+		a.pool.judge(b, verdict{by: a.call.Key, err: err500})
 	}
 	answer.Attempts, answer.Tried = len(a.tried)+1, a.tried
 	if op == a.call.Operation {

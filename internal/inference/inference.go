@@ -100,6 +100,7 @@ type Answer struct {
 	Header     http.Header   // the backend's, without hop-by-hop fields
 	Body       io.ReadCloser // unread; to be closed, which ends the call to the backend too
 	Backend    string        // the backend's name, for log, metrics and explain
+	Host       string        // where it is, which clients are not told; empty: the built-in model
 	Attempts   int           // how many backends were asked, this one included
 	Tried      []Attempt     // those of them that could not answer, the last one too where none could
 	Translated bool          // the backend was asked for another operation (responses as chat)

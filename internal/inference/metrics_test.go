@@ -15,8 +15,8 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range inference.TripAfter {
-		if _, err := once(t, c); err != nil {
+	for _, who := range []string{"one", "another", "third"} {
+		if _, err := as(t, c, who); err != nil {
 			t.Fatal(err)
 		}
 	}

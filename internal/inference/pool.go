@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// tripAfter is how many failures in a row take a backend out.
+	// tripAfter is how many failures in a row take a backend out: for everybody,
+	// unless all of them were one caller's and its requests may be the cause.
 	tripAfter = 3
 
 	// A backend that was taken out is tried again with one call after minCooldown,
@@ -55,7 +56,9 @@ type state struct {
 	turn     int // of the smooth weighted round robin
 
 	failures int       // in a row
-	open     bool      // taken out: no calls until retryAt, then one at a time
+	by       string    // who called when the first of them came
+	many     bool      // they are no one caller's: others called, too, or no request can be the cause
+	open     bool      // taken out, for by alone unless many: no calls until retryAt, then one at a time
 	trial    bool      // that one is on its way
 	silent   bool      // the last failure was that nobody answered there at all
 	retryAt  time.Time // when it is tried again
@@ -70,15 +73,21 @@ type state struct {
 	probe         time.Duration // how long it took to list its models, the last time
 }
 
-// available reports whether b may get a call, but for its being full; if not, when.
-func (b *backend) available(now time.Time) (bool, time.Time) {
+// outFor reports whether b was taken out for a caller.
+func (b *backend) outFor(key string) bool {
+	return b.state.open && (b.state.many || b.state.by == key)
+}
+
+// available reports whether b may get a call of key, but for its being full; if not, when.
+func (b *backend) available(now time.Time, key string) (bool, time.Time) {
 	s := &b.state
+	out := b.outFor(key)
 	switch {
 	case now.Before(s.limited):
 		return false, s.limited
-	case s.open && now.Before(s.retryAt):
+	case out && now.Before(s.retryAt):
 		return false, s.retryAt
-	case s.open && s.trial:
+	case out && s.trial:
 		return false, now.Add(time.Second)
 	default:
 		return true, now
@@ -92,11 +101,11 @@ func (b *backend) full() bool {
 // pick takes a slot of the backend whose turn it is: by weight among those that
 // may have a call, a reserve only where there is no other. It gives nil where
 // there is none; busy says that one is only full. mu is held.
-func (p *pool) pick(now time.Time, but tried) (chosen *backend, busy bool) {
+func (p *pool) pick(now time.Time, key string, but tried) (chosen *backend, busy bool) {
 	total := 0
 	for _, reserve := range []bool{false, true} {
 		for _, b := range p.backends {
-			if ok, _ := b.available(now); !ok || but.has(b) || (b.weight == 0) != reserve {
+			if ok, _ := b.available(now, key); !ok || but.has(b) || (b.weight == 0) != reserve {
 				continue
 			}
 			if b.full() {
@@ -118,7 +127,9 @@ func (p *pool) pick(now time.Time, but tried) (chosen *backend, busy bool) {
 		chosen.state.turn -= total
 		chosen.state.inFlight++
 		chosen.state.calls++
-		chosen.state.trial = chosen.state.open
+		if chosen.outFor(key) {
+			chosen.state.trial = true
+		}
 	}
 	return chosen, busy
 }
@@ -129,10 +140,10 @@ func (p *pool) acquire(ctx context.Context, key string, but tried, patient bool)
 	p.mu.Lock()
 	now := time.Now()
 	if p.waiting.n == 0 || !patient {
-		b, busy := p.pick(now, but)
+		b, busy := p.pick(now, key, but)
 		if b != nil || !busy {
 			defer p.mu.Unlock()
-			return b, p.none(b, now, but)
+			return b, p.none(b, now, key, but)
 		}
 	}
 	if !patient || p.waiting.n >= queueLength && !p.makeRoom(key) {
@@ -157,7 +168,7 @@ func (p *pool) acquire(ctx context.Context, key string, but tried, patient bool)
 	defer p.mu.Unlock()
 	if !p.waiting.remove(w) && w.got != nil { // it came at the same moment
 		w.got.state.inFlight--
-		w.got.state.trial = false
+		w.got.tried(key)
 		p.serve()
 	}
 	return nil, err
@@ -185,7 +196,7 @@ func (p *pool) crowded() error {
 }
 
 // none is the error where b is nil: nobody may be asked. mu is held.
-func (p *pool) none(b *backend, now time.Time, but tried) error {
+func (p *pool) none(b *backend, now time.Time, key string, but tried) error {
 	if b != nil {
 		return nil
 	}
@@ -196,7 +207,7 @@ func (p *pool) none(b *backend, now time.Time, but tried) error {
 		if but.has(b) {
 			continue
 		}
-		_, at := b.available(now)
+		_, at := b.available(now, key)
 		if at.Before(soonest) {
 			soonest = at
 		}
@@ -232,11 +243,11 @@ func (p *pool) serve() {
 	}
 	now := time.Now()
 	p.waiting.each(func(w *waiter) bool {
-		b, busy := p.pick(now, w.but)
+		b, busy := p.pick(now, w.key, w.but)
 		if b == nil && busy {
 			return false
 		}
-		w.got, w.err = b, p.none(b, now, w.but)
+		w.got, w.err = b, p.none(b, now, w.key, w.but)
 		close(w.ready)
 		return true
 	})
@@ -244,9 +255,11 @@ func (p *pool) serve() {
 
 // verdict is how a call to a backend went.
 type verdict struct {
+	by      string        // who called
 	good    bool          // it answered
 	err     error         // it failed
 	silent  bool          // nobody answered at all
+	own     bool          // whatever failed, no request can be the cause
 	limited time.Duration // it wants no calls for that long
 	took    time.Duration // until the first byte, where good
 }
@@ -257,20 +270,10 @@ func (p *pool) judge(b *backend, v verdict) {
 	defer p.mu.Unlock()
 	now := time.Now()
 	s := &b.state
-	s.trial = false
+	b.tried(v.by)
 	switch {
 	case v.err != nil:
-		s.failed++
-		s.failures++
-		s.lastError, s.lastErrorAt, s.silent = v.err.Error(), now, v.silent
-		if s.open || s.failures >= tripAfter {
-			s.cooldown = min(max(2*s.cooldown, minCooldown), maxCooldown)
-			s.retryAt = now.Add(s.cooldown)
-			if !s.open {
-				p.log.Warn("a backend was taken out", slog.String("model", p.model), slog.String("backend", b.name), slog.String("error", s.lastError))
-			}
-			s.open = true
-		}
+		p.failed(b, v, now)
 	case v.limited > 0:
 		s.limited = now.Add(min(v.limited, maxLimited))
 		s.lastError, s.lastErrorAt = "it wants fewer calls (HTTP 429)", now
@@ -285,11 +288,41 @@ func (p *pool) judge(b *backend, v verdict) {
 	p.serve()
 }
 
+// failed notes a failure of b and takes it out where there were enough. Calls
+// that were on their way when it was taken out change nothing. mu is held.
+func (p *pool) failed(b *backend, v verdict, now time.Time) {
+	s := &b.state
+	s.failed++
+	s.lastError, s.lastErrorAt, s.silent = v.err.Error(), now, v.silent
+	if s.failures++; s.failures == 1 {
+		s.by, s.many = v.by, false
+	}
+	if !s.many && (v.own || v.by != s.by) { // it was out for one, if it was
+		s.many, s.open, s.cooldown = true, false, 0
+	}
+	if s.failures < tripAfter || s.open && now.Before(s.retryAt) {
+		return
+	}
+	s.cooldown = min(max(2*s.cooldown, minCooldown), maxCooldown)
+	s.retryAt = now.Add(s.cooldown)
+	if !s.open {
+		p.log.Warn("a backend was taken out", slog.String("model", p.model), slog.String("backend", b.name), slog.Bool("forOneCaller", !s.many), slog.String("error", s.lastError))
+	}
+	s.open = true
+}
+
+// tried ends the trial of a caller for which b is out. mu is held.
+func (b *backend) tried(key string) {
+	if b.outFor(key) {
+		b.state.trial = false
+	}
+}
+
 // probed notes what asking b for its models gave. That says nothing of calls
 // that hang or fail, only whether anybody is there.
 func (p *pool) probed(b *backend, err error, took time.Duration) {
 	if err != nil {
-		p.judge(b, verdict{err: err, silent: true})
+		p.judge(b, verdict{err: err, silent: true, own: true})
 		return
 	}
 	p.mu.Lock()
@@ -314,7 +347,7 @@ func (p *pool) recovered(b *backend) {
 	if s.open {
 		p.log.Info("a backend is back", slog.String("model", p.model), slog.String("backend", b.name))
 	}
-	s.failures, s.open, s.cooldown = 0, false, 0
+	s.failures, s.open, s.trial, s.cooldown = 0, false, false, 0
 }
 
 // waiter is a call that waits for a slot.

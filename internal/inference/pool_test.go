@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,7 +40,7 @@ func (s *switchable) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	switch {
 	case s.broken.Load():
-		return nil, io.EOF
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	case s.hangs.Load() || s.deaf.Load() && !probe:
 		<-r.Context().Done()
 		return nil, context.Cause(r.Context())
@@ -265,8 +267,124 @@ func TestPool_PoisonTakesNobodyOut(t *testing.T) {
 				t.Fatalf("got %s, %v", who, err)
 			}
 		}
-		if s := backendStatus(t, c, "a"); s.State != inference.StateOut {
+		if s := backendStatus(t, c, "a"); s.State != inference.StateOutForOne {
 			t.Errorf("got %+v", s)
+		}
+	})
+}
+
+// transport is a backend in this process.
+type transport func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// as does one call of a caller and gives who answered.
+func as(t *testing.T, c *inference.Catalog, key string) (string, error) {
+	t.Helper()
+	call := chat()
+	call.Key = key
+	a, err := c.Do(t.Context(), "m", "", call)
+	if err != nil {
+		return "", err
+	}
+	_ = text(t, a, nil)
+	if a.Status != http.StatusOK {
+		return fmt.Sprint(a.Status), nil
+	}
+	return a.Backend, nil
+}
+
+// TestPool_OneCallersFailuresAreItsOwn: what a request can provoke takes a backend
+// out for whoever sent it, and for all only where others' calls fail, too.
+func TestPool_OneCallersFailuresAreItsOwn(t *testing.T) {
+	answers := func(status int) transport {
+		return func(*http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}")), ContentLength: 2}, nil
+		}
+	}
+	for name, fail := range map[string]transport{
+		"503": answers(503), "504": answers(504), "closes": func(*http.Request) (*http.Response, error) { return nil, io.EOF },
+		"hangs": func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, context.Cause(r.Context())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var sick atomic.Bool // fails whoever asks
+				// The backend sees no caller; tests tell it by a header that is sent on.
+				h := transport(func(r *http.Request) (*http.Response, error) {
+					if sick.Load() || r.Header.Get("Traceparent") == "poison" {
+						return fail(r)
+					}
+					return answers(200)(r)
+				})
+				never := time.Duration(0)
+				c := with(t, map[string]inference.BackendConfig{"a": {HealthInterval: &never, Timeouts: inference.Timeouts{FirstByte: time.Second}}}, map[string]http.RoundTripper{"a": h})
+				poison := func() error {
+					call := chat()
+					call.Key, call.Header = "noisy", http.Header{"Traceparent": {"poison"}}
+					a, err := c.Do(t.Context(), "m", "", call)
+					if err == nil {
+						_ = a.Body.Close()
+					}
+					return err
+				}
+				for range 2 * inference.TripAfter {
+					_ = poison()
+				}
+				if s := backendStatus(t, c, "a"); s.State != inference.StateOutForOne || s.Calls != inference.TripAfter {
+					t.Errorf("got %+v", s)
+				}
+				if e, ok := errors.AsType[*apierr.Error](poison()); !ok || e.Kind != apierr.Unavailable || e.RetryAfter != inference.MinCooldown {
+					t.Errorf("got %v", e)
+				}
+				if who, err := as(t, c, "quiet"); err != nil || who != "a" {
+					t.Fatalf("another caller got %s, %v", who, err)
+				}
+				if s := backendStatus(t, c, "a"); s.State != inference.StateReady {
+					t.Errorf("after another's answer: %+v", s)
+				}
+				for range inference.TripAfter {
+					_ = poison()
+				}
+				sick.Store(true)
+				for range 2 {
+					_, _ = as(t, c, "quiet")
+				}
+				if s := backendStatus(t, c, "a"); s.State != inference.StateOut || time.Until(*s.Until) != inference.MinCooldown {
+					t.Errorf("two callers' failures: %+v", s)
+				}
+				if _, err := as(t, c, "third"); !apierr.Is(err, apierr.Unavailable) {
+					t.Errorf("got %v", err)
+				}
+				sick.Store(false)
+				pass(inference.MinCooldown)
+				if who, err := as(t, c, "third"); err != nil || who != "a" {
+					t.Errorf("got %s, %v", who, err)
+				}
+			})
+		})
+	}
+}
+
+// TestPool_ABurstOfFailuresIsOne: calls that were on their way when a backend was
+// taken out don't prolong its pause.
+func TestPool_ABurstOfFailuresIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			pass(time.Second)
+			w.WriteHeader(502)
+		})
+		c := with(t, nil, map[string]http.RoundTripper{"a": inference.Handler(h)})
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() { _, _ = as(t, c, fmt.Sprint(i)) })
+		}
+		wg.Wait()
+		if s := backendStatus(t, c, "a"); s.State != inference.StateOut || time.Until(*s.Until) != inference.MinCooldown {
+			t.Errorf("got %+v at %v", s, time.Now())
 		}
 	})
 }

@@ -14,10 +14,11 @@ import (
 
 // The states of a backend.
 const (
-	StateReady   = "ready"
-	StateFailing = "failing" // it failed, and is still asked
-	StateOut     = "out"     // taken out, until it is tried again
-	StateLimited = "limited" // it wants no calls for a while
+	StateReady     = "ready"
+	StateFailing   = "failing"     // it failed, and is still asked
+	StateOut       = "out"         // taken out, until it is tried again
+	StateOutForOne = "out for one" // taken out for the one caller whose calls failed; others' are answered
+	StateLimited   = "limited"     // it wants no calls for a while
 )
 
 // ModelStatus is what `laz models list` shows of one model.
@@ -37,7 +38,7 @@ type BackendStatus struct {
 	URL         string     `json:"url,omitempty"`   // with the prefix; empty: the built-in model
 	Model       string     `json:"model"`           // the backend's own name
 	State       string     `json:"state"`           // StateReady, …
-	Until       *time.Time `json:"until,omitempty"` // with StateOut and StateLimited
+	Until       *time.Time `json:"until,omitempty"` // with StateOut, StateOutForOne and StateLimited
 	Weight      int        `json:"weight"`
 	Concurrency int        `json:"concurrency,omitempty"` // 0: any number
 	InFlight    int        `json:"inFlight"`
@@ -83,7 +84,10 @@ func (p *pool) status(now time.Time) (waiting int, out []BackendStatus) {
 		until := s.retryAt.UTC()
 		switch {
 		case s.open:
-			st.State, st.Until = StateOut, &until
+			st.State, st.Until = StateOutForOne, &until
+			if s.many {
+				st.State = StateOut
+			}
 		case now.Before(s.limited):
 			until = s.limited.UTC()
 			st.State, st.Until = StateLimited, &until
