@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"lazurite.dev/internal/apierr"
@@ -364,7 +362,7 @@ func (a *ask) failure() (any, error) {
 		e = apierr.New(apierr.Internal, "InternalServerError", "The server had an error while processing your request. Sorry about that!")
 	case err == nil && json.Valid(text):
 		a.finish(status, usage{}, false)
-		return &gate.Reply{Status: status, Header: a.headers(), Body: json.RawMessage(operators().ReplaceAll(text, []byte("***")))}, nil
+		return &gate.Reply{Status: status, Header: a.headers(), Body: json.RawMessage(scrub(text, a.answer.Host))}, nil
 	default:
 		e = apierr.New(apierr.BadRequest, "BadRequest", "The backend of the model '%s' refused the request with the status %d.", a.dep.Model, status)
 	}
@@ -377,12 +375,6 @@ func (a *ask) failure() (any, error) {
 	a.finish(e.Kind.Status(), usage{}, false)
 	return nil, e
 }
-
-// operators finds what in a backend's refusal is the operator's: keys,
-// organisations and projects as OpenAI writes them, and addresses.
-var operators = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`\b(sk|org|proj|user)[-_][A-Za-z0-9_*-]{6,}|\bhttps?://[^\s"'\\<>]+`)
-})
 
 // retryAfter is what a backend says of when to come again, a second where it
 // says nothing.

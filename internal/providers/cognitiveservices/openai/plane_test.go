@@ -299,8 +299,8 @@ func TestBackendFailures(t *testing.T) {
 			t.Errorf("%d: recorded %+v", tt.status, kept)
 		}
 	}
-	w.answers(400, "application/json", `{"error":{"message":"org-SECRET1234 may not use https://gpu1.internal:8000/v1 with sk-abcdef123, see the manual","code":"x"}}`)
-	if a := w.do(me, "POST", chat, hello); string(a.Raw) != `{"error":{"message":"*** may not use *** with ***, see the manual","code":"x"}}` {
+	w.answers(400, "application/json", `{"error":{"message":"org-SECRET1234 may not use https://gpu1.internal:8000/v1 with sk-abcdef123 from gpu2.internal or 127.0.0.1, see the manual","code":"x"}}`)
+	if a := w.do(me, "POST", chat, hello); string(a.Raw) != `{"error":{"message":"*** may not use *** with *** from *** or ***, see the manual","code":"x"}}` {
 		t.Errorf("what is the operator's is told: %s", a.Raw)
 	}
 	w.answers(203, "application/json", `{"choices":[]}`) // another success stays what it is
