@@ -150,17 +150,17 @@ func rolls(ctx context.Context, t *testing.T, w *world, archive string) {
 	wg.Wait()
 	t.Logf("rolled in %s under load: %d requests, %d failed", took.Round(10*time.Millisecond), asked.Load(), failed.Load())
 	w.eventually(5*time.Second, "two new instances", func() bool { return len(w.ready("d-blue")) == 2 })
-	for _, n := range []int{3, 2} {
-		if err := w.compute.Scale(ctx, "d-blue", n); err != nil {
+	for i, n := range []int{3, 2} {
+		if err := w.compute.Scale(ctx, "d-blue", 2+i, n); err != nil {
 			t.Error(err)
 		}
 		w.eventually(30*time.Second, fmt.Sprintf("%d instances", n), func() bool { return len(w.ready("d-blue")) == n })
 	}
-	if err := w.compute.Scale(ctx, "d-blue", -1); err == nil {
+	if err := w.compute.Scale(ctx, "d-blue", 2, -1); err == nil {
 		t.Error("scaled to less than none")
 	}
 	rises(ctx, t, w)
-	if err := w.compute.Scale(ctx, "d-none", 2); err != nil {
+	if err := w.compute.Scale(ctx, "d-none", 1, 2); err != nil {
 		t.Error(err)
 	}
 	if said, err := w.ask("d-blue", "/score", 0); !strings.HasPrefix(said, "v2 ") {
@@ -176,7 +176,7 @@ func rises(ctx context.Context, t *testing.T, w *world) {
 	defer conn.Close()
 	_, err = io.WriteString(conn, "GET /score?wait=2s HTTP/1.1\r\nHost: instance\r\n\r\n")
 	w.must(err)
-	w.must(w.compute.Scale(ctx, "d-blue", 0))
+	w.must(w.compute.Scale(ctx, "d-blue", 2, 0))
 	w.eventually(30*time.Second, "none takes requests", func() bool { return len(w.ready("d-blue")) == 0 })
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	w.must(err)
@@ -197,7 +197,7 @@ func rises(ctx context.Context, t *testing.T, w *world) {
 	if err := w.compute.Start(ctx, "d-none"); !errors.As(err, &gone) || gone.Code != compute.CodeWasRemoved {
 		t.Errorf("started what is not there: %v", err)
 	}
-	if err := w.compute.Scale(ctx, "d-blue", 2); err != nil {
+	if err := w.compute.Scale(ctx, "d-blue", 1, 2); err != nil {
 		t.Error(err)
 	}
 	w.eventually(30*time.Second, "both are back", func() bool { return len(w.ready("d-blue")) == 2 })

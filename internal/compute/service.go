@@ -167,19 +167,38 @@ func (c *Compute) take(ctx context.Context, key string) (give func(), err error)
 	}
 	t.users++
 	c.mu.Unlock()
-	leave := func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if t.users--; t.users == 0 {
-			delete(c.turns, key)
-		}
-	}
 	select {
 	case t.lock <- struct{}{}:
-		return func() { <-t.lock; leave() }, nil
+		return func() { c.give(key, t) }, nil
 	case <-ctx.Done():
-		leave()
+		c.leave(key, t)
 		return nil, ctx.Err()
+	}
+}
+
+// tryTake takes the turn of key where nobody has it, or waits for it.
+func (c *Compute) tryTake(key string) (give func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.turns[key] != nil {
+		return nil, false
+	}
+	t := &turn{lock: make(chan struct{}, 1), users: 1}
+	t.lock <- struct{}{}
+	c.turns[key] = t
+	return func() { c.give(key, t) }, true
+}
+
+func (c *Compute) give(key string, t *turn) {
+	<-t.lock
+	c.leave(key, t)
+}
+
+func (c *Compute) leave(key string, t *turn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t.users--; t.users == 0 {
+		delete(c.turns, key)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,10 @@ const (
 )
 
 // shelf signs containers without a storage account behind it.
-type shelf struct{ sealed *sync.Map }
+type shelf struct {
+	sealed *sync.Map
+	used   *atomic.Int64 // containers that were sealed before
+}
 
 func (s shelf) SealContainer(_ context.Context, _ rid.ID, container string) error {
 	s.sealed.Store(container, true)
@@ -35,7 +39,7 @@ func (s shelf) SealContainer(_ context.Context, _ rid.ID, container string) erro
 }
 
 func (s shelf) SignContainer(_ context.Context, account rid.ID, container, permissions string, expires time.Time) (string, error) {
-	if _, ok := s.sealed.Load(container); ok {
+	if _, ok := s.sealed.Load(container); ok || s.used.Add(-1) >= 0 {
 		return "", assets.ErrSealed
 	}
 	return "https://" + account.Name() + ".blob.core.windows.net/" + container + "?sp=" + permissions + "&se=" + expires.Format(time.RFC3339), nil
@@ -54,12 +58,13 @@ type world struct {
 	svc    *assets.Service
 	ws     string
 	sealed sync.Map // names of containers
+	used   atomic.Int64
 }
 
 func start(t *testing.T) *world {
 	w := &world{}
 	w.Plane = armtest.New(t, func(s store.Store) []arm.Provider {
-		w.svc = assets.New(assets.Config{Store: s, Storage: shelf{&w.sealed}})
+		w.svc = assets.New(assets.Config{Store: s, Storage: shelf{&w.sealed, &w.used}})
 		plain := func(typ string) arm.Route {
 			return arm.Serve(assets.Namespace, arm.Kind[map[string]any]{Type: typ, APIVersions: assets.Versions(), Tracked: typ == "workspaces"})
 		}
@@ -206,6 +211,21 @@ func TestStartPendingUpload(t *testing.T) {
 	w.Want(http.StatusNotFound, "POST", w.ws+"x/codes/c/versions/3/startPendingUpload"+v, `{}`)
 }
 
+// Each upload of a version that was deleted has a container of its own, of which
+// there is an end.
+func TestStartPendingUpload_NotForEver(t *testing.T) {
+	w := start(t)
+	w.used.Store(999)
+	w.Want(http.StatusOK, "POST", w.ws+"/codes/c/versions/1/startPendingUpload"+v, `{}`)
+	w.used.Store(1000)
+	got := w.WantError(http.StatusConflict, "UserError", "POST", w.ws+"/codes/c/versions/1/startPendingUpload"+v, `{}`)
+	if !strings.Contains(string(got.Raw), "uploaded and deleted 1000 times: choose another one") {
+		t.Errorf("got %s", got.Raw)
+	}
+	w.used.Store(0)
+	w.Want(http.StatusOK, "POST", w.ws+"/codes/c/versions/2/startPendingUpload"+v, `{}`)
+}
+
 func TestLocateAndFind(t *testing.T) {
 	w := start(t)
 	w.Want(http.StatusCreated, "PUT", w.ws+"/datastores/workspaceblobstore"+v, `{"properties":{"accountName":"mlstore","containerName":"azureml-blobstore-x"}}`)
@@ -293,7 +313,7 @@ func FuzzLocate(f *testing.F) {
 	for _, s := range []string{"azureml://datastores/d/paths/a/b", "https://mlstore.blob.core.windows.net/c/p/q", "azureml://subscriptions/s/resourcegroups/g/workspaces/w/datastores/d/paths/p", "https://x/%2e%2e/"} {
 		f.Add(s)
 	}
-	svc := assets.New(assets.Config{Store: empty{}, Storage: shelf{&sync.Map{}}})
+	svc := assets.New(assets.Config{Store: empty{}, Storage: shelf{&sync.Map{}, &atomic.Int64{}}})
 	id := rid.MustParse(armtest.Base + "/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w")
 	f.Fuzz(func(t *testing.T, s string) {
 		l, err := svc.Locate(t.Context(), id, s)

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"lazurite.dev/internal/arm"
+	"lazurite.dev/internal/compute"
 )
 
 // Load knows how many requests a deployment has, in progress and waiting;
@@ -21,7 +24,9 @@ type Load interface {
 // Scaler changes the number of a deployment's instances and does not wait for
 // them; *compute.Compute is one.
 type Scaler interface {
-	Scale(ctx context.Context, deploymentUID string, instances int) error
+	// Scale makes it so many where it should have from: compute.ErrBusy where that
+	// is no longer so, or somebody else changes the deployment.
+	Scale(ctx context.Context, deploymentUID string, from, to int) error
 	// Scaled is how many it should have by the last Apply, Scale or Start, which
 	// may be none; ok is false where it is not there.
 	Scaled(ctx context.Context, deploymentUID string) (instances int, ok bool, err error)
@@ -40,6 +45,9 @@ const (
 	// idlePolls is how many polling intervals without a request end in no
 	// instance, where minInstances is 0.
 	idlePolls = 60
+
+	// mostPause is how long at most after one that failed the next change is tried.
+	mostPause = 30 * time.Second
 )
 
 // complete gives a TargetUtilization its defaults.
@@ -110,13 +118,24 @@ type scaled struct {
 	concurrent int
 	first      int // instances after a rollout
 
-	seen    string // the revision of settings that now belongs to
+	seen string      // the revision of settings that the rest belongs to
+	busy atomic.Bool // a look at it is under way: the rest is that one's
+
+	stand
+	asked  time.Time // when the load was last looked at
+	served uint64    // as Load has it
+	active time.Time // when there was last something to do, as far as was seen
+
+	again time.Time // before then nothing is changed
+	fails int       // one after the other
+	said  string    // the last failure that was logged
+}
+
+// stand is what a deployment has, and what it has needed.
+type stand struct {
 	now     int
-	asked   time.Time // when the load was last looked at
 	enough  time.Time // since when fewer would be enough
 	highest int       // of what was wanted since then
-	served  uint64    // as Load has it
-	active  time.Time // when there was last something to do, as far as was seen
 }
 
 // look decides on the number of instances; change is false to leave it.
@@ -158,7 +177,8 @@ func (x *scaled) look(pending int, served uint64, at time.Time) (n int, change b
 func (s *Service) Autoscale(ctx context.Context, load Load, scaler Scaler, log *slog.Logger) error {
 	tick := time.NewTicker(leastPolling)
 	defer tick.Stop()
-	l := &scaling{s: s, load: load, scaler: scaler, log: log, known: map[string]*scaled{}}
+	l := newScaling(s, load, scaler, log)
+	defer l.looks.Wait()
 	for {
 		select {
 		case <-tick.C:
@@ -176,25 +196,38 @@ type scaling struct {
 	scaler Scaler
 	log    *slog.Logger
 	known  map[string]*scaled // by uid
+	looks  sync.WaitGroup     // that are under way
 }
 
-// all is one look at all deployments.
+func newScaling(s *Service, load Load, scaler Scaler, log *slog.Logger) *scaling {
+	return &scaling{s: s, load: load, scaler: scaler, log: log, known: map[string]*scaled{}}
+}
+
+// all begins a look at all deployments, but at those of which the last one goes
+// on: none waits for another.
 func (l *scaling) all(ctx context.Context) {
 	there := map[string]bool{}
 	for _, next := range l.s.scalable() {
+		there[next.uid] = true
 		x := l.known[next.uid]
+		if x != nil && x.busy.Load() {
+			continue
+		}
 		if x == nil || x.seen != next.seen {
 			next.now = next.first
 			x, l.known[next.uid] = next, next
 		}
-		there[x.uid] = true
 		if now := l.s.Now(); now.Sub(x.asked) >= x.settings.every() {
 			x.asked = now
-			l.one(ctx, x)
+			x.busy.Store(true)
+			l.looks.Go(func() {
+				defer x.busy.Store(false)
+				l.one(ctx, x)
+			})
 		}
 	}
-	for uid := range l.known {
-		if !there[uid] {
+	for uid, x := range l.known {
+		if !there[uid] && !x.busy.Load() {
 			delete(l.known, uid)
 		}
 	}
@@ -210,29 +243,57 @@ func (l *scaling) one(ctx context.Context, x *scaled) {
 	if l.s.flights.starting(x.uid) {
 		x.active = x.asked
 	}
-	before := x.now
+	before := x.stand
 	n, change := x.look(l.load.Pending(x.uid), l.load.Served(x.uid), x.asked)
 	if !change {
 		return
 	}
-	var err error
-	if n > 0 {
-		err = l.scaler.Scale(ctx, x.uid, n)
-	} else if err = l.sink(ctx, x); errors.Is(err, errAwake) {
-		x.now, x.active = before, x.asked
-		return
+	err := errPause
+	if !x.asked.Before(x.again) {
+		if n > 0 {
+			err = l.scaler.Scale(ctx, x.uid, before.now, n)
+		} else {
+			err = l.sink(ctx, x, before.now)
+		}
 	}
-	if err != nil && ctx.Err() == nil {
-		x.now = before
-		l.log.Error("a deployment was not scaled", slog.String("deployment", x.uid), slog.Int("instances", n), slog.String("error", err.Error()))
+	switch {
+	case err == nil:
+		l.worked(x)
+		return
+	case errors.Is(err, errAwake):
+		x.active = x.asked
+	case !errors.Is(err, errPause) && !errors.Is(err, compute.ErrBusy) && ctx.Err() == nil:
+		l.failed(x, n, err)
+	}
+	x.stand = before
+}
+
+// failed has the next change wait, longer each time, and says why once.
+func (l *scaling) failed(x *scaled, n int, err error) {
+	x.again = l.s.Now().Add(min(x.settings.every()<<min(x.fails, 10), mostPause))
+	x.fails++
+	if text := err.Error(); text != x.said {
+		x.said = text
+		l.log.Error("a deployment was not scaled, which is tried again", slog.String("deployment", x.uid), slog.Int("instances", n), slog.String("error", text))
 	}
 }
 
-var errAwake = errors.New("somebody has asked meanwhile")
+// worked ends that.
+func (l *scaling) worked(x *scaled) {
+	if x.fails > 0 {
+		l.log.Info("a deployment is scaled again", slog.String("deployment", x.uid), slog.Int("instances", x.now))
+	}
+	x.again, x.fails, x.said = time.Time{}, 0, ""
+}
+
+var (
+	errAwake = errors.New("somebody has asked meanwhile")
+	errPause = errors.New("the last change came to nothing a moment ago")
+)
 
 // sink scales a deployment to zero, unless somebody asked in the last moment:
 // whoever asks from now on has it started when that is done.
-func (l *scaling) sink(ctx context.Context, x *scaled) error {
+func (l *scaling) sink(ctx context.Context, x *scaled, from int) error {
 	f, mine := l.s.flights.begin(x.uid, false)
 	if !mine {
 		return errAwake
@@ -241,7 +302,7 @@ func (l *scaling) sink(ctx context.Context, x *scaled) error {
 	if served := l.load.Served(x.uid); l.load.Pending(x.uid) > 0 || served != 0 && served != x.served {
 		return errAwake
 	}
-	return l.scaler.Scale(ctx, x.uid, 0)
+	return l.scaler.Scale(ctx, x.uid, from, 0)
 }
 
 // scalable are the deployments that follow their load, and of which no

@@ -376,6 +376,9 @@ func TestDeployment_Refusals(t *testing.T) {
 		}
 	}
 	w.WantError(http.StatusConflict, "OutOfQuota", "PUT", path, w.deploymentBody(func(top, _ map[string]any) { top["sku"] = map[string]any{"capacity": 51} }))
+	w.WantError(http.StatusConflict, "OutOfQuota", "PUT", path, w.deploymentBody(func(_, p map[string]any) {
+		p["scaleSettings"] = map[string]any{"scaleType": "TargetUtilization", "maxInstances": 51}
+	}))
 	w.run.set(func(r *runner) { r.gone = errors.New("there is no root") })
 	if a := w.WantError(http.StatusConflict, "OperationNotAllowed", "PUT", path, w.deploymentBody(nil)); !strings.Contains(string(a.Raw), "there is no root") {
 		t.Errorf("got %s", a.Raw)

@@ -6,9 +6,22 @@ import (
 	"time"
 )
 
-// Looks gives what Autoscale does at each tick.
+// ErrClosed is what starts come to after Close.
+var ErrClosed = errClosed
+
+// Looks gives what Autoscale does at each tick, and waits for the looks.
 func (s *Service) Looks(load Load, scaler Scaler) func(context.Context) {
-	return (&scaling{s: s, load: load, scaler: scaler, log: slog.New(slog.DiscardHandler), known: map[string]*scaled{}}).all
+	look, wait := s.Glances(load, scaler, slog.New(slog.DiscardHandler))
+	return func(ctx context.Context) {
+		look(ctx)
+		wait()
+	}
+}
+
+// Glances gives what Autoscale does at each tick, and the wait for all of it.
+func (s *Service) Glances(load Load, scaler Scaler, log *slog.Logger) (look func(context.Context), wait func()) {
+	l := newScaling(s, load, scaler, log)
+	return l.all, l.looks.Wait
 }
 
 // Sign and Verify are of tokens, for whoever sends what is none.

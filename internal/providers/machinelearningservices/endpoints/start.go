@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/compute"
@@ -24,6 +25,23 @@ type flight struct {
 	start bool
 	done  chan struct{}
 	err   error
+
+	mu   sync.Mutex // guards what follows
+	zero bool       // the deployment was scaled to zero, as the start began
+	why  error      // what the last try came to
+}
+
+// note keeps what a start has found out so far.
+func (f *flight) note(zero bool, why error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.zero, f.why = f.zero || zero, why
+}
+
+func (f *flight) noted() (zero bool, why error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.zero, f.why
 }
 
 var errClosed = errors.New("the server ends")
@@ -75,39 +93,63 @@ func (l *flights) starting(uid string) bool {
 	return l.of[uid] != nil && l.of[uid].start
 }
 
-// Start implements router.Starter: it has a deployment that is scaled to zero
+// Start implements router.Starter: it has a deployment without an instance
 // started once, however many ask.
-func (s *Service) Start(ctx context.Context, uid string) error {
+func (s *Service) Start(ctx context.Context, uid string) (zero bool, err error) {
 	uid = endpointUID(uid)
 	if s.Runner == nil {
-		return s.available(ctx)
+		return false, s.available(ctx)
 	}
 	for {
 		f, mine := s.flights.begin(uid, true)
 		if mine {
-			go func() { s.flights.end(uid, f, s.startOne(uid)) }()
+			go func() { s.flights.end(uid, f, s.startOne(uid, f)) }()
 		}
 		select {
 		case <-f.done:
 			if f.start {
-				return f.err
+				zero, _ = f.noted()
+				return zero, f.err
 			}
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			zero, why := f.noted()
+			return zero, errors.Join(context.Cause(ctx), why)
 		}
 	}
 }
 
-// startOne is one start, which does not end with who asked for it.
-func (s *Service) startOne(uid string) error {
-	if err := s.available(s.work); err != nil {
-		return err
+// startRetry is how long after a try of a start that came to nothing the next one
+// is made.
+const startRetry = 250 * time.Millisecond
+
+// startOne is one start, which does not end with who asked for it. After a
+// restart what runs deployments may take a while to be back: all but a Failure is
+// tried again, for as long as a rollout waits for that.
+func (s *Service) startOne(uid string, f *flight) error {
+	until := time.Now().Add(startTime)
+	tick := time.NewTicker(startRetry)
+	defer tick.Stop()
+	for {
+		if n, ok, err := s.Runner.Scaled(s.work, uid); err == nil {
+			f.note(ok && n == 0, nil)
+		}
+		err := s.available(s.work)
+		if err == nil {
+			err = s.Runner.Start(s.work, uid)
+		}
+		if fail, ok := errors.AsType[*compute.Failure](err); ok {
+			return apierr.New(apierr.Conflict, fail.Code, "%s", fail.Message).WithCause(err)
+		}
+		if err == nil || s.work.Err() != nil || time.Now().After(until) {
+			return err
+		}
+		f.note(false, err)
+		select {
+		case <-tick.C:
+		case <-s.work.Done():
+			return err
+		}
 	}
-	err := s.Runner.Start(s.work, uid)
-	if f, ok := errors.AsType[*compute.Failure](err); ok {
-		return apierr.New(apierr.Conflict, f.Code, "%s", f.Message).WithCause(err)
-	}
-	return err
 }
 
 // showDeployment says how many instances there should be now, where that

@@ -11,6 +11,7 @@ import (
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/compute"
+	"lazurite.dev/internal/providers/machinelearningservices/endpoints"
 )
 
 // demand is what a router knows of requests; the test sets it, and asks.
@@ -173,12 +174,18 @@ func TestStart_OnceForAll(t *testing.T) {
 	w.run.set(func(r *runner) { r.hold = hold })
 	all := make(chan error)
 	for range 8 {
-		go func() { all <- w.svc.Start(t.Context(), strings.ToUpper(uid)) }()
+		go func() {
+			zero, err := w.svc.Start(t.Context(), strings.ToUpper(uid))
+			if err == nil && !zero {
+				err = errors.New("it is said not to have been at zero")
+			}
+			all <- err
+		}()
 	}
 	gone, leave := context.WithCancelCause(t.Context())
 	left := errors.New("left")
 	leave(left)
-	if err := w.svc.Start(gone, uid); !errors.Is(err, left) {
+	if _, err := w.svc.Start(gone, uid); !errors.Is(err, left) {
 		t.Errorf("who left: %v", err)
 	}
 	w.Eventually(func() error {
@@ -201,18 +208,84 @@ func TestStart_OnceForAll(t *testing.T) {
 		if r.starts != 1 {
 			t.Errorf("it was started %d times", r.starts)
 		}
-		r.failStart = &compute.Failure{Code: compute.CodeNotReady, Message: "init() raised."}
+		r.failStart = []error{&compute.Failure{Code: compute.CodeNotReady, Message: "init() raised."}}
 	})
-	if err := w.svc.Start(t.Context(), uid); !apierr.Is(err, apierr.Conflict) || apierr.From(err).Message != "init() raised." {
-		t.Errorf("a start that fails: %v", err)
+	zero, err := w.svc.Start(t.Context(), uid)
+	if !apierr.Is(err, apierr.Conflict) || apierr.From(err).Message != "init() raised." || zero {
+		t.Errorf("a start that fails of what is not at zero: %v, %v", zero, err)
 	}
+}
+
+// After a restart clusters are back later than the front door: who asks waits.
+func TestStart_WaitsForWhatIsNotBackYet(t *testing.T) {
+	w := start(t)
+	_, uid := w.sleeper()
+	look := w.svc.Looks(&demand{}, w.run)
+	look(t.Context())
+	w.later(time.Hour)
+	if look(t.Context()); w.has(uid) != 0 {
+		t.Fatal("it is not at zero")
+	}
+	w.run.set(func(r *runner) {
+		r.gone = errors.New("the node agent does not run")
+		r.failStart = []error{errors.New("no such cluster"), errors.New("connection refused")}
+	})
+	done := make(chan error, 1)
+	go func() {
+		zero, err := w.svc.Start(t.Context(), uid)
+		if !zero {
+			err = errors.Join(err, errors.New("it is said not to have been at zero"))
+		}
+		done <- err
+	}()
+	// Who leaves meanwhile hears what it waited for.
+	w.Eventually(func() error {
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := w.svc.Start(gone, uid); !apierr.Is(err, apierr.Conflict) || !strings.Contains(err.Error(), "the node agent does not run") {
+			return err
+		}
+		return nil
+	})
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	default:
+	}
+	w.run.set(func(r *runner) { r.gone = nil })
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	w.run.set(func(r *runner) {
+		if r.starts != 3 {
+			t.Errorf("it was tried %d times", r.starts)
+		}
+	})
+}
+
+func TestStart_EndsWithTheServer(t *testing.T) {
+	w := start(t)
+	_, uid := w.sleeper()
 	w.run.set(func(r *runner) { r.gone = errors.New("no clusters") })
-	if err := w.svc.Start(t.Context(), uid); !apierr.Is(err, apierr.Conflict) {
-		t.Errorf("a start where nothing can run: %v", err)
-	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.svc.Start(t.Context(), uid)
+		done <- err
+	}()
+	w.Eventually(func() error {
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := w.svc.Start(gone, uid); !apierr.Is(err, apierr.Conflict) {
+			return errors.New("nothing was tried yet")
+		}
+		return nil
+	})
 	w.svc.Close()
-	if err := w.svc.Start(t.Context(), uid); err == nil {
-		t.Error("a start after the end")
+	if err := <-done; err == nil {
+		t.Error("it was started")
+	}
+	if _, err := w.svc.Start(t.Context(), uid); !errors.Is(err, endpoints.ErrClosed) {
+		t.Errorf("a start after the end: %v", err)
 	}
 }
 

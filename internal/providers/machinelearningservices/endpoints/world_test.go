@@ -54,8 +54,10 @@ type runner struct {
 	running    map[string]compute.Deployment
 	applied    int
 	starts     int
-	failStart  error
+	failStart  []error // of one after the other
 	failScale  error
+	tried      int                                   // by Scale
+	onScale    func(ctx context.Context, uid string) // called by Scale at first
 	holdRemove chan struct{}
 	identified map[string][]string // by Identify
 	late       []string            // given in the middle of an Apply by who had read them before
@@ -132,23 +134,39 @@ func (r *runner) Scaled(_ context.Context, uid string) (int, bool, error) {
 }
 
 // Scale implements endpoints.Scaler.
-func (r *runner) Scale(_ context.Context, uid string, n int) error {
+func (r *runner) Scale(ctx context.Context, uid string, from, to int) error {
+	r.mu.Lock()
+	before := r.onScale
+	r.mu.Unlock()
+	if before != nil {
+		before(ctx, uid)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if d, ok := r.running[uid]; ok {
-		d.Instances = n
-		r.running[uid] = d
+	r.tried++
+	d, ok := r.running[uid]
+	if !ok || r.failScale != nil {
+		return r.failScale
 	}
-	return r.failScale
+	if d.Instances != from {
+		return compute.ErrBusy
+	}
+	d.Instances = to
+	r.running[uid] = d
+	return nil
 }
 
-// Start waits for hold, and fails with failStart.
+// Start waits for hold, and fails as failStart says.
 func (r *runner) Start(ctx context.Context, uid string) error {
 	r.mu.Lock()
 	r.starts++
-	hold, fail := r.hold, r.failStart
+	hold := r.hold
+	var fail error
+	if len(r.failStart) > 0 {
+		fail, r.failStart = r.failStart[0], r.failStart[1:]
+	}
 	d, ok := r.running[uid]
-	if ok {
+	if ok && fail == nil {
 		d.Instances = max(1, d.Instances)
 		r.running[uid] = d
 	}

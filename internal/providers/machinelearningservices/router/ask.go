@@ -168,7 +168,8 @@ func (a *ask) fail(err error) error {
 
 // word puts what went wrong into a refusal.
 func (a *ask) word(err error) *apierr.Error {
-	if e, ok := errors.AsType[*apierr.Error](err); ok && !isStart(err) {
+	start, starting := errors.AsType[*startError](err)
+	if e, ok := errors.AsType[*apierr.Error](err); ok && !starting {
 		return e
 	}
 	if errors.Is(err, errUpload) { // net/http takes it for one who went away
@@ -183,18 +184,15 @@ func (a *ask) word(err error) *apierr.Error {
 	case errors.Is(err, errTimeout):
 		e = apierr.New(apierr.Unavailable, codeTimeout, "The deployment '%s' did not answer within the %d ms that its request_timeout_ms gives it.", a.dep.Name, a.dep.timeout().Milliseconds())
 		found, logs = "the instance took longer than request_timeout_ms", logs+"; or: az ml online-deployment update --set request_settings.request_timeout_ms=MILLISECONDS"
-	case errors.Is(err, errNotStarted):
-		e = apierr.New(apierr.Unavailable, codeTimeout, "The deployment '%s' is being started, since it was scaled to zero, and did not answer within the %d ms that its request_timeout_ms gives it. Try again in a moment.", a.dep.Name, a.dep.timeout().Milliseconds())
-		e.RetryAfter = startAgain
-		found, logs = "the deployment was scaled to zero, and its start takes longer than request_timeout_ms", logs+"; or: az ml online-deployment update --set scale_settings.min_instances=1"
-	case isStart(err):
-		e = apierr.New(apierr.Unavailable, codeUnready, "The deployment '%s' was scaled to zero, and could not be started: %s", a.dep.Name, reason(err))
-		found = "the deployment was scaled to zero, and could not be started: " + reason(err)
+	case starting && errors.Is(start.after, errWaited):
+		return apierr.From(a.tooMany("it was started, and no instance became free within the " + strconv.FormatInt(a.dep.timeout().Milliseconds(), 10) + " ms of request_timeout_ms"))
+	case starting:
+		if e, found = a.startWord(start); start.zero && start.after != nil {
+			logs += "; or: az ml online-deployment update --set scale_settings.min_instances=1"
+		}
 	case errors.Is(err, errNoInstances):
 		e = apierr.New(apierr.Unavailable, codeUnready, "The deployment '%s' has no instance that is ready.", a.dep.Name)
 		found = "no instance of the deployment is ready: its container ends or fails its readiness probe, or it has none yet"
-	case errors.Is(err, errCrowded):
-		return apierr.From(a.tooMany("it was started from zero, and no instance became free within the " + strconv.FormatInt(a.dep.timeout().Milliseconds(), 10) + " ms of request_timeout_ms"))
 	case errors.Is(err, errWaited):
 		return apierr.From(a.tooMany("no instance became free within the " + strconv.FormatInt(a.dep.wait().Milliseconds(), 10) + " ms of max_queue_wait_ms"))
 	default:

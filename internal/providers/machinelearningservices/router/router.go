@@ -74,12 +74,14 @@ type Deployment struct {
 	ToZero bool
 }
 
-// Starter starts deployments that have no instance because nobody asked.
+// Starter starts deployments that may have no instance because nobody asked.
 type Starter interface {
 	// Start has one instance started, where that is not being done already, and
 	// returns when one takes requests, or ctx ends. What was begun goes on then. An
-	// error that is an *apierr.Error may be told to whoever asked.
-	Start(ctx context.Context, deploymentUID string) error
+	// error that is an *apierr.Error may be told to whoever asked. zero says that
+	// it had none because nobody asked, and not because it fails, or is not back
+	// after a restart.
+	Start(ctx context.Context, deploymentUID string) (zero bool, err error)
 }
 
 // Instances knows the running instances of deployments.

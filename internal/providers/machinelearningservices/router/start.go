@@ -12,36 +12,41 @@ import (
 // deployment ran.
 const startAgain = 5 * time.Second
 
-var (
-	errNotStarted = errors.New("the deployment was scaled to zero, and did not start in the time that a request may take")
-	errCrowded    = errors.New("the deployment was started from zero, and its instance did not become free in the time that a request may take")
-)
-
-// startError is a start that came to nothing.
-type startError struct{ cause error }
-
-// Error says what it is.
-func (e *startError) Error() string { return "starting the deployment: " + e.cause.Error() }
-
-// Unwrap gives the cause.
-func (e *startError) Unwrap() error { return e.cause }
-
-func isStart(err error) bool {
-	_, ok := errors.AsType[*startError](err)
-	return ok
+// startError is a start that came to nothing for a request.
+type startError struct {
+	after   error // the pool's: the request's time was over before; nil: the start failed
+	zero    bool  // the deployment was scaled to zero
+	because error // why it failed, or has not been made so far; nil: that is not known
 }
 
-// reason is what callers may know of why a start came to nothing.
-func reason(err error) string {
-	if e, ok := errors.AsType[*apierr.Error](err); ok {
-		return e.Message
+// Error says what it is.
+func (e *startError) Error() string {
+	text := "starting the deployment"
+	for _, err := range []error{e.after, e.because} {
+		if err != nil {
+			text += ": " + err.Error()
+		}
 	}
-	return "what it runs on does not answer."
+	return text
+}
+
+// Unwrap gives the causes.
+func (e *startError) Unwrap() error { return errors.Join(e.after, e.because) }
+
+// reason is what callers may know of why a start came to nothing; "" is nothing.
+func (e *startError) reason() string {
+	if known, ok := errors.AsType[*apierr.Error](e.because); ok {
+		return known.Message
+	}
+	if e.after == nil {
+		return "what it runs on does not answer."
+	}
+	return ""
 }
 
 // instance is one for the request, which waits in line for it. A deployment that
-// has none because nobody asked is started, and the request may wait as long as
-// an instance might take to answer it.
+// may have none because nobody asked is started, and the request may wait as long
+// as an instance might take to answer it.
 func (a *ask) instance(ctx context.Context, wait time.Duration, not *instance) (*instance, error) {
 	if !a.dep.ToZero || a.r.cfg.Starter == nil {
 		return a.pool.acquire(ctx, a.dep.each(), wait, not)
@@ -53,18 +58,49 @@ func (a *ask) instance(ctx context.Context, wait time.Duration, not *instance) (
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ended := make(chan *startError, 1)
 	go func() {
-		if err := a.r.cfg.Starter.Start(ctx, a.dep.UID); err != nil && ctx.Err() == nil {
-			cancel(&startError{err})
+		zero, err := a.r.cfg.Starter.Start(ctx, a.dep.UID)
+		e := &startError{zero: zero, because: err}
+		if err != nil && ctx.Err() == nil {
+			cancel(e)
 		}
+		ended <- e
 	}()
 	i, err := a.pool.acquire(ctx, a.dep.each(), max(wait, a.dep.timeout()), not)
-	switch {
-	case errors.Is(err, errNoInstances):
-		return nil, errNotStarted
-	case errors.Is(err, errWaited):
-		return nil, errCrowded
+	cancel(nil)
+	started := <-ended
+	if errors.Is(err, errNoInstances) || errors.Is(err, errWaited) {
+		return nil, &startError{after: err, zero: started.zero, because: started.because}
 	}
 	return i, err
+}
+
+// startWord is the refusal of a request whose deployment was started for it;
+// found is for explanations.
+func (a *ask) startWord(e *startError) (out *apierr.Error, found string) {
+	name, ms := a.dep.Name, a.dep.timeout().Milliseconds()
+	why := e.reason()
+	if why != "" {
+		why = " " + why
+	}
+	switch {
+	case e.after != nil && e.zero:
+		out = apierr.New(apierr.Unavailable, codeTimeout, "The deployment '%s' is being started, since it was scaled to zero, and did not answer within the %d ms that its request_timeout_ms gives it.%s Try again in a moment.", name, ms, why)
+		found = "the deployment was scaled to zero, and its start takes longer than request_timeout_ms"
+	case e.after != nil:
+		out = apierr.New(apierr.Unavailable, codeTimeout, "The deployment '%s' has no instance that is ready yet, and did not get one within the %d ms of its request_timeout_ms.%s Try again in a moment.", name, ms, why)
+		found = "the deployment has no instance that is ready, and did not get one within request_timeout_ms"
+	case e.zero:
+		out = apierr.New(apierr.Unavailable, codeUnready, "The deployment '%s' was scaled to zero, and could not be started:%s", name, why)
+		return out, "the deployment was scaled to zero, and could not be started:" + why
+	default:
+		out = apierr.New(apierr.Unavailable, codeUnready, "The deployment '%s' has no instance that is ready, and could not be started:%s", name, why)
+		return out, "the deployment has no instance that is ready, and could not be started:" + why
+	}
+	out.RetryAfter = startAgain
+	if why != "" {
+		found += ":" + why
+	}
+	return out, found
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,22 +18,23 @@ import (
 type starter struct {
 	mu    sync.Mutex // guards what follows
 	asked int
-	ended int // ctx of one who asked
+	ended int  // ctx of one who asked
+	awake bool // it was not scaled to zero
 	do    func(ctx context.Context) error
 }
 
-func (s *starter) Start(ctx context.Context, _ string) error {
+func (s *starter) Start(ctx context.Context, _ string) (zero bool, err error) {
 	s.mu.Lock()
 	s.asked++
-	do := s.do
+	do, zero := s.do, !s.awake
 	s.mu.Unlock()
-	err := do(ctx)
+	err = do(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if ctx.Err() != nil {
 		s.ended++
 	}
-	return err
+	return zero, err
 }
 
 func (s *starter) count() (asked, ended int) {
@@ -137,6 +139,29 @@ func TestZero_Refusals(t *testing.T) {
 	if got.header.Get("Retry-After") == "" || got.header.Get("Ms-Azureml-Model-Error-Reason") != "model_timeout" {
 		t.Errorf("got %v", got.header)
 	}
+	// What did not go to zero is not said to have.
+	notYet := func(ctx context.Context) error {
+		<-ctx.Done()
+		return errors.Join(ctx.Err(), apierr.New(apierr.Conflict, "OperationNotAllowed", "The node agent does not run."))
+	}
+	set(notYet)
+	w.wants("a start that is still kept from beginning", w.score("{}"), 408, "since it was scaled to zero, and did not answer within the 50 ms that its request_timeout_ms gives it. The node agent does not run. Try again")
+	s.mu.Lock()
+	s.awake = true
+	s.mu.Unlock()
+	got = w.score("{}")
+	w.wants("one that is not back after a restart", got, 408, "model_timeout: The deployment 'blue' has no instance that is ready yet, and did not get one within the 50 ms of its request_timeout_ms. The node agent does not run. Try again")
+	if got.header.Get("Retry-After") == "" || strings.Contains(got.body, "zero") {
+		t.Errorf("got %v %s", got.header, got.body)
+	}
+	set(func(context.Context) error {
+		return apierr.New(apierr.Conflict, "ResourceNotReady", "init() raised ValueError.")
+	})
+	got = w.score("{}")
+	if w.wants("one whose instances fail", got, 424, "has no instance that is ready, and could not be started: init() raised ValueError."); strings.Contains(got.body, "zero") {
+		t.Errorf("got %s", got.body)
+	}
+	set(untilGone)
 	// As many may wait as for any queue: two for each instance that there may be.
 	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].Timeout = 10 * time.Second })
 	before, _ := s.count()
@@ -176,7 +201,7 @@ func TestZero_Refusals(t *testing.T) {
 	w.fleetOf("blue", slow)
 	first := <-all
 	close(held)
-	w.wants("who found it busy", first, 429, "too_many_pending_request: The deployment 'blue' has more requests than it can handle: it was started from zero")
+	w.wants("who found it busy", first, 429, "too_many_pending_request: The deployment 'blue' has more requests than it can handle: it was started, and")
 	w.wants("who had it", <-all, 200, ".")
 	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].ToZero = false })
 	w.fleetOf("blue")
