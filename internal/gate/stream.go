@@ -52,6 +52,16 @@ func (s *Stream) read(p []byte, wait time.Duration) (int, error) {
 	return n, err
 }
 
+// Pause lets the client take its time until the next read: for who does not read
+// on for a while, though the client would send.
+func (s *Stream) Pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended && !s.stopped.Load() {
+		_ = s.rc.SetReadDeadline(time.Time{})
+	}
+}
+
 // Fill reads p, which is as long as the whole body, within the time most. It
 // gives an error of package os that is os.ErrDeadlineExceeded where the client is
 // slower.

@@ -195,10 +195,16 @@ func (f *flow) put(p []byte) bool {
 	return !f.left
 }
 
-// take waits for what has come, and leaves spare for the next; nothing is the end.
-func (f *flow) take(spare []byte) []byte {
+// take waits for what has come, and leaves spare for the next; nothing is the
+// end. It calls idle before it waits.
+func (f *flow) take(spare []byte, idle func()) []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(f.buf) == 0 && !f.ended {
+		f.mu.Unlock()
+		idle()
+		f.mu.Lock()
+	}
 	for len(f.buf) == 0 && !f.ended {
 		f.more.Wait()
 	}
@@ -223,13 +229,20 @@ func (f *flow) leave() {
 }
 
 // writeTo passes on what comes. A client that takes nothing for between one and
-// two times stall is given up.
+// two times stall is given up; not one that is not given anything.
 func (f *flow) writeTo(w io.Writer, rc *http.ResponseController, stall time.Duration, flushes bool) error {
 	var spare []byte
 	var until time.Time
+	idle := func() {
+		if !until.IsZero() { // HTTP/2 ends a stream by it also when nothing is being written
+			until = time.Time{}
+			_ = rc.SetWriteDeadline(until)
+		}
+	}
 	for {
-		got := f.take(spare)
+		got := f.take(spare, idle)
 		if len(got) == 0 {
+			_ = rc.SetWriteDeadline(time.Now().Add(2 * stall)) // for what is still to be flushed
 			return nil
 		}
 		for rest := got; len(rest) > 0; {

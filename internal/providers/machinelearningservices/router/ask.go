@@ -116,7 +116,7 @@ func (a *ask) choose() error {
 	} else {
 		a.copy = st.copied(now, a.dep)
 	}
-	a.pool = a.r.pools.of(a.dep.UID)
+	a.pool = a.r.pools.take(a.dep.UID)
 	web.EventFrom(a.c.Context).Set("deployment", a.dep.Name)
 	return nil
 }
@@ -230,6 +230,9 @@ func (a *ask) end(reached bool) {
 			a.pool.pending.Add(-1)
 			a.st.active.Add(-1)
 		}
+		if a.pool != nil {
+			a.pool.let()
+		}
 		a.r.ahead.Add(-a.body.reserved)
 		if u := a.body.rest; u != nil {
 			u.from.Stop()
@@ -256,6 +259,7 @@ func (a *ask) count(status int) {
 type clock struct {
 	mu    sync.Mutex // guards the rest
 	timer *time.Timer
+	until time.Time // when it ends the request; zero while it is paused
 	over  bool
 }
 
@@ -263,15 +267,39 @@ type clock struct {
 func (k *clock) start(d time.Duration, late func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.timer = time.AfterFunc(d, late)
+	k.timer, k.until = time.AfterFunc(d, late), time.Now().Add(d)
 }
 
 // again begins to count anew.
 func (k *clock) again(d time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.set(time.Now().Add(d))
+}
+
+// anew is again, where it counts.
+func (k *clock) anew(d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.until.IsZero() {
+		k.set(time.Now().Add(d))
+	}
+}
+
+// extend gives d more, where it counts.
+func (k *clock) extend(d time.Duration) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.until.IsZero() {
+		k.set(k.until.Add(d))
+	}
+}
+
+// set is locked.
+func (k *clock) set(until time.Time) {
 	if !k.over && k.timer != nil {
-		k.timer.Reset(d)
+		k.until = until
+		k.timer.Reset(time.Until(until))
 	}
 }
 
@@ -279,7 +307,7 @@ func (k *clock) again(d time.Duration) {
 func (k *clock) pause() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.timer != nil {
+	if k.until = (time.Time{}); k.timer != nil {
 		k.timer.Stop()
 	}
 }
@@ -287,6 +315,7 @@ func (k *clock) pause() {
 func (k *clock) stop() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.until = time.Time{}
 	if k.over = true; k.timer != nil {
 		k.timer.Stop()
 	}

@@ -63,3 +63,19 @@ func (r *Router) Forget(now time.Time) { r.forget(context.Background(), now) }
 
 // Occupy counts n more requests of an endpoint, and gives how many there are.
 func (r *Router) Occupy(ep *Endpoint, n int64) int64 { return r.state(ep).active.Add(n) }
+
+// Tidy drops what pools were not used until now.
+func (r *Router) Tidy(now time.Time) { r.pools.tidy(now) }
+
+// Pools is how many deployments there is a pool of.
+func (r *Router) Pools() int {
+	n := 0
+	r.pools.all.Range(func(any, any) bool { n++; return true })
+	return n
+}
+
+// LimitUploads is how long a body may take that comes while it is passed on.
+func (r *Router) LimitUploads(most time.Duration) { r.upload = most }
+
+// Spend takes of an endpoint's bandwidth.
+func (r *Router) Spend(ep *Endpoint, bytes int) { r.state(ep).width.take(r.cfg.Now(), bytes) }

@@ -203,6 +203,40 @@ func TestStreams(t *testing.T) {
 	}
 }
 
+// TestStream_Pauses: a client that takes what there is is not given up because
+// nothing came for long.
+func TestStream_Pauses(t *testing.T) {
+	w := newWorld(t, func(c *router.Config) { c.Stall = 100 * time.Millisecond })
+	goOn := make(chan struct{})
+	a, _ := w.runs("a", func(rw http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		for _, piece := range []string{"one ", "two ", "three"} {
+			_, _ = io.WriteString(rw, piece)
+			_ = http.NewResponseController(rw).Flush()
+			if piece != "three" {
+				<-goOn
+			}
+		}
+	})
+	w.fleetOf("blue", a)
+	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].Timeout = 10 * time.Second })
+	for name, c := range map[string]*http.Client{"HTTP/2": w.client, "HTTP/1.1": w.http1()} {
+		res, err := c.Do(w.request("POST", "/score", "{}"))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for range 2 {
+			<-time.After(300 * time.Millisecond) // three times as long as a client may take nothing
+			goOn <- struct{}{}
+		}
+		b, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if string(b) != "one two three" || err != nil {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+}
+
 // TestStream_CutShort: what an instance does not bring to its end is no whole
 // answer for the caller either.
 func TestStream_CutShort(t *testing.T) {

@@ -47,14 +47,36 @@ func (b *bandwidth) take(now time.Time, n int) time.Duration {
 // hold waits as long as n bytes are held back, where that is done, and adds it
 // to sum.
 func (a *ask) hold(ctx context.Context, n int, sum *atomic.Int64) {
-	if !a.r.cfg.AzureLike || n == 0 {
-		return
-	}
-	d := a.st.width.take(a.r.cfg.Now(), n)
+	rest(ctx, a.held(n, sum))
+}
+
+// holdUpload is hold for n bytes of a body that comes while it is passed on: the
+// time that it is held back is not the client's, nor that of the upload.
+func (a *ask) holdUpload(u *upload, n int) {
+	d := a.held(n, &a.heldIn)
 	if d <= 0 {
 		return
 	}
+	u.from.Pause()
+	a.clock.extend(d)
+	rest(a.c.Context, d)
+}
+
+// held is how long n bytes are held back, which is added to sum.
+func (a *ask) held(n int, sum *atomic.Int64) time.Duration {
+	if !a.r.cfg.AzureLike || n == 0 {
+		return 0
+	}
+	d := a.st.width.take(a.r.cfg.Now(), n)
 	sum.Add(int64(d))
+	return d
+}
+
+// rest waits.
+func rest(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

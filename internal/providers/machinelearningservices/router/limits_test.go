@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -78,4 +79,45 @@ func TestAtOnce_OfAnEndpoint(t *testing.T) {
 			t.Errorf("%d are counted that are not there", n)
 		}
 	}
+}
+
+// What is held back of a body that comes while it is passed on is not the time of
+// who sends it.
+func TestBandwidth_TakesNoTimeOfTheUpload(t *testing.T) {
+	w := newWorld(t, func(c *router.Config) { c.AzureLike = true })
+	i, _ := w.runs("a", func(rw http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprint(rw, n)
+	})
+	w.fleetOf("blue", i)
+	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].Timeout = 500 * time.Millisecond }) // also of a pause in the upload
+	w.router.LimitUploads(time.Second)
+	upload := func() (*http.Request, io.WriteCloser) {
+		in, out := io.Pipe()
+		r := w.request("POST", "/score", "")
+		r.Body, r.ContentLength = in, -1
+		return r, out
+	}
+	w.router.Spend(w.endpoint, 12_500_000) // by another request: it takes a second and a half until anything may come
+	all := map[string]chan answer{}
+	for name, c := range map[string]*http.Client{"HTTP/2": w.client, "HTTP/1.1": w.http1()} {
+		r, out := upload()
+		all[name] = make(chan answer, 1)
+		got := all[name]
+		go func() { got <- do(c, r) }()
+		go func() {
+			_, _ = io.WriteString(out, "12345")
+			<-time.After(time.Second)
+			_, _ = io.WriteString(out, "67890")
+			_ = out.Close()
+		}()
+	}
+	for name, got := range all {
+		w.wants(name, <-got, 200, "10")
+	}
+	// Who sends nothing for long is still late.
+	r, out := upload()
+	go func() { _, _ = io.WriteString(out, "x") }()
+	w.wants("one who stops", do(w.client, r), 408, "did not come in time")
+	_ = out.Close()
 }

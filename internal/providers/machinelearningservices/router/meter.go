@@ -28,13 +28,18 @@ type meter struct {
 	queue    *prometheus.HistogramVec
 
 	mu   sync.Mutex // guards seen
-	seen map[[2]string]*measures
+	seen map[series]*measures
 }
+
+// series is whose they are. Names of endpoints are unique in a region. The
+// deployment is "" for the endpoint itself.
+type series struct{ region, endpoint, deployment string }
 
 // measures are those of one deployment, ready at hand.
 type measures struct {
-	host, endpoint, deployment string // the deployment is "" for the endpoint itself
-	model, queue               prometheus.Observer
+	series
+	host         string // by which it was asked for; "" for what is others'
+	model, queue prometheus.Observer
 
 	mu       sync.Mutex // guards statuses
 	statuses map[int]prometheus.Counter
@@ -47,15 +52,15 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 	histogram := func(name, help string) *prometheus.HistogramVec {
 		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: name, Help: help, Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 180},
-		}, []string{"endpoint", "deployment"})
+		}, []string{"region", "endpoint", "deployment"})
 	}
 	m := &meter{
-		requests: counter("laz_scoring_requests_total", "Requests to deployments, by what was answered; 499 is a client that went away.", "endpoint", "deployment", "status"),
-		refusals: counter("laz_scoring_refused_total", "Requests refused before a deployment was chosen.", "endpoint", "status"),
-		mirrored: counter("laz_scoring_mirrored_total", "Requests that were to be copied to a deployment, by what became of the copy.", "endpoint", "deployment", "result"),
+		requests: counter("laz_scoring_requests_total", "Requests to deployments, by what was answered; 499 is a client that went away.", "region", "endpoint", "deployment", "status"),
+		refusals: counter("laz_scoring_refused_total", "Requests refused before a deployment was chosen.", "region", "endpoint", "status"),
+		mirrored: counter("laz_scoring_mirrored_total", "Requests that were to be copied to a deployment, by what became of the copy.", "region", "endpoint", "deployment", "result"),
 		model:    histogram("laz_scoring_model_seconds", "Time from the dispatch of a request to the beginning of its instance's answer."),
 		queue:    histogram("laz_scoring_queue_seconds", "Time that requests waited for an instance."),
-		seen:     map[[2]string]*measures{},
+		seen:     map[series]*measures{},
 	}
 	if reg == nil {
 		return m, nil
@@ -68,23 +73,23 @@ func newMeter(reg prometheus.Registerer) (*meter, error) {
 	return m, nil
 }
 
-// of is what measures a deployment of the endpoint at a host.
-func (m *meter) of(host, endpoint, deployment string) *measures {
+// of is what measures a deployment of an endpoint, which was asked for at a host.
+func (m *meter) of(host string, ep *Endpoint, deployment string) *measures {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := [2]string{endpoint, deployment}
+	key := series{ep.Location, ep.Name, deployment}
 	if d := m.seen[key]; d != nil {
 		return d
 	}
 	if len(m.seen) >= mostSeries {
-		host, key = "", [2]string{other, other}
+		host, key = "", series{other, other, other}
 		if d := m.seen[key]; d != nil {
 			return d
 		}
 	}
-	d := &measures{host: host, endpoint: key[0], deployment: key[1], statuses: map[int]prometheus.Counter{}}
-	if key[1] != "" {
-		d.model, d.queue = m.model.WithLabelValues(key[0], key[1]), m.queue.WithLabelValues(key[0], key[1])
+	d := &measures{series: key, host: host, statuses: map[int]prometheus.Counter{}}
+	if deployment != "" || host == "" {
+		d.model, d.queue = m.model.WithLabelValues(key.region, key.endpoint, key.deployment), m.queue.WithLabelValues(key.region, key.endpoint, key.deployment)
 	}
 	m.seen[key] = d
 	return d
@@ -101,8 +106,8 @@ func (m *meter) forget(gone func(host, deployment string) bool) {
 			continue
 		}
 		m.mu.Lock()
-		delete(m.seen, [2]string{d.endpoint, d.deployment})
-		of := prometheus.Labels{"endpoint": d.endpoint}
+		delete(m.seen, d.series)
+		of := prometheus.Labels{"region": d.region, "endpoint": d.endpoint}
 		if d.deployment == "" {
 			m.refusals.DeletePartialMatch(of)
 		} else {
@@ -118,11 +123,11 @@ func (m *meter) forget(gone func(host, deployment string) bool) {
 
 // count counts one request.
 func (m *meter) count(a *ask, status int) {
-	d := m.of(hostOf(a.c.Request), a.ep.Name, a.dep.Name)
+	d := m.of(hostOf(a.c.Request), a.ep, a.dep.Name)
 	d.mu.Lock()
 	c := d.statuses[status]
 	if c == nil {
-		c = m.requests.WithLabelValues(d.endpoint, d.deployment, strconv.Itoa(status))
+		c = m.requests.WithLabelValues(d.region, d.endpoint, d.deployment, strconv.Itoa(status))
 		d.statuses[status] = c
 	}
 	d.mu.Unlock()
@@ -139,17 +144,17 @@ func (m *meter) count(a *ask, status int) {
 // refused counts a request for which no deployment was chosen. Names that are
 // no endpoint's are the callers' own, and not told apart.
 func (m *meter) refused(c *gate.Call, status int) {
-	name := other
+	of := series{region: other, endpoint: other}
 	if c.Target != nil {
-		name = m.of(hostOf(c.Request), endpoint(c).Name, "").endpoint
+		of = m.of(hostOf(c.Request), endpoint(c), "").series
 	}
-	m.refusals.WithLabelValues(name, strconv.Itoa(status)).Inc()
+	m.refusals.WithLabelValues(of.region, of.endpoint, strconv.Itoa(status)).Inc()
 }
 
 // copy counts what became of a copy.
-func (m *meter) copy(host, endpoint, deployment, result string) {
-	d := m.of(host, endpoint, deployment)
-	m.mirrored.WithLabelValues(d.endpoint, d.deployment, result).Inc()
+func (m *meter) copy(host string, ep *Endpoint, deployment, result string) {
+	d := m.of(host, ep, deployment)
+	m.mirrored.WithLabelValues(d.region, d.endpoint, d.deployment, result).Inc()
 }
 
 // rate is how many requests an endpoint gets in a second, where that is bounded.

@@ -27,7 +27,7 @@ type mirror struct {
 
 // drop counts a copy that is not made.
 func (m *mirror) drop(a *ask, why string) {
-	m.r.meter.copy(hostOf(a.c.Request), a.ep.Name, a.copy.Name, why)
+	m.r.meter.copy(hostOf(a.c.Request), a.ep, a.copy.Name, why)
 }
 
 // send copies a's request, whose body is whole, to the deployment a.copy. It
@@ -37,21 +37,22 @@ func (m *mirror) send(a *ask, whole []byte) {
 		m.drop(a, "too large")
 		return
 	}
-	pool, size := m.r.pools.of(a.copy.UID), int64(len(whole))
+	pool, size := m.r.pools.take(a.copy.UID), int64(len(whole))
 	if room := m.r.ahead.Add(size) <= mostAhead; pool.copies.Add(1) <= mostCopies && room {
 		if ctx, end := m.begin(a.copy.wait() + a.copy.timeout()); ctx != nil {
-			go m.copy(ctx, end, pool, copied{a.ep.Name, a.copy, a.c, m.r.passed(a.c), whole})
+			go m.copy(ctx, end, pool, copied{a.ep, a.copy, a.c, m.r.passed(a.c), whole})
 			return
 		}
 	}
 	pool.copies.Add(-1)
+	pool.let()
 	m.r.ahead.Add(-size)
 	m.drop(a, "dropped")
 }
 
 // copied is what a copy is made of.
 type copied struct {
-	endpoint string
+	endpoint *Endpoint
 	d        *Deployment
 	c        *gate.Call
 	header   http.Header
@@ -62,6 +63,7 @@ type copied struct {
 func (m *mirror) copy(ctx context.Context, end func(), pool *pool, q copied) {
 	defer end()
 	defer m.r.ahead.Add(-int64(len(q.whole)))
+	defer pool.let()
 	defer pool.copies.Add(-1)
 	result := "dropped"
 	if inst, err := pool.acquire(ctx, q.d.each(), q.d.wait(), nil); err == nil {

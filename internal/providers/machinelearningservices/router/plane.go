@@ -63,7 +63,8 @@ type Router struct {
 	splits sync.Map // *state by the endpoint's key
 	meter  *meter
 	mirror mirror
-	ahead  atomic.Int64 // bytes of bodies in memory
+	ahead  atomic.Int64  // bytes of bodies in memory
+	upload time.Duration // that a long body may take
 }
 
 // state is what is kept of one endpoint.
@@ -87,7 +88,7 @@ func New(c Config) (*Router, error) {
 	if c.Audiences == nil {
 		c.Audiences = []string{token.MachineLearning, "https://aml.azure.net"} // the second is what the az of old asks for
 	}
-	r := &Router{cfg: c, pools: newPools(c.Instances)}
+	r := &Router{cfg: c, pools: newPools(c.Instances), upload: bodyTime}
 	r.mirror.r, r.mirror.stops = r, map[uint64]context.CancelFunc{}
 	var err error
 	if r.meter, err = newMeter(c.Metrics); err != nil {
@@ -129,7 +130,7 @@ func (r *Router) Run(ctx context.Context) error {
 // metrics of those that are gone.
 func (r *Router) forget(ctx context.Context, now time.Time) {
 	r.splits.Range(func(key, v any) bool {
-		if now.Unix()-v.(*state).used.Load() > int64(forgetting/time.Second) {
+		if st := v.(*state); now.Unix()-st.used.Load() > int64(forgetting/time.Second) && st.active.Load() == 0 {
 			r.splits.Delete(key)
 		}
 		return true

@@ -11,6 +11,7 @@ import (
 
 	"lazurite.dev/internal/arrival"
 	"lazurite.dev/internal/providers/machinelearningservices/router"
+	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/trace"
 )
 
@@ -282,4 +283,44 @@ func TestMetrics_OfWhatIsGoneEnd(t *testing.T) {
 	if n := w.metric("laz_scoring_refused_total", "endpoint=ep"); n != 0 {
 		t.Errorf("refusals of what is gone: %v", n)
 	}
+}
+
+// Endpoints have one name in two regions: each its own series.
+func TestMetrics_OfOneNameInTwoRegions(t *testing.T) {
+	w := newWorld(t)
+	one, _ := w.runs("blue", says("ok"))
+	w.fleetOf("blue", one)
+	const elsewhere = "ep.westus2.inference.ml.azure.com"
+	other := *w.endpoint
+	other.ID, other.Location = rid.MustParse(strings.Replace(resource, "/ws/", "/ws2/", 1)), "westus2"
+	w.mu.Lock()
+	w.others = map[string]*router.Endpoint{elsewhere: &other}
+	w.mu.Unlock()
+	ask := func(status int, headers ...string) {
+		t.Helper()
+		r := w.request("POST", "/score", "{}", headers...)
+		r.Host = elsewhere
+		w.wants("the other", do(w.client, r), status, "")
+	}
+	w.wants("one", w.score("{}"), 200, "ok")
+	ask(200)
+	ask(200)
+	ask(401, "Authorization", "Bearer wrong")
+	has := func(when, region string, requests, refusals float64) {
+		t.Helper()
+		if n := w.metric("laz_scoring_requests_total", "endpoint=ep", "region="+region); n != requests {
+			t.Errorf("%s, %s: %v requests, want %v", when, region, n, requests)
+		}
+		if n := w.metric("laz_scoring_refused_total", "endpoint=ep", "region="+region); n != refusals {
+			t.Errorf("%s, %s: %v refusals, want %v", when, region, n, refusals)
+		}
+	}
+	has("both", "eastus", 1, 0)
+	has("both", "westus2", 2, 1)
+	w.mu.Lock()
+	w.others = nil
+	w.mu.Unlock()
+	w.router.Forget(time.Now())
+	has("one is gone", "eastus", 1, 0)
+	has("one is gone", "westus2", 0, 0)
 }

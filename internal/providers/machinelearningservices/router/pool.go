@@ -44,6 +44,7 @@ type pool struct {
 	copies  atomic.Int64   // of other deployments' requests, under way
 	served  atomic.Uint64  // requests that came, from a number that no other pool begins with
 	told    atomic.Int64   // when a refusal was last kept for explanations, unix seconds
+	users   atomic.Int64   // requests and copies that will, or do, use it; dropped: nobody may any more
 
 	mu        sync.Mutex // guards what follows
 	seen      uint64     // version of the list below
@@ -258,11 +259,19 @@ func (p *pool) changed() {
 	p.serve()
 }
 
-// idle reports whether nobody has used the pool for long, or ever will.
-func (p *pool) idle(now time.Time) bool {
+// dropped is the number of users, more or less, of a pool that takes no more.
+const dropped = -1 << 40
+
+// hold keeps the pool from being dropped until let; false where it has been.
+func (p *pool) hold() bool { return p.users.Add(1) > 0 }
+
+func (p *pool) let() { p.users.Add(-1) }
+
+// drop reports whether nobody has used the pool for long: nobody can from now on.
+func (p *pool) drop(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.pending.Load() == 0 && len(p.line) == 0 && now.Sub(p.used) > forgetting
+	return now.Sub(p.used) > forgetting && p.users.CompareAndSwap(0, dropped)
 }
 
 // close lets go of the kept connections.
@@ -295,6 +304,17 @@ func newPools(from Instances) *pools {
 	return ps
 }
 
+// take is the pool of a deployment, which is there until let.
+func (ps *pools) take(uid string) *pool {
+	for {
+		p := ps.of(uid)
+		if p.hold() {
+			return p
+		}
+		ps.all.CompareAndDelete(uid, p) // as whoever drops it does
+	}
+}
+
 // of is the pool of a deployment.
 func (ps *pools) of(uid string) *pool {
 	if p, ok := ps.all.Load(uid); ok {
@@ -319,13 +339,18 @@ func (ps *pools) run(ctx context.Context) {
 		case <-ps.wake:
 			ps.all.Range(func(_, p any) bool { p.(*pool).changed(); return true })
 		case now := <-tick.C:
-			ps.all.Range(func(uid, p any) bool {
-				if p.(*pool).idle(now) {
-					ps.all.Delete(uid)
-					p.(*pool).close()
-				}
-				return true
-			})
+			ps.tidy(now)
 		}
 	}
+}
+
+// tidy drops the pools that nobody used for long.
+func (ps *pools) tidy(now time.Time) {
+	ps.all.Range(func(uid, p any) bool {
+		if p.(*pool).drop(now) {
+			ps.all.CompareAndDelete(uid, p)
+			p.(*pool).close()
+		}
+		return true
+	})
 }

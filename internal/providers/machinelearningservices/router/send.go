@@ -91,7 +91,7 @@ type upload struct {
 func (u *upload) Read(p []byte) (int, error) {
 	u.touched.Store(true)
 	n, err := u.from.Read(p)
-	u.a.hold(u.a.c.Context, n, &u.a.heldIn)
+	u.a.holdUpload(u, n)
 	if u.keep && n > 0 {
 		u.keep = u.copied.Len()+n <= mostCopy
 		if u.keep {
@@ -104,7 +104,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	switch {
 	case errors.Is(err, io.EOF):
 		u.ended.Store(true)
-		u.a.clock.again(u.a.dep.timeout())
+		u.a.clock.anew(u.a.dep.timeout())
 		if u.keep {
 			u.keep = false
 			u.a.r.mirror.send(u.a, u.copied.Bytes())
@@ -165,7 +165,7 @@ func (a *ask) roundTrip(ctx context.Context, header http.Header) error {
 	switch {
 	case a.body.rest != nil:
 		req.Body, req.ContentLength = a.body.rest, a.c.Request.ContentLength
-		limit, late = bodyTime, errUpload // it begins anew when the body has come
+		limit, late = a.r.upload, errUpload // it begins anew when the body has come
 	case len(a.body.whole) > 0:
 		withBody(req, a.body.whole)
 	}

@@ -235,3 +235,28 @@ func TestZero_CopiesWakeNobody(t *testing.T) {
 		t.Errorf("%d starts; served %d, %d", asked, served, w.router.Served("uid-blue"))
 	}
 }
+
+// A pool that was not used for long is not dropped under a request whose body is
+// still coming, which would hear of no instance then.
+func TestZero_SlowUploadKeepsItsPool(t *testing.T) {
+	w, s := sleeping(t, untilGone)
+	in, out := io.Pipe()
+	slow := w.request("POST", "/score", "")
+	slow.Body, slow.ContentLength = in, 4
+	ended := make(chan answer, 1)
+	go func() { ended <- do(w.http1(), slow) }()
+	_, _ = io.WriteString(out, "12")
+	eventually(t, "the request is there", func() bool { return w.router.Pools() == 1 })
+	w.router.Tidy(time.Now().Add(time.Hour))
+	if w.router.Pools() != 1 {
+		t.Error("the pool of a request was dropped")
+	}
+	_, _ = io.WriteString(out, "34")
+	_ = out.Close()
+	eventually(t, "it waits for a start", func() bool { asked, _ := s.count(); return asked == 1 && w.router.Pending("uid-blue") == 1 })
+	i, _ := w.runs("a", says("ok"))
+	w.fleetOf("blue", i)
+	w.wants("the slow one", <-ended, 200, "ok")
+	eventually(t, "the pool is dropped", func() bool { w.router.Tidy(time.Now().Add(time.Hour)); return w.router.Pools() == 0 })
+	w.wants("another, with a pool of its own", w.score("{}"), 200, "ok")
+}

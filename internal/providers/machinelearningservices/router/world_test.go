@@ -45,6 +45,7 @@ type world struct {
 
 	mu       sync.Mutex // guards the rest
 	endpoint *router.Endpoint
+	others   map[string]*router.Endpoint // by host
 	fleet    map[string][]router.Instance
 	changes  []func()
 	from     arrival.Arrival
@@ -151,6 +152,9 @@ func (w *world) change(f func(*router.Endpoint)) {
 func (w *world) Find(_ context.Context, name string) (*router.Endpoint, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if ep := w.others[name]; ep != nil {
+		return ep, nil
+	}
 	if name != host || w.endpoint == nil {
 		return nil, router.ErrNotFound
 	}
