@@ -24,15 +24,20 @@ const (
 	indexAddress = "203.0.113.4"
 )
 
-// wheel is a package with one module (PEP 427).
-func wheel(t *testing.T, name, version, module, text string, needs ...string) []byte {
+// wheel is a package with files (PEP 427): names and contents by turns, where
+// INFO and DATA stand for the folders of what is known of it and of what goes elsewhere.
+func wheel(t *testing.T, name, version string, content []string, needs ...string) []byte {
 	t.Helper()
-	info := strings.ReplaceAll(name, "-", "_") + "-" + version + ".dist-info/"
+	folder := strings.ReplaceAll(name, "-", "_") + "-" + version
+	info := folder + ".dist-info/"
 	metadata := "Metadata-Version: 2.1\nName: " + name + "\nVersion: " + version + "\n"
 	for _, n := range needs {
 		metadata += "Requires-Dist: " + n + "\n"
 	}
-	files := [][2]string{{module, text}, {info + "METADATA", metadata}, {info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}}
+	files := [][2]string{{info + "METADATA", metadata}, {info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"}}
+	for i := 0; i < len(content); i += 2 {
+		files = append(files, [2]string{strings.NewReplacer("INFO", folder+".dist-info", "DATA", folder+".data").Replace(content[i]), content[i+1]})
+	}
 	var record strings.Builder
 	for _, f := range files {
 		sum := sha256.Sum256([]byte(f[1]))
@@ -70,8 +75,13 @@ func (w *world) index(t *testing.T) (ca string) {
 		mux.HandleFunc("GET /files/"+file, func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write(content) })
 	}
 	const server = "azureml-inference-server-http" // as azureml-defaults asks for it
-	offer("greeter", "greeter-1.4-py3-none-any.whl", wheel(t, "greeter", "1.4", "greeter.py", "def greet(who):\n    return 'hello ' + who\n", "numpy", server))
-	offer(server, "azureml_inference_server_http-9.9-py3-none-any.whl", wheel(t, server, "9.9", "azureml_inference_server_http/__init__.py", "raise ImportError('another server')\n"))
+	offer("greeter", "greeter-1.4-py3-none-any.whl", wheel(t, "greeter", "1.4", []string{
+		"greeter.py", "import sys\ndef greet(who):\n    return 'hello ' + who\ndef main():\n    print(greet(sys.argv[1]))\n",
+		"INFO/entry_points.txt", "[console_scripts]\ngreet = greeter:main\n", "DATA/scripts/greet-too", "#!python\nimport greeter\ngreeter.main()\n", "DATA/data/share/greeter/words.txt", "world\n",
+	}, "numpy", server))
+	offer(server, "azureml_inference_server_http-9.9-py3-none-any.whl", wheel(t, server, "9.9", []string{
+		"azureml_inference_server_http/__init__.py", "raise ImportError('another server')\n", "INFO/entry_points.txt", "[console_scripts]\nazmlinfsrv = azureml_inference_server_http:main\n",
+	}))
 	certificate := namedHost(t, indexName)
 	w.outside(t, func() error {
 		ln, err := tls.Listen("tcp", indexAddress+":443", &tls.Config{Certificates: []tls.Certificate{certificate}})
@@ -99,14 +109,18 @@ environment: {name: greets, version: 1, image: "mcr.microsoft.com/azureml/openmp
 instance_type: Standard_F2s_v2
 instance_count: 1
 `
-	greeterConda = "dependencies: [python=3, numpy, pip, {pip: ['greeter>=1,<2']}]\n"
+	greeterConda = "dependencies: [python=3, numpy, pip, {pip: ['greeter>=1,<2', 'azureml-inference-server-http==1.4.0']}]\n"
 	greeterScore = `import azureml_inference_server_http.api.aml_request
 import greeter
 import numpy
+import shutil
+import subprocess
 def init():
     print("numpy", numpy.__version__, greeter.__file__)
 def run(data):
-    return greeter.greet("world")
+    with open("/usr/local/share/greeter/words.txt") as f:
+        word = f.read().strip()
+    return [subprocess.check_output([command, word], text=True).strip() for command in ("greet", "greet-too")] + [shutil.which("azmlinfsrv")]
 `
 )
 
@@ -159,12 +173,12 @@ func TestEnvironment_InstalledWithPip(t *testing.T) {
 	began := time.Now()
 	k.az(t, "ml", "online-deployment", "create", "-f", write("open.yml", fmt.Sprintf(greeterDeployment, "open")), "--all-traffic")
 	t.Logf("built and rolled out in %s", time.Since(began).Round(100*time.Millisecond))
-	if got := k.az(t, "ml", "online-endpoint", "invoke", "-n", "greets", "-r", request); !strings.Contains(got, "hello world") {
+	if got := k.az(t, "ml", "online-endpoint", "invoke", "-n", "greets", "-r", request); strings.Count(got, "hello world") != 2 || !strings.Contains(got, "/usr/bin/azmlinfsrv") {
 		t.Errorf("the model answers %s", got)
 	}
 	t.Log(err)
 	log := k.az(t, "ml", "online-deployment", "get-logs", "-e", "greets", "-n", "open", "--container", "storage-initializer")
-	for _, want := range []string{"pip installs greeter>=1,<2 from https://index.world/simple", "azureml-inference-server-http 9.9 is left out", "Requirement already satisfied: numpy", "1 packages"} {
+	for _, want := range []string{"pip installs greeter>=1,<2 from https://index.world/simple", "azureml-inference-server-http 9.9 is left out", "Requirement already satisfied: numpy", "Commands: greet, greet-too\n", "; the image's own server stays", "1 packages"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the build log lacks %q:\n%s", want, log)
 		}

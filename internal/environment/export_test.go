@@ -10,7 +10,13 @@ func (r Requirement) ForPip() (text, reason string) { return r.forPip() }
 
 // ReadTree gives the paths that a build's archive would have in an image.
 func ReadTree(archive []byte) (paths []string, err error) {
-	t, err := readTree(bytes.NewReader(archive))
+	return ReadTreeOf(archive, maxTreeFiles, maxInstalled)
+}
+
+// ReadTreeOf is ReadTree with other limits.
+func ReadTreeOf(archive []byte, files int, most int64) (paths []string, err error) {
+	t := tree{files: files, most: most}
+	err = t.read(bytes.NewReader(archive))
 	for _, e := range t.entries {
 		paths = append(paths, e.Path)
 	}

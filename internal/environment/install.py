@@ -1,4 +1,5 @@
-"""Installs packages beside those that this image has, and hands out what was installed.
+"""Installs packages beside those that this image has, and hands out what was installed: tree/ has what belongs into the
+folder of packages, beside/ what belongs below the prefix that this folder is of (bin/mlflow, share/…).
 
 It runs in the image that is to have them, so that its Python decides what fits. /build/in has request.json, pip as a
 wheel, and certificates; a large file comes in parts, NAME.000 and so on. Nothing of what is installed runs here: only
@@ -82,13 +83,39 @@ def leave_out(folder, names):
                 os.remove(path)
 
 
-def pack(folder, report, out):
+def beside(folder):
+    """What packages have outside of their folder (RECORD), by its name below the prefix. Nothing takes Python's place."""
+    root, found = f"{WORK}/venv", {}
+    for d in packages_in(folder):
+        for file in d.files or []:
+            path = os.path.normpath(os.path.join(folder, file))
+            name = os.path.relpath(path, root)
+            if not path.startswith(root + os.sep) or path.startswith(folder + os.sep) or not os.path.isfile(path) or os.path.islink(path):
+                continue
+            if re.fullmatch(r"bin/python[0-9.]*", name):
+                print(f"{name} of {d.metadata['Name']} is left out: the image has its own.", flush=True)
+                continue
+            found[name] = path
+    return found
+
+
+def for_this_python(path):
+    """A command of the environment's Python becomes one of the image's."""
+    with open(path, "rb") as f:
+        first, rest = f.readline(1000), f.read()
+    changed = re.sub(rb"^#!" + re.escape(f"{WORK}/venv/bin/".encode()) + rb"python[0-9.]*", b"#!" + sys.executable.encode(), first)
+    if changed != first:
+        with open(path, "wb") as f:
+            f.write(changed + rest)
+
+
+def pack(folder, others, report, out):
     """Writes the report and the files, in an order that they give."""
     with tarfile.open(out, "w", format=tarfile.PAX_FORMAT) as tar:
         def add(name, path):
             info = tarfile.TarInfo(name)
             info.size = os.stat(path).st_size
-            info.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            info.mode = 0o755 if os.access(path, os.X_OK) or name.startswith("beside/bin/") else 0o644
             with open(path, "rb") as f:
                 tar.addfile(info, f)
         add("report.json", write("report.json", json.dumps(report, sort_keys=True).encode()))
@@ -97,6 +124,8 @@ def pack(folder, report, out):
             for name in sorted(files):
                 whole = os.path.join(path, name)
                 add("tree/" + os.path.relpath(whole, folder), whole)
+        for name in sorted(others):
+            add("beside/" + name, others[name])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -119,7 +148,13 @@ def main():
         request["site"] = first
     folder = install(request)
     packages = {normal(d.metadata["Name"]): d.version for d in packages_in(folder)}
-    pack(folder, {"site": request["site"], "packages": packages}, f"{WORK}/tree.tar")
+    others = beside(folder)
+    for path in others.values():
+        for_this_python(path)
+    pack(folder, others, {"site": request["site"], "packages": packages}, f"{WORK}/tree.tar")
+    commands = [os.path.basename(n) for n in sorted(others) if n.startswith("bin/")]
+    if commands:
+        print(f"Commands: {', '.join(commands)}", flush=True)
     print(f"Installed {len(packages)} packages.", flush=True)
     http.server.ThreadingHTTPServer(("", PORT), Handler).serve_forever()
 

@@ -224,6 +224,23 @@ func TestPip_Refusals(t *testing.T) {
 	}
 }
 
+// The certificates of the index are read for each build.
+func TestPip_CertificatesThatCannotBeRead(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	c := piped(t, environment.Config{IndexCA: file})
+	j := &jobs{out: handout(t, "report.json", greeter)}
+	e := environment.Environment{Image: base, CondaFile: "dependencies: [greeter]", Run: j.run}
+	if _, err := c.Resolve(t.Context(), e); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "environments.indexCA: ") || len(j.all) > 0 {
+		t.Errorf("got %v, %d builds", err, len(j.all))
+	}
+	if err := os.WriteFile(file, []byte("PEM"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Resolve(t.Context(), e); err != nil || len(j.all) != 1 {
+		t.Errorf("once it is there: %v", err)
+	}
+}
+
 func TestPip_WhatIsLeftIsAWarning(t *testing.T) {
 	j := &jobs{out: handout(t, "report.json", greeter)}
 	r, err := piped(t, environment.Config{Mismatch: environment.MismatchWarn}).Resolve(t.Context(), environment.Environment{Image: base, CondaFile: "dependencies: [python=3.12, mkl, greeter]", Run: j.run})
@@ -296,16 +313,68 @@ func TestReadTree_FilesThatSayMoreThanTheyAre(t *testing.T) {
 	}
 }
 
+// What packages have outside of their folder goes below the prefix that the
+// folder is of, and no folder of the image is made anew.
+func TestReadTree_WhatIsBesideThePackages(t *testing.T) {
+	for site, prefix := range map[string]string{
+		debianSite: "/usr/local", "/usr/local/lib/lazurite/python": "/usr/local", "/opt/miniconda/envs/e/lib/python3.9/site-packages": "/opt/miniconda/envs/e",
+		"/usr/lib/python3/dist-packages": "/usr/local", "/usr/local/lib64/python3.12/site-packages": "/usr/local",
+	} {
+		got, err := environment.ReadTree(handout(t, "report.json", `{"site":"`+site+`"}`, "tree/a/b.py", "x", "beside/bin/greet", "#!", "beside/share/greeter/words", "w"))
+		want := []string{site, site + "/a", site + "/a/b.py", prefix + "/bin/greet", prefix + "/share/greeter/words"}
+		if d := cmp.Diff(want, got); err != nil || d != "" {
+			t.Errorf("%s: %v\n%s", site, err, d)
+		}
+	}
+}
+
+func TestReadTree_Refusals(t *testing.T) {
+	long := "tree/" + strings.Repeat("a/", 500) + "b"
+	for want, archive := range map[string][]byte{
+		"there is no report":           handout(t),
+		"the report: ":                 handout(t, "report.json", `{"site":`),
+		"the report: json: cannot":     handout(t, "report.json", `{"site":"`+debianSite+`","packages":["a"]}`),
+		"is no report":                 handout(t, "report.json", strings.Repeat(" ", 1<<20)+greeter),
+		"is no folder of packages":     handout(t, "report.json", `{"site":"/usr/lib/../../etc/site-packages"}`),
+		`"../../etc/passwd" is no`:     handout(t, "report.json", greeter, "../../etc/passwd", "x"),
+		`"beside/../../etc/x" is no`:   handout(t, "report.json", greeter, "beside/../../etc/x", "x"),
+		`"beside/bin/.wh.python3" is`:  handout(t, "report.json", greeter, "beside/bin/.wh.python3", ""),
+		`is no name of a file of a pa`: handout(t, "report.json", greeter, long, "x"),
+		"unexpected EOF":               handout(t, "report.json", greeter, "tree/a", "xx")[:1500],
+	} {
+		if _, err := environment.ReadTree(archive); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("wanted %q, got %v", want, err)
+		}
+	}
+}
+
+func TestReadTree_TooLarge(t *testing.T) {
+	many := []string{"report.json", greeter}
+	for i := range 20 {
+		many = append(many, fmt.Sprintf("tree/%d/a", i), "x")
+	}
+	if got, err := environment.ReadTreeOf(handout(t, many...), 41, 20); err != nil || len(got) != 41 {
+		t.Errorf("as large as it may be: %d, %v", len(got), err)
+	}
+	for name, most := range map[string][2]int64{"files": {40, 20}, "bytes": {41, 19}} {
+		want := fmt.Sprintf("it has more than %d files or %d bytes", most[0], most[1])
+		if _, err := environment.ReadTreeOf(handout(t, many...), int(most[0]), most[1]); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: wanted %q, got %v", name, want, err)
+		}
+	}
+}
+
 func FuzzReadTree(f *testing.F) {
 	f.Add(handout(f, "report.json", greeter, "tree/a/b.py", "x", "tree/a/c.py", "yy"))
 	f.Add(handout(f, "report.json", greeter, "tree/.wh.a", ""))
+	f.Add(handout(f, "report.json", greeter, "beside/bin/greet", "#!", "beside/share/x", "y"))
 	f.Fuzz(func(t *testing.T, archive []byte) {
 		paths, err := environment.ReadTree(archive)
 		if err != nil {
 			return
 		}
 		for _, p := range paths {
-			if p != paths[0] && !strings.HasPrefix(p, paths[0]+"/") || filepath.Clean(p) != p || strings.Contains(p, "/.wh.") {
+			if p != paths[0] && !strings.HasPrefix(p, paths[0]+"/") && !strings.HasPrefix(p, "/usr/local/") && !strings.HasPrefix(p, "/opt/") || filepath.Clean(p) != p || strings.Contains(p, "/.wh.") {
 				t.Errorf("%q is taken", p)
 			}
 		}
