@@ -103,6 +103,9 @@ func FuzzParseConda(f *testing.F) {
 				t.Errorf("%q gave %+v", text, r)
 			}
 			environment.Meets("1.24.2", r)
+			if text, reason := r.ForPip(); (text == "") == (reason == "") || strings.HasPrefix(text, "-") || !r.Pip && strings.ContainsAny(text, " \n;@") {
+				t.Errorf("%+v is %q (%s)", r, text, reason)
+			}
 		}
 	})
 }

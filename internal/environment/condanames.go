@@ -59,10 +59,20 @@ func (r Requirement) forPip() (text, reason string) {
 // versionText is a version as conda and pip both write it.
 var versionText = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.!+_]*$`)
 
+// conda's =VERSION=BUILD.
+var buildText = regexp.MustCompile(`^(==?)([^=<>!~|,]+)=[^=<>!~|,]+$`)
+
+// build reports whether a requirement of conda's names a build.
+func (r Requirement) build() bool { return !r.Pip && buildText.MatchString(r.Asked) }
+
 // specForPip says one comparison of conda's in the words of PEP 440: =1.2 is
-// ==1.2.*; a build (=1.2=py311_0) and a choice (1.2|1.3) can't be said.
+// ==1.2.*, and =1.2=py311_0 is ==1.2, since the build says which files of conda's
+// it is; a choice (1.2|1.3) can't be said.
 // Source: conda, "Package match specifications".
 func specForPip(one string) (spec string, ok bool) {
+	if m := buildText.FindStringSubmatch(one); m != nil {
+		one = "==" + m[2]
+	}
 	if one == "" || one == "*" || one == "==*" || one == "=*" {
 		return "", true
 	}

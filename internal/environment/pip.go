@@ -48,6 +48,7 @@ type order struct {
 	ask, keep []string
 	left      []Difference // what pip can't do
 	why       []string     // by left
+	builds    []string     // of conda, which wheels do not have: numpy=1.24.2=py311_0
 	server    []Difference // versions of the server that are asked for where the image's own stays
 }
 
@@ -63,8 +64,14 @@ func orderOf(wanted []Requirement, has *manifest) order {
 		text, reason := w.forPip()
 		name := normal(w.Package)
 		differ := has.differences([]Requirement{w})
+		if reason == "" && w.build() {
+			o.builds = append(o.builds, w.Package+w.Asked)
+		}
 		switch {
 		case len(differ) == 0:
+			if w.Extras != "" && name != serverPackage { // of which the image says nothing
+				o.ask = append(o.ask, text)
+			}
 			if line := strings.Replace(text, w.Extras, "", 1); reason == "" && w.Asked != "" && name != serverPackage && constraint.MatchString(line) {
 				o.keep = append(o.keep, line)
 			}
@@ -98,6 +105,9 @@ func (r *resolving) installed(ctx context.Context, e Environment, base held, out
 	o := orderOf(r.wanted, base.packages)
 	for _, d := range o.server {
 		r.say("WARNING: %s; the image's own server stays, whatever version is asked for.", d)
+	}
+	if len(o.builds) > 0 {
+		r.say("Builds of conda are not looked at, only versions: %s.", some(o.builds))
 	}
 	out.Differences = append(out.Differences, o.server...)
 	if err := r.leave(o, out); err != nil || len(o.ask) == 0 {
@@ -180,7 +190,7 @@ func (r *resolving) runPip(ctx context.Context, e Environment, o order, base hel
 		r.say("The network of the workspace refused it: %s", text)
 	}
 	if failed, ok := errors.AsType[*JobError](err); ok {
-		return r.pipFailed(failed, report)
+		return r.pipFailed(failed, report, base.packages.Python)
 	}
 	if err != nil {
 		return err
@@ -198,16 +208,21 @@ func (r *resolving) runPip(ctx context.Context, e Environment, o order, base hel
 }
 
 // pipFailed is the end of a build whose pip failed.
-func (r *resolving) pipFailed(failed *JobError, report Report) error {
+func (r *resolving) pipFailed(failed *JobError, report Report, python string) error {
 	var lines []string
+	none := false
 	for line := range strings.Lines(report.Log) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "ERROR:") {
 			lines = append(lines, strings.TrimSpace(strings.TrimPrefix(line, "ERROR:")))
+			none = none || strings.Contains(line, "No matching distribution found")
 		}
 	}
 	text := failed.Message
 	if len(lines) > 0 {
 		text += ": " + strings.ToValidUTF8(strings.Join(lines[max(0, len(lines)-errorLines):], "; "), "?")
+	}
+	if none && len(report.Refused) == 0 {
+		text += fmt.Sprintf(". Only wheels for Python %s are taken from %s, and no source: ask for a version that has one, or put one there", python, r.pip.index)
 	}
 	if len(report.Refused) > 0 {
 		text += ". The network of the workspace refused it: " + some(report.Refused)

@@ -96,20 +96,20 @@ func TestPip_InstallsWhatTheImageLacks(t *testing.T) {
 	}
 	c := piped(t, environment.Config{Index: "https://index.example/simple", IndexCA: ca})
 	j := &jobs{out: handout(t, "report.json", greeter, "tree/greeter/__init__.py", "x = 1\n", "tree/greeter-1.4.dist-info/METADATA", "m"), said: environment.Report{Log: "Successfully installed greeter-1.4\n"}}
-	e := environment.Environment{Name: "e:1", Image: base, Run: j.run, CondaFile: `dependencies: [python=3.11, pip, numpy=1.24, "pytorch>=2", {pip: ["greeter[x]>=1 ; python_version > '3'", joblib==1.2.0, "scikit-learn==1.2.1 ; python_version > '3'", "numpy[x]==1.24.2", "joblib<2\u2028--index-url"]}]`}
+	e := environment.Environment{Name: "e:1", Image: base, Run: j.run, CondaFile: `dependencies: [python=3.11, pip, numpy=1.24, "pytorch>=2", pytorch=2.0.1=py3.11_cpu_0, {pip: ["greeter[x]>=1 ; python_version > '3'", joblib==1.2.0, "scikit-learn==1.2.1 ; python_version > '3'", "numpy[x]==1.24.2", "joblib<2\u2028--index-url"]}]`}
 	r, err := c.Resolve(t.Context(), e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := j.all[0]
-	want := asked{Pip: "pip-23.0.1-py3-none-any.whl", Index: "https://index.example/simple", Requirements: []string{"greeter[x]>=1; python_version > '3'", "torch>=2"}, Constraints: []string{"joblib==1.2.0", "numpy==1.24.*", "numpy==1.24.2"}}
+	want := asked{Pip: "pip-23.0.1-py3-none-any.whl", Index: "https://index.example/simple", Requirements: []string{"greeter[x]>=1; python_version > '3'", "numpy[x]==1.24.2", "torch==2.0.1", "torch>=2"}, Constraints: []string{"joblib==1.2.0", "numpy==1.24.*", "numpy==1.24.2"}}
 	if d := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".job" }, cmp.Ignore()), cmp.AllowUnexported(asked{})); d != "" {
 		t.Error(d)
 	}
 	if got.job.Image != environment.SklearnImage || filepath.Base(got.job.Archive) != "sklearn.tar" || string(got.job.Files["index.pem"]) != "PEM" || string(got.job.Files[want.Pip]) != want.Pip || got.job.Most == 0 {
 		t.Errorf("got %+v", got.job)
 	}
-	if !strings.HasPrefix(r.Image, "lazurite.dev/environments/built:") || len(r.Differences) > 0 || !strings.Contains(r.Log, "\n  Successfully installed greeter-1.4\n") {
+	if !strings.HasPrefix(r.Image, "lazurite.dev/environments/built:") || len(r.Differences) > 0 || !strings.Contains(r.Log, "\n  Successfully installed greeter-1.4\n") || !strings.Contains(r.Log, "only versions: pytorch=2.0.1=py3.11_cpu_0.") {
 		t.Errorf("got %+v", r)
 	}
 	layer, config := inside(t, r.Archive)
@@ -186,7 +186,9 @@ func TestPip_Refusals(t *testing.T) {
 	}{
 		"another Python":   {"dependencies: [python=3.12, greeter]", &jobs{out: good}, []string{"python: =3.12 is asked for, the image has 3.11.2 (the image's Python stays)", "environments.mismatch"}, false},
 		"no Python at all": {"dependencies: [cudatoolkit=11]", &jobs{out: good}, []string{"cudatoolkit: =11 is asked for, the image has none (a package of conda that pip does not have)"}, false},
-		"a build of conda": {"dependencies: [greeter=1.4=py311_0]", &jobs{out: good}, []string{"a version that pip has no words for"}, false},
+		"a choice":         {"dependencies: [greeter=1.4|1.5]", &jobs{out: good}, []string{"a version that pip has no words for"}, false},
+		"no wheel": {"dependencies: [greeter]", &jobs{said: environment.Report{Log: "ERROR: No matching distribution found for greeter\n"}, err: &environment.JobError{Message: "exit code 1"}},
+			[]string{"Only wheels for Python 3.11.2 are taken from https://pypi.org/simple, and no source: ask for a version that has one, or put one there"}, false},
 		"pip fails": {"dependencies: [greeter]", &jobs{said: environment.Report{Log: "Looking\nERROR: No matching distribution found for greeter\n", Refused: []string{"pypi.org: no rule. To allow it: az ml x"}}, err: &environment.JobError{Message: "exit code 1"}},
 			[]string{"exit code 1: No matching distribution found for greeter", "The network of the workspace refused it: pypi.org: no rule. To allow it: az ml x"}, false},
 		"no room":     {"dependencies: [greeter]", &jobs{err: &environment.JobError{Message: "not enough memory", Full: true}}, []string{"not enough memory"}, true},
@@ -253,9 +255,9 @@ func TestPip_WhatIsLeftIsAWarning(t *testing.T) {
 func TestForPip(t *testing.T) {
 	for line, want := range map[string]string{
 		"numpy": "numpy", "numpy=1.24": "numpy==1.24.*", "numpy=1.24.*": "numpy==1.24.*", "numpy==1.24.2": "numpy==1.24.2", "numpy 1.24*": "numpy==1.24.*", "numpy>=1.20,<2": "numpy>=1.20,<2",
-		"numpy!=1.24.*": "numpy!=1.24.*", "numpy>=1.20.*": "numpy>=1.20", "numpy~=1.3": "numpy~=1.3", "conda-forge::PyTorch=2.1": "torch==2.1.*", "numpy=1.2|1.3": "", "numpy=1.2=py_0": "",
+		"numpy!=1.24.*": "numpy!=1.24.*", "numpy>=1.20.*": "numpy>=1.20", "numpy~=1.3": "numpy~=1.3", "conda-forge::PyTorch=2.1": "torch==2.1.*", "numpy=1.2|1.3": "", "numpy=1.2=py_0": "numpy==1.2", "numpy==1.2=py_0": "numpy==1.2", "numpy=*=py_0": "numpy", "numpy=1.2=py_0|2": "", "numpy>=1.2=py_0": "",
 		"numpy=banana;x": "", "libgcc": "", "r-base": "", "_openmp_mutex": "", "gxx_linux-64": "", "python=3.11": "", "cudatoolkit": "", "cxx-compiler": "", "cloudpickle": "cloudpickle", "ray": "ray",
-		"scikit-learn=0.22.2.post1": "scikit-learn==0.22.2.post1", "numpy=2.0rc1.*": "", "numpy=1!2": "numpy==1!2.*", "cpuonly": "", "pytorch-cuda=11.8": "", "pytorch::pytorch=2.1.*=*cpu": "", "wget": "", "zstd": "", "psycopg2": "psycopg2-binary", "tensorflow-gpu>=2": "tensorflow>=2", "python-dateutil": "python-dateutil",
+		"scikit-learn=0.22.2.post1": "scikit-learn==0.22.2.post1", "numpy=2.0rc1.*": "", "numpy=1!2": "numpy==1!2.*", "cpuonly": "", "pytorch-cuda=11.8": "", "pytorch::pytorch=2.1.*=*cpu": "torch==2.1.*", "wget": "", "zstd": "", "psycopg2": "psycopg2-binary", "tensorflow-gpu>=2": "tensorflow>=2", "python-dateutil": "python-dateutil",
 		"conda-forge/linux-64::scikit-learn >=1.2, <1.4": "scikit-learn>=1.2,<1.4", "https://conda.anaconda.org/conda-forge::numpy=1.24": "numpy==1.24.*", "typing_extensions": "typing_extensions",
 	} {
 		c, err := environment.ParseConda("dependencies: ['" + line + "']")
