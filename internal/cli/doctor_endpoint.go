@@ -313,15 +313,24 @@ func (e *examination) deployed(context.Context) bool {
 		e.say("deployments", stepWrong, "there is none", "az ml online-deployment create "+e.flags()+" -e "+e.name+" -n blue -f blue-deployment.yml --all-traffic")
 		return true
 	}
-	all := true
+	var good []string
 	for _, d := range e.deployments {
-		if s := textAt(d, "properties", "provisioningState"); !strings.EqualFold(s, "Succeeded") {
-			all = false
-			e.say("deployments", stepWrong, textAt(d, "name")+" is "+s, "az ml online-deployment get-logs "+e.flags()+" -e "+e.name+" -n "+textAt(d, "name"))
+		name := textAt(d, "name")
+		logs := "az ml online-deployment get-logs " + e.flags() + " -e " + e.name + " -n " + name
+		switch s := textAt(d, "properties", "provisioningState"); strings.ToLower(s) {
+		case "succeeded":
+			if at(d, "properties", "scaledToZero") == true {
+				name += " (scaled to zero: the next request starts it)"
+			}
+			good = append(good, name)
+		case "creating", "updating", "scaling":
+			e.say("deployments", stepNotice, name+" is "+s+": its rollout goes on, look again when it has ended", logs)
+		default:
+			e.say("deployments", stepWrong, name+" is "+s, logs)
 		}
 	}
-	if all {
-		e.say("deployments", stepOK, strings.Join(deploymentNames(e.deployments), ", ")+": Succeeded")
+	if len(good) == len(e.deployments) {
+		e.say("deployments", stepOK, strings.Join(good, ", ")+": Succeeded")
 	}
 	return true
 }

@@ -525,9 +525,13 @@ func TestDoctorEndpoint(t *testing.T) {
 	c.docs[zone+"/z/virtualNetworkLinks"] = object{"value": []any{}}
 	examine(1, "The first step that fails: names:", "is linked to no virtual network")
 	c.docs[zone+"/z/virtualNetworkLinks"] = object{"value": []any{object{}}}
-	sub(c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"], "properties")["provisioningState"] = "Succeeded"
+	sub(c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"], "properties")["provisioningState"] = "Updating"
 	sub(c.docs[mlRoot+"/onlineEndpoints/ep"], "properties")["traffic"] = object{"blue": 100}
+	examine(0, "No step fails.", "blue is Updating: its rollout goes on", "get-logs")
+	sub(c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"], "properties")["provisioningState"] = "Succeeded"
 	examine(0, "No step fails.", "blue=100")
+	sub(c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"], "properties")["scaledToZero"] = true
+	examine(0, "No step fails.", "blue (scaled to zero: the next request starts it): Succeeded")
 	sub(c.docs[mlRoot], "properties")["containerRegistry"] = "/subscriptions/sub/reg"
 	sub(c.docs[mlRoot], "properties")["managedNetwork"] = object{"isolationMode": "Disabled"}
 	sub(c.docs[mlRoot+"/onlineEndpoints/ep/deployments/blue"], "properties")["egressPublicNetworkAccess"] = "Enabled"

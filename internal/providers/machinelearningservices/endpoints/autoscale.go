@@ -116,7 +116,8 @@ type scaled struct {
 	uid        string
 	settings   ScaleSettings
 	concurrent int
-	first      int // instances after a rollout
+	first      int  // instances after a rollout
+	changing   bool // an update is under way, and is to be verified: there is an instance
 
 	seen string      // the revision of settings that the rest belongs to
 	busy atomic.Bool // a look at it is under way: the rest is that one's
@@ -240,12 +241,16 @@ func (l *scaling) one(ctx context.Context, x *scaled) {
 	if have, ok, err := l.scaler.Scaled(ctx, x.uid); err == nil && ok {
 		x.now = have
 	}
-	if l.s.flights.starting(x.uid) {
+	if l.s.flights.start(x.uid) != nil {
 		x.active = x.asked
 	}
 	before := x.stand
 	n, change := x.look(l.load.Pending(x.uid), l.load.Served(x.uid), x.asked)
 	if !change {
+		return
+	}
+	if n == 0 && x.changing {
+		x.stand = before
 		return
 	}
 	err := errPause
@@ -305,12 +310,14 @@ func (l *scaling) sink(ctx context.Context, x *scaled, from int) error {
 	return l.scaler.Scale(ctx, x.uid, from, 0)
 }
 
-// scalable are the deployments that follow their load, and of which no
-// operation changes the number of instances now.
+// scalable are the deployments that follow their load: also while an update is
+// prepared, which may build an image for long.
 func (s *Service) scalable() []*scaled {
 	var out []*scaled
 	s.docs.Range(func(_ string, e *arm.Envelope) bool {
-		if e.Private[rolledKey] != "true" || e.State() != "Succeeded" {
+		state := e.State()
+		changing := state == "Updating" || state == "Scaling"
+		if e.Private[rolledKey] != "true" || state != "Succeeded" && !changing {
 			return true
 		}
 		v, err := arm.View[Deployment](e)
@@ -319,7 +326,7 @@ func (s *Service) scalable() []*scaled {
 		}
 		out = append(out, &scaled{
 			uid: endpointUID(e.Private[uidKey]), settings: *v.Properties.Scale, concurrent: v.Properties.Request.Concurrent,
-			first: v.Properties.Scale.bound(instances(v)), seen: e.ETag(),
+			first: v.Properties.Scale.bound(instances(v)), changing: changing, seen: e.ETag(),
 		})
 		return true
 	})

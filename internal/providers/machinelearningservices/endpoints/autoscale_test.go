@@ -221,7 +221,7 @@ func TestAutoscale_PausesWhereItFails(t *testing.T) {
 		t.Error("it paused where somebody else had changed it")
 	}
 	w.run.set(func(r *runner) { r.failScale = nil })
-	if step(2*time.Second); w.has(uid) != 0 {
+	if step(2 * time.Second); w.has(uid) != 0 {
 		t.Errorf("it has %d instances", w.has(uid))
 	}
 	if text := said.String(); strings.Count(text, "was not scaled") != 2 || strings.Count(text, "is scaled again") != 1 {

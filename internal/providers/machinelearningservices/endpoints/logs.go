@@ -55,11 +55,43 @@ func (s *Service) getLogs(ctx context.Context, r *deployment, body json.RawMessa
 	if err != nil {
 		return nil, apierr.New(apierr.Conflict, "ResourceNotReady", "The log of the deployment '%s' can't be read now: what it runs on does not answer. Try again in a moment.", r.ID.Name()).WithCause(err)
 	}
-	text = s.told(r, container, text)
-	if n, ok, err := s.Runner.Scaled(ctx, endpointUID(r.Private[uidKey])); err == nil && ok && n == 0 {
-		text = atZero + "\n" + text
+	line, err := s.stands(ctx, r, text == "")
+	if err != nil {
+		return nil, err
 	}
-	return map[string]any{"content": text}, nil
+	return map[string]any{"content": line + s.told(r, container, text)}, nil
+}
+
+// stands is a line on what is done with a deployment now, which its containers do
+// not know; "" where that is nothing.
+func (s *Service) stands(ctx context.Context, r *deployment, none bool) (string, error) {
+	uid := endpointUID(r.Private[uidKey])
+	if f := s.flights.start(uid); f != nil {
+		line := "The deployment is being started, since somebody asked."
+		if _, why := f.noted(); why != nil {
+			text := "what it runs on does not answer."
+			if known, ok := errors.AsType[*apierr.Error](why); ok {
+				text = known.Message
+			}
+			line += " It could not be so far, which is tried again: " + text
+		}
+		return line + "\n", nil
+	}
+	if n, ok, err := s.Runner.Scaled(ctx, uid); err == nil && ok && n == 0 {
+		return atZero + "\n", nil
+	}
+	if !none {
+		return "", nil
+	}
+	e, err := s.res.Get(ctx, r.ID)
+	if err != nil {
+		return "", err
+	}
+	switch state := e.State(); state {
+	case "Creating", "Updating", "Scaling":
+		return "The deployment has no instance yet: it is " + state + ", and its image or what it runs on is being prepared.\n", nil
+	}
+	return "", nil
 }
 
 // told puts what came before the containers in front of a log: how their image

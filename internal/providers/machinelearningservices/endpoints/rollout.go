@@ -188,6 +188,7 @@ func (s *Service) putDeployment(ctx context.Context, _, next *deployment) error 
 	if err := s.started(ctx); err != nil {
 		return err
 	}
+	spec.Instances = s.kept(ctx, next, spec)
 	err = s.Runner.Apply(ctx, spec, func(phase string) {
 		tell(phase)
 		_ = s.current(ctx, next, spec) // asked again at the end
@@ -201,6 +202,20 @@ func (s *Service) putDeployment(ctx context.Context, _, next *deployment) error 
 	next.Private[rolledKey] = "true"
 	delete(next.Private, faultKey)
 	return nil
+}
+
+// kept is how many instances a rollout has: no fewer than there are where their
+// number follows the load, which goes on.
+func (s *Service) kept(ctx context.Context, r *deployment, spec compute.Deployment) int {
+	c := r.Properties.Scale
+	if c == nil || c.Type != scaleTarget {
+		return spec.Instances
+	}
+	have, ok, err := s.Runner.Scaled(ctx, spec.UID)
+	if err != nil || !ok {
+		return spec.Instances
+	}
+	return c.bound(max(have, spec.Instances))
 }
 
 // current gives the deployment the identities that its endpoint has now, where

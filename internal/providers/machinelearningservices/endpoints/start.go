@@ -86,11 +86,14 @@ func (l *flights) close() {
 	l.all.Wait()
 }
 
-// starting reports whether a deployment is being started.
-func (l *flights) starting(uid string) bool {
+// start is the start of a deployment that is under way; nil where none is.
+func (l *flights) start(uid string) *flight {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.of[uid] != nil && l.of[uid].start
+	if f := l.of[uid]; f != nil && f.start {
+		return f
+	}
+	return nil
 }
 
 // Start implements router.Starter: it has a deployment without an instance

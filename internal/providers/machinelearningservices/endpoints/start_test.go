@@ -316,3 +316,86 @@ func TestScaleToZero_AnUpdateIsVerified(t *testing.T) {
 	w.run.set(func(r *runner) { r.gone = errors.New("no clusters") })
 	w.WantError(http.StatusConflict, "OperationNotAllowed", "PATCH", path+v, `{"properties":{"environmentVariables":{"A":"d"}}}`)
 }
+
+// An update takes no instance away that the load asks for, and the load is
+// followed until the rollout itself.
+func TestAutoscale_InAnUpdate(t *testing.T) {
+	w := start(t)
+	path, uid := w.sleeper() // at most three, two requests at once, 70 percent
+	d := &demand{pending: 2}
+	look := w.svc.Looks(d, w.run)
+	if look(t.Context()); w.has(uid) != 2 {
+		t.Fatalf("%d instances", w.has(uid))
+	}
+	w.Settle(w.Want(http.StatusOK, "PATCH", path+v, `{"properties":{"environmentVariables":{"A":"b"}}}`))
+	if w.has(uid) != 2 {
+		t.Errorf("after an update %d instances", w.has(uid))
+	}
+	hold := make(chan struct{})
+	w.run.set(func(r *runner) { r.hold = hold })
+	op := w.Want(http.StatusOK, "PATCH", path+v, `{"properties":{"environmentVariables":{"A":"c"}}}`)
+	d.set(func() { d.pending = 4 })
+	w.Eventually(func() error {
+		w.later(2 * time.Second)
+		if look(t.Context()); w.has(uid) != 3 {
+			return errors.New("the load is not followed")
+		}
+		return nil
+	})
+	d.set(func() { d.pending = 0 })
+	for range 4 {
+		w.later(time.Hour)
+		if look(t.Context()); w.has(uid) == 0 {
+			t.Error("it went to zero in the middle of an update")
+		}
+	}
+	close(hold)
+	w.Settle(op)
+}
+
+// While something goes on, the log says what.
+func TestLogs_SayWhatGoesOn(t *testing.T) {
+	w := start(t)
+	path, uid := w.sleeper()
+	log := func() string {
+		t.Helper()
+		return w.Want(http.StatusOK, "POST", path+"/getLogs"+v, `{}`).Text("content")
+	}
+	hold := make(chan struct{})
+	w.run.set(func(r *runner) { r.hold, r.failStart = hold, []error{errors.New("10.1.2.3: connection refused")} })
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.svc.Start(t.Context(), uid)
+		done <- err
+	}()
+	w.Eventually(func() error {
+		if text := log(); !strings.HasPrefix(text, "The deployment is being started") {
+			return errors.New(text)
+		}
+		return nil
+	})
+	next := make(chan struct{})
+	w.run.set(func(r *runner) { r.hold = next })
+	close(hold)
+	w.Eventually(func() error {
+		if text := log(); !strings.Contains(text, "tried again: what it runs on does not answer.\n") || strings.Contains(text, "10.1") {
+			return errors.New(text)
+		}
+		return nil
+	})
+	close(next)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if text := log(); text != "inference-server 5000\n" {
+		t.Errorf("afterwards: %q", text)
+	}
+	hold = make(chan struct{})
+	w.run.set(func(r *runner) { r.hold, r.silent = hold, true })
+	op := w.Want(http.StatusOK, "PATCH", path+v, `{"properties":{"environmentVariables":{"A":"c"}}}`)
+	if text := log(); !strings.HasPrefix(text, "The deployment has no instance yet: it is Updating") {
+		t.Errorf("in a rollout: %q", text)
+	}
+	close(hold)
+	w.Settle(op)
+}

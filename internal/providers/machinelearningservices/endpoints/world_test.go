@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/armtest"
 	"lazurite.dev/internal/compute"
@@ -66,6 +67,7 @@ type runner struct {
 	gone       error // Available
 	builds     []compute.Build
 	built      compute.BuildReport
+	silent     bool  // no log
 	unbuilt    error // Build
 }
 
@@ -201,6 +203,11 @@ func (r *runner) Remove(ctx context.Context, uid string) error {
 func (r *runner) RemoveEndpoint(context.Context, string, string) error { return nil }
 
 func (r *runner) Logs(_ context.Context, _, container string, tail int) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.silent {
+		return "", apierr.New(apierr.NotFound, "ResourceNotFound", "The deployment has no instance, and so no log.")
+	}
 	return fmt.Sprintf("%s %d\n", container, tail), nil
 }
 
