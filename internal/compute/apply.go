@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -251,14 +252,42 @@ func (c *Compute) see(ctx context.Context, d Deployment, revision string, began 
 // ofRevision are the pods by which a rollout that began then is judged. One that
 // was evicted before stays on the books, and another has its place.
 func ofRevision(pods []pod, revision string, began time.Time) []pod {
+	began = began.Truncate(time.Second) // as Kubernetes tells the time
 	var out []pod
 	for _, p := range pods {
-		past := p.Status.Phase == "Failed" && p.Metadata.CreationTimestamp.Before(began.Truncate(time.Second))
+		past := p.Status.Phase == "Failed" && p.Metadata.CreationTimestamp.Before(began)
 		if p.Metadata.Labels[labelRevision] == revision && !p.draining() && !past {
-			out = append(out, p)
+			out = append(out, p.since(began))
 		}
 	}
 	return out
+}
+
+// since is the pod without the failures of its containers that were before, as
+// when all was stopped, and after which they are started again. One that fails
+// again and again says so by waiting.
+func (p pod) since(began time.Time) pod {
+	fresh := func(all []containerStatus) []containerStatus {
+		all = slices.Clone(all)
+		for i := range all {
+			s := &all[i]
+			past := func(e *terminated) bool {
+				return e != nil && e.ExitCode != 0 && !e.FinishedAt.IsZero() && e.FinishedAt.Before(began)
+			}
+			if reason, _ := s.waiting(); reason == "CrashLoopBackOff" {
+				continue
+			}
+			if past(s.LastState.Terminated) {
+				s.LastState.Terminated = nil
+			}
+			if past(s.State.Terminated) {
+				s.State.Terminated = nil
+			}
+		}
+		return all
+	}
+	p.Status.InitContainerStatuses, p.Status.ContainerStatuses = fresh(p.Status.InitContainerStatuses), fresh(p.Status.ContainerStatuses)
+	return p
 }
 
 // explained adds to a failure what the container's own log says.

@@ -140,6 +140,33 @@ func TestOfRevision_EvictedBefore(t *testing.T) {
 	}
 }
 
+// How containers ended before it began is no failure of a start: after a restart
+// of the machine they run again.
+func TestOfRevision_EndsOfBefore(t *testing.T) {
+	began := time.Date(2030, 1, 1, 0, 1, 0, 500, time.UTC)
+	for name, c := range map[string]struct {
+		status string
+		fails  bool
+	}{
+		"killed twice, before":            {`{"containerStatuses":[{"name":"inference-server","restartCount":2,"state":{"running":{}},"lastState":{"terminated":{"exitCode":137,"reason":"Error","finishedAt":"2030-01-01T00:00:59Z"}}}]}`, false},
+		"killed twice, now":               {`{"containerStatuses":[{"name":"inference-server","restartCount":2,"state":{"running":{}},"lastState":{"terminated":{"exitCode":137,"reason":"Error","finishedAt":"2030-01-01T00:01:00Z"}}}]}`, true},
+		"out of memory, before":           {`{"containerStatuses":[{"name":"inference-server","restartCount":1,"state":{"running":{}},"lastState":{"terminated":{"exitCode":137,"reason":"OOMKilled","finishedAt":"2030-01-01T00:00:00Z"}}}]}`, false},
+		"not started again yet":           {`{"containerStatuses":[{"name":"inference-server","restartCount":4,"state":{"terminated":{"exitCode":143,"reason":"Error","finishedAt":"2030-01-01T00:00:00Z"}}}]}`, false},
+		"again and again":                 {`{"containerStatuses":[{"name":"inference-server","restartCount":4,"state":{"waiting":{"reason":"CrashLoopBackOff"}},"lastState":{"terminated":{"exitCode":3,"reason":"Error","finishedAt":"2030-01-01T00:00:00Z"}}}]}`, true},
+		"a download that failed, before":  {`{"initContainerStatuses":[{"name":"storage-initializer","restartCount":1,"state":{"running":{}},"lastState":{"terminated":{"exitCode":1,"finishedAt":"2030-01-01T00:00:00Z"}}}]}`, false},
+		"a download that was done before": {`{"initContainerStatuses":[{"name":"storage-initializer","state":{"terminated":{"exitCode":0,"finishedAt":"2030-01-01T00:00:00Z"}}}],"containerStatuses":[{"name":"inference-server","state":{"terminated":{"exitCode":3,"finishedAt":"2030-01-01T00:02:00Z"}}}]}`, true},
+	} {
+		p := decode[pod](t, `{"metadata":{"name":"p","labels":{"`+labelRevision+`":"r"}},"status":`+c.status+`}`)
+		got := ofRevision([]pod{p}, "r", began)
+		if len(got) != 1 {
+			t.Fatalf("%s: got %v", name, got)
+		}
+		if v := got[0].judge(began.Add(time.Minute)); (v.failure != nil) != c.fails {
+			t.Errorf("%s: got %+v, %v", name, v, v.failure)
+		}
+	}
+}
+
 func TestInstance_OfPods(t *testing.T) {
 	for text, want := range map[string]Instance{
 		`{"metadata":{"name":"p"},"spec":{"containers":[{"name":"inference-server","ports":[{"containerPort":8080}]}]},"status":{"podIP":"10.244.0.5","conditions":[{"type":"Ready","status":"True"}]}}`: {ID: "p", Cluster: "ml-w", Address: netip.MustParseAddrPort("10.244.0.5:8080"), Ready: true},
