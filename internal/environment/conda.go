@@ -98,7 +98,7 @@ func (c *Conda) dependency(d *yaml.Node) error {
 
 var (
 	// NAME, NAME SPEC [BUILD], NAME=SPEC[=BUILD], with CHANNEL:: before it.
-	condaPattern = regexp.MustCompile(`^(?:[A-Za-z0-9_./:-]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*((?:[=<>!~]|\s[0-9*])?[^\[\]#]*)$`)
+	condaPattern = regexp.MustCompile(`^(?:[A-Za-z0-9_./:-]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*((?:[=<>!~]|\s[0-9*])[^\[\]#@]*)?$`)
 	// PEP 508, without markers and addresses.
 	pipPattern = regexp.MustCompile(`^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(\[[A-Za-z0-9._, -]*\])?\s*\(?\s*((?:(?:===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()]+\s*,?\s*)*)\)?\s*(?:;(.*))?$`)
 )
@@ -107,7 +107,7 @@ func condaRequirement(text string) (Requirement, error) {
 	text = strings.TrimSpace(text)
 	m := condaPattern.FindStringSubmatch(text)
 	if m == nil || len(text) > 500 {
-		return Requirement{}, fmt.Errorf("the conda file: %.100q is no package that can be read", text)
+		return Requirement{}, fmt.Errorf("the conda file: %.100q is no package that can be read", withoutUser(text))
 	}
 	asked := strings.TrimSpace(m[2])
 	if asked != "" && asked[0] >= '0' && asked[0] <= '9' || strings.HasPrefix(asked, "*") {
@@ -155,6 +155,11 @@ func notPip(text string) error {
 	}
 	return fmt.Errorf("%.100q is no package with versions", text)
 }
+
+var userOfURL = regexp.MustCompile(`://[^/\s"']*@`)
+
+// withoutUser leaves out of addresses who asks, and with which password.
+func withoutUser(text string) string { return userOfURL.ReplaceAllString(text, "://") }
 
 var separators = regexp.MustCompile(`[-_.]+`)
 

@@ -41,7 +41,7 @@ dependencies:
 
 func TestParseConda_WhatCannotBeReadIsAnError(t *testing.T) {
 	for _, text := range []string{
-		"dependencies: [numpy[version='>=1']]", "dependencies: [{npm: [a]}]", "dependencies: [{pip: [-r requirements.txt]}]",
+		"dependencies: [numpy[version='>=1']]", "dependencies: [{npm: [a]}]", "dependencies: ['numpy|scipy']", "dependencies: ['numpy scipy']", "dependencies: ['https://example.org/numpy.conda']", "dependencies: [{pip: [-r requirements.txt]}]",
 		"dependencies: [{pip: ['a @ https://example.org/a.whl']}]", "dependencies: [{pip: ['git+https://example.org/a']}]", "dependencies: [{pip: ['--index-url https://example.org']}]",
 		"variables: {A: b}", "dependencies: [[a]]", "- a", "dependencies: ['']", strings.Repeat("#", 300<<10),
 	} {
@@ -64,6 +64,13 @@ func TestParseConda_WhatPipCanAndWeDoNot(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "the conda file, line 2, pip: ") || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v", line, err)
 		}
+	}
+}
+
+func TestParseConda_KeepsPasswordsOfChannels(t *testing.T) {
+	_, err := environment.ParseConda("dependencies: ['https://me:secret@example.org/c::numpy']")
+	if err == nil || !strings.Contains(err.Error(), "example.org") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
 	}
 }
 

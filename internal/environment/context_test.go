@@ -148,8 +148,8 @@ func TestResolve_DockerfilesThatAreRefused(t *testing.T) {
 		"the Dockerfile can't be read":          files(""),
 		"is not at hand":                        files("FROM docker.io/library/python:3.12"),
 		".dockerignore":                         files(from, ".dockerignore", "x"),
-		"nothing runs while an image is built":  files(from + "RUN apt-get update"),
-		"only plain calls of pip and conda":     files(from + "RUN pip install numpy | tee log"),
+		"nothing runs while an image is built":  files(from + "RUN curl https://me:secret@example.org/x"),
+		"only plain calls of pip and conda":     files(from + "RUN pip install -i https://me:secret@example.org numpy | tee log"),
 		"pip: --index-url: packages come from":  files(from + "RUN pip install --index-url https://me:secret@example.org numpy"),
 		"an option that is not known here":      files(from + "RUN pip install --pre numpy"),
 		"r.txt: --extra-index-url: packages":    files(from+"COPY r.txt /\nRUN pip install -r /r.txt", "r.txt", "--extra-index-url https://me:secret@example.org\nnumpy"),
@@ -173,7 +173,7 @@ func TestResolve_DockerfilesThatAreRefused(t *testing.T) {
 	} {
 		_, err := c.Resolve(t.Context(), environment.Environment{Build: b})
 		var failed *environment.BuildError
-		if !errors.As(err, &failed) || !strings.Contains(failed.Message, text) || strings.Contains(failed.Message, "secret") {
+		if !errors.As(err, &failed) || !strings.Contains(failed.Message, text) || strings.Contains(failed.Log, "secret") {
 			t.Errorf("wanted %q, got %v", text, err)
 		}
 	}

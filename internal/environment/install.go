@@ -18,7 +18,7 @@ func (g *building) run(i Instruction) error {
 		commands = nil
 		for one := range strings.SplitSeq(i.Args[0], "&&") {
 			if strings.ContainsAny(one, "|;<>`$()&") {
-				return fmt.Errorf("RUN %.200s: nothing runs while an image is built here, so that only plain calls of pip and conda are read", i.Args[0])
+				return fmt.Errorf("RUN %.200s: nothing runs while an image is built here, so that only plain calls of pip and conda are read", withoutUser(i.Args[0]))
 			}
 			d := dockerfile{}
 			words, err := d.words(strings.TrimSpace(one))
@@ -126,7 +126,7 @@ func (g *building) installs(words []string) ([]Requirement, error) {
 			return g.condaFile(words[3:])
 		}
 	}
-	return nil, fmt.Errorf("RUN %.200s: nothing runs while an image is built here; `pip install` and `conda install|env create|env update` are compared with what the base has", line)
+	return nil, fmt.Errorf("RUN %.200s: nothing runs while an image is built here; `pip install` and `conda install|env create|env update` are compared with what the base has", withoutUser(line))
 }
 
 func (g *building) pip(words []string) ([]Requirement, error) {
