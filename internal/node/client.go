@@ -285,13 +285,13 @@ func (c *Client) RemoveImage(ctx context.Context, uid, name string) error {
 // Stop ends all clusters' processes in order, and the agent. It returns when
 // nothing of them is on the machine but what the state folder keeps.
 func (c *Client) Stop(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/stop", nil, nil)
+	return c.whenEnded(ctx, func() error { return c.call(ctx, http.MethodPost, "/v1/stop", nil, nil) })
 }
 
 // Purge kills everything, erases what the agent keeps in the state folder, and
-// ends the agent.
+// ends the agent; it returns when that has ended.
 func (c *Client) Purge(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/purge", nil, nil)
+	return c.whenEnded(ctx, func() error { return c.call(ctx, http.MethodPost, "/v1/purge", nil, nil) })
 }
 
 // Listen implements Agent. The socket comes beside the answer, as SCM_RIGHTS of

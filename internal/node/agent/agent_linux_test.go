@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == agent.ExecCommand:
 		err = agent.Exec()
+	case len(os.Args) > 3 && os.Args[1] == agent.Command && os.Args[2] == "keep": // and end when descriptor 3 says so
+		err = agent.Keep(context.Background(), append([]string{agent.Command}, os.Args[3:]...))
+		_, _ = os.NewFile(3, "end").Read(make([]byte, 1))
 	case len(os.Args) > 3 && os.Args[1] == agent.Command:
 		owner, _ := strconv.Atoi(os.Args[3])
 		err = agent.Run(context.Background(), agent.Options{
@@ -270,6 +273,48 @@ func TestAgent_WithoutDistribution(t *testing.T) {
 	if _, err := l.Info(t.Context()); !errors.Is(err, node.ErrNoAgent) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestAgent_StopIsTheEndOfItsProcesses: who was told that all has ended finds
+// no keeper either.
+func TestAgent_StopIsTheEndOfItsProcesses(t *testing.T) {
+	l := newLab(t, t.TempDir(), 0)
+	for name, end := range map[string]func(context.Context) error{"stop": l.Stop, "purge": l.Purge} {
+		t.Run(name, func(t *testing.T) {
+			if err := l.Stop(t.Context()); err != nil && !errors.Is(err, node.ErrNoAgent) {
+				t.Fatal(err)
+			}
+			in, out, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer in.Close()
+			keeper := exec.Command("/proc/self/exe", agent.Command, "keep", l.home, "0", l.kube)
+			keeper.ExtraFiles = []*os.File{in}
+			if err := keeper.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = keeper.Wait() }()
+			defer out.Close()
+			eventually(t, 10*time.Second, "the agent answers", func() bool { return l.Running(t.Context()) })
+			ended := make(chan error, 1)
+			go func() { ended <- end(t.Context()) }()
+			eventually(t, 10*time.Second, "the agent has ended", func() bool { _, err := l.Info(t.Context()); return errors.Is(err, node.ErrNoAgent) })
+			select {
+			case err := <-ended:
+				t.Errorf("there is a keeper yet, and it said %v", err)
+				return
+			default:
+			}
+			if err := out.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	l.nothingLeft()
 }
 
 func TestAgent_RefusesStrangers(t *testing.T) {
