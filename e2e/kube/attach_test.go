@@ -11,7 +11,6 @@ import (
 // taken away, and the cluster is attached by its kubeconfig. A pod in it reads
 // a secret; after detaching, the cluster is as it was.
 func TestAttach(t *testing.T) {
-	t.Parallel() // in a cloud of its own, and it mostly waits
 	k := alone(t)
 	if err := k.create("stranger"); err != nil {
 		t.Fatal(err)

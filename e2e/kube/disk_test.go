@@ -72,7 +72,8 @@ func fill(t *testing.T, dir string) (free func()) {
 // TestDiskIsFull fills the disk of the state folder: laz and the cluster say
 // so, nothing that was acknowledged is lost, and all goes on when there is room.
 func TestDiskIsFull(t *testing.T) {
-	t.Parallel() // in a cloud of its own, and it mostly waits
+	t.Parallel()
+	take(t, own)
 	k := begin(t, live.Options{Disk: smallDisk(t, 2048)})
 	if err := k.create("c1"); err != nil {
 		t.Fatal(err)

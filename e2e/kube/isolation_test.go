@@ -162,7 +162,6 @@ func (k *kube) isolated(t *testing.T) {
 // host, networks, a pod of a user's cluster, and instances of deployments in two
 // workspaces; as all runs, and after what stands between was killed.
 func TestIsolation(t *testing.T) {
-	t.Parallel() // on a machine of its own, and it mostly waits
 	need(t)
 	w, here := inWorld(t, map[string]string{
 		"ok.world": "203.0.113.1", "evil.world": "203.0.113.2", "www.world": "203.0.113.3", "wild.world": "203.0.113.1", "tunnel.world": "203.0.113.2",

@@ -31,7 +31,7 @@ func (k *kube) direct(t *testing.T, cluster string, args ...string) string {
 // seen in laz status, what was acknowledged just before is there, a running pod
 // goes on and new ones start.
 func TestKilledProcesses(t *testing.T) {
-	k := shared(t)
+	k := battered(t)
 	k.pod(t, "c1", "goes-on")
 	before := k.since(t, "c1", "goes-on")
 	for _, name := range []string{"etcd", "kube-apiserver", "kubelet", "containerd", "kube-proxy", "kube-controller-manager", "kube-scheduler", "lazurite-controller", "lazurite-node"} {
@@ -71,7 +71,7 @@ func (k *kube) killServer(t *testing.T) {
 // TestKilledServer kills laz's server: clusters go on without it, and the next
 // one takes them over.
 func TestKilledServer(t *testing.T) {
-	k := shared(t)
+	k := battered(t)
 	k.pod(t, "c1", "without-laz")
 	before := k.since(t, "c1", "without-laz")
 	k.killServer(t)
@@ -110,7 +110,7 @@ func (k *kube) agentPIDs(t *testing.T) (agent, keeper int) {
 // end: containers live on, and the next agent takes them over. That is started
 // by its keeper, or when that was killed too by laz up.
 func TestKilledAgent(t *testing.T) {
-	k := shared(t)
+	k := battered(t)
 	k.pod(t, "c1", "without-agent")
 	before := k.since(t, "c1", "without-agent")
 	again := func(kept string) {
@@ -209,7 +209,7 @@ func (k *kube) holds(t *testing.T, cluster string) (name string, check func()) {
 // TestKilledEverything ends all processes at once, as the machine's power
 // does: `laz up` brings back the cluster, its pods and their data.
 func TestKilledEverything(t *testing.T) {
-	k := shared(t)
+	k := battered(t)
 	check := k.keeps(t, "c1")
 	agent, keeper := k.agentPIDs(t)
 	// Who starts others first, so that it starts nothing meanwhile.
@@ -244,7 +244,7 @@ func (k *kube) killCgroups(t *testing.T) []string {
 
 // TestDownAndUp stops everything in order and starts it again.
 func TestDownAndUp(t *testing.T) {
-	k := shared(t)
+	k := battered(t)
 	check := k.keeps(t, "c1")
 	k.az(t, "down")
 	if left := k.processes(t); len(left) > 0 {
@@ -258,7 +258,7 @@ func TestDownAndUp(t *testing.T) {
 // TestStopAndStart stops the cluster alone and starts it again: what it holds
 // stays, and what is on its volumes.
 func TestStopAndStart(t *testing.T) {
-	k := shared(t)
+	k := battered(t)
 	check := k.keeps(t, "c1")
 	k.az(t, "aks", "stop", "-g", group, "-n", "c1")
 	if c := k.cluster(t, "c1"); c.State != "stopped" || c.pid("etcd") != 0 {
@@ -281,7 +281,7 @@ func TestStopAndStart(t *testing.T) {
 // TestKilledWebhook kills the webhook's server processes again and again: pods
 // are refused until they are back, and none is missed.
 func TestKilledWebhook(t *testing.T) {
-	k := shared(t)
+	k := battered(t)
 	k.account(t, "c1", "killed-webhook", "r", "client")
 	t.Cleanup(func() { k.forget(t, "c1", "namespace", "killed-webhook") })
 	server := k.proxied(t, "c1")

@@ -5,6 +5,7 @@ package kube_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,22 +29,46 @@ type kube struct {
 	*live.Cloud
 }
 
-// first is the cloud with the cluster c1 that most tests share.
-var first struct {
+// common is a cloud with a cluster c1 that tests share, one after the other.
+type common struct {
+	turn chan struct{}
 	once sync.Once
 	k    *kube
 	err  error
 }
 
+// Tests mostly wait, so those of different clouds run beside each other: most
+// share calm; those that kill, cut and stop what they find share rough; and of
+// the others, which have clouds of their own, as many at a time as own has room.
+var (
+	calm  = common{turn: make(chan struct{}, 1)}
+	rough = common{turn: make(chan struct{}, 1)}
+	own   = make(chan struct{}, 2)
+)
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "100"); err != nil { // how many run is up to the turns
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
 	code := m.Run()
-	if k := first.k; k != nil {
-		if err := k.end(); err != nil {
+	for _, c := range []*common{&calm, &rough} {
+		if c.k == nil {
+			continue
+		}
+		if err := c.k.end(); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e:", err)
 			code = 1
 		}
 	}
 	os.Exit(code)
+}
+
+// take waits for a turn, which the test has until its end.
+func take(t *testing.T, turn chan struct{}) {
+	turn <- struct{}{}
+	t.Cleanup(func() { <-turn })
 }
 
 // need skips, or fails in CI, where no cluster can run.
@@ -71,33 +96,49 @@ func there(file string) bool {
 	return err == nil
 }
 
-// shared is the cloud with the cluster c1; the first test that asks waits
-// until it stands.
+// shared is the cloud that most tests have in common; the first one waits until
+// its cluster stands.
 func shared(t *testing.T) *kube {
 	t.Helper()
+	return calm.get(t)
+}
+
+// battered is the cloud of tests that kill, cut and stop.
+func battered(t *testing.T) *kube {
+	t.Helper()
+	return rough.get(t)
+}
+
+func (c *common) get(t *testing.T) *kube {
+	t.Helper()
 	need(t)
-	first.once.Do(func() {
-		first.k, first.err = start(live.Options{})
-		if first.err == nil {
-			first.err = first.k.create("c1")
+	t.Parallel()
+	take(t, c.turn)
+	c.once.Do(func() {
+		c.k, c.err = start(live.Options{})
+		if c.err == nil {
+			c.err = c.k.create("c1")
 		}
 	})
-	if first.err != nil {
-		t.Fatal(first.err)
+	if c.err != nil {
+		t.Fatal(c.err)
 	}
-	return first.k
+	return c.k
 }
 
 // alone is a cloud of the test's own, without a cluster.
 func alone(t *testing.T) *kube {
 	t.Helper()
-	need(t)
+	t.Parallel()
+	take(t, own)
 	return begin(t, live.Options{})
 }
 
-// begin is alone with further options.
+// begin is a cloud of the test's own. Whoever calls it has a turn of own, or
+// runs when no other test does.
 func begin(t *testing.T, o live.Options) *kube {
 	t.Helper()
+	need(t)
 	k, err := start(o)
 	if k != nil {
 		t.Cleanup(func() {

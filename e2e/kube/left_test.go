@@ -31,7 +31,6 @@ spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 80, targetPort: 
 // interrupts the making, leaves nothing on the machine, nor does a purge after
 // all was killed.
 func TestNothingIsLeft(t *testing.T) {
-	t.Parallel() // in a cloud of its own, and it mostly waits
 	k := alone(t)
 	before := k.machine(t)
 	remove := func(name string) {

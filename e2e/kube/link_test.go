@@ -10,7 +10,7 @@ import (
 // doing; where nothing gets through laz status says that the node is gone, and
 // when something does again all is as before.
 func TestCutLink(t *testing.T) {
-	k := shared(t)
+	k := battered(t)
 	node := k.cluster(t, "c1").Nodes[0].Name
 	k.pod(t, "c1", "linked")
 	before := k.since(t, "c1", "linked")

@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,17 +43,21 @@ type world struct {
 	deaf  bool // resolvers hear, and say nothing
 }
 
+var worlds atomic.Int64 // how many there have been, for their names
+
 // inWorld runs the calling test once more on a machine of its own, a network
 // namespace whose only neighbour is another one that stands for everything
 // outside. It is true in that run.
 func inWorld(t *testing.T, names map[string]string) (*world, bool) {
 	t.Helper()
+	t.Parallel()
+	take(t, own)
 	if name := os.Getenv(worldVar); name != "" {
 		w := &world{name: name, names: names}
 		w.open(t)
 		return w, true
 	}
-	name := fmt.Sprintf("lzw%d", os.Getpid())
+	name := fmt.Sprintf("lzw%d-%d", os.Getpid(), worlds.Add(1))
 	ip := func(args ...string) {
 		t.Helper()
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
