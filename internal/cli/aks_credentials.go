@@ -7,15 +7,11 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
-	"reflect"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/crypto/ssh"
 )
 
@@ -55,103 +51,8 @@ func aksCredentials() *command {
 			if err != nil {
 				return nil, fmt.Errorf("read the credentials: %w", err)
 			}
-			return nil, c.writeKubeconfig(b)
+			return nil, c.writeKubeconfig(ctx, b)
 		})}
-}
-
-func (c *call) writeKubeconfig(b []byte) error {
-	path := c.text("file")
-	if path == "-" {
-		_, err := c.env.Stdout.Write(b)
-		return err
-	}
-	if path == "" {
-		path = filepath.SplitList(c.env.Getenv("KUBECONFIG") + string(filepath.ListSeparator))[0]
-	}
-	path = c.filePath(firstNonEmpty(path, "~/.kube/config"))
-	var fresh object
-	if err := yaml.Unmarshal(b, &fresh); err != nil {
-		return fmt.Errorf("read the credentials: %w", err)
-	}
-	nameContext(fresh, c.text("context"))
-	old := object{}
-	have, err := os.ReadFile(path)
-	if err == nil {
-		err = yaml.Unmarshal(have, &old)
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return failf("%s can't be read as a kubeconfig: %s", path, err)
-	}
-	if old == nil {
-		old = object{}
-	}
-	if err := c.mergeKubeconfig(old, fresh); err != nil {
-		return err
-	}
-	out, err := yaml.Marshal(old)
-	if err != nil {
-		return fmt.Errorf("write kubeconfig: %w", err)
-	}
-	if err := writePrivate(path, out); err != nil {
-		return err
-	}
-	c.warn("Merged \"%s\" as current context in %s", textAt(old, "current-context"), path)
-	return nil
-}
-
-// nameContext gives the only context and its cluster the name asked for; an
-// administrator's context ends in "-admin".
-func nameContext(kc object, name string) {
-	contexts, clusters := items(kc["contexts"]), items(kc["clusters"])
-	if len(contexts) == 0 {
-		return
-	}
-	first := asObject(contexts[0])
-	if name != "" && len(clusters) > 0 {
-		first["name"], kc["current-context"] = name, name
-		asObject(first["context"])["cluster"] = name
-		asObject(clusters[0])["name"] = name
-	}
-	if strings.HasPrefix(textAt(first, "context", "user"), "clusterAdmin") && !strings.HasSuffix(textAt(first, "name"), "-admin") {
-		first["name"] = textAt(first, "name") + "-admin"
-		kc["current-context"] = first["name"]
-	}
-}
-
-// mergeKubeconfig adds what fresh has to old, by name.
-func (c *call) mergeKubeconfig(old, fresh object) error {
-	for _, kind := range []string{"clusters", "users", "contexts"} {
-		have := items(old[kind])
-		for _, n := range items(fresh[kind]) {
-			kept := []any{}
-			for _, h := range have {
-				if textAt(h, "name") != textAt(n, "name") {
-					kept = append(kept, h)
-				} else if !c.flag("overwrite-existing") && !reflect.DeepEqual(h, n) {
-					if err := c.replaceQuestion(textAt(n, "name"), kind); err != nil {
-						return err
-					}
-				}
-			}
-			have = append(kept, n)
-		}
-		old[kind] = have
-	}
-	for _, k := range []string{"apiVersion", "kind", "preferences"} {
-		if old[k] == nil && fresh[k] != nil {
-			old[k] = fresh[k]
-		}
-	}
-	old["current-context"] = fresh["current-context"]
-	return nil
-}
-
-func (c *call) replaceQuestion(name, kind string) error {
-	msg := fmt.Sprintf("A different object named %s already exists in %s in your kubeconfig file.", name, kind)
-	if !c.stdinIsTerminal() {
-		return withHint(failf("%s", msg), "To overwrite it use --overwrite-existing.")
-	}
-	return c.confirm(msg + "\nOverwrite?")
 }
 
 // sshKey is the public key of --ssh-key-value: the key, or its file, which

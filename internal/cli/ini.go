@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // iniFile is a configuration file as Python's configparser writes it: az's
@@ -138,12 +139,23 @@ func writePrivate(path string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	// Synced first, so that after a power cut, too, path holds the old or the new.
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(err, keepOwner(f, path), f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		_ = os.Remove(f.Name()) // the first error says more
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// keepOwner gives f the owner of the file that it replaces: with sudo that may be
+// another one than ours.
+func keepOwner(f *os.File, path string) error {
+	if fi, err := os.Stat(path); err == nil && os.Geteuid() == 0 {
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
+			return f.Chown(int(st.Uid), int(st.Gid))
+		}
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -114,64 +113,6 @@ func FuzzGenericUpdate(f *testing.F) {
 			_ = c.applyGeneric(v.(object)) // refusing is fine
 		}
 	})
-}
-
-func kubeconfig(name, user, server string) string {
-	return "apiVersion: v1\nkind: Config\ncurrent-context: " + name + "\nclusters:\n- name: " + name + "\n  cluster: {server: " + server + "}\n" +
-		"contexts:\n- name: " + name + "\n  context: {cluster: " + name + ", user: " + user + "}\nusers:\n- name: " + user + "\n  user: {token: t}\n"
-}
-
-func merge(t *testing.T, path, config string, options ...string) (string, error) {
-	t.Helper()
-	cmd := aksCredentials()
-	p, err := parseArgs(cmd.options(), append([]string{"-f", path}, options...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var errs bytes.Buffer
-	env := Env{Stdin: strings.NewReader(""), Stdout: &bytes.Buffer{}, Stderr: &errs, Getenv: func(string) string { return "" }}
-	c := &call{session: newSession(env.complete()), cmd: cmd, args: p}
-	err = c.writeKubeconfig([]byte(config))
-	return errs.String(), err
-}
-
-func TestKubeconfig_Merge(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "kube", "config")
-	msg, err := merge(t, path, kubeconfig("one", "clusterUser_g_one", "https://one"))
-	if err != nil || msg != "Merged \"one\" as current context in "+path+"\n" {
-		t.Fatalf("got %q, %v", msg, err)
-	}
-	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", st.Mode(), err)
-	}
-	if _, err := merge(t, path, kubeconfig("one", "clusterUser_g_one", "https://one")); err != nil {
-		t.Errorf("the same again: %v", err)
-	}
-	if _, err := merge(t, path, kubeconfig("two", "clusterUser_g_two", "https://two")); err != nil {
-		t.Errorf("another one: %v", err)
-	}
-	_, err = merge(t, path, kubeconfig("one", "clusterUser_g_one", "https://moved"))
-	if want := "A different object named one already exists in clusters in your kubeconfig file."; err == nil || err.Error() != want {
-		t.Errorf("got %v, want %q", err, want)
-	}
-	if _, err := merge(t, path, kubeconfig("one", "clusterUser_g_one", "https://moved"), "--overwrite-existing"); err != nil {
-		t.Error(err)
-	}
-	if msg, err = merge(t, path, kubeconfig("one", "clusterAdmin_g_one", "https://moved"), "--admin"); err != nil || !strings.Contains(msg, "\"one-admin\"") {
-		t.Errorf("admin: got %q, %v", msg, err)
-	}
-	if msg, err = merge(t, path, kubeconfig("one", "clusterUser_g_one", "https://moved"), "--context", "mine"); err != nil || !strings.Contains(msg, "\"mine\"") {
-		t.Errorf("context: got %q, %v", msg, err)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"current-context: mine", "name: two", "name: one-admin", "https://moved"} {
-		if !strings.Contains(string(b), want) {
-			t.Errorf("%q is not in\n%s", want, b)
-		}
-	}
 }
 
 func TestCertificatePolicy_RoundTrip(t *testing.T) {
