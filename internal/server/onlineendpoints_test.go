@@ -58,12 +58,26 @@ func TestOnlineEndpoints(t *testing.T) {
 	}
 	id, _ := made["identity"].(map[string]any)
 	principal, _ := id["principalId"].(string)
-	roles := func() int {
-		list, _ := c.must("GET", mlStore+"/providers/Microsoft.Authorization/roleAssignments"+roleVersion+"&$filter=principalId+eq+'"+principal+"'", "")["value"].([]any)
+	at := func(scope string) int {
+		list, _ := c.must("GET", scope+"/providers/Microsoft.Authorization/roleAssignments"+roleVersion+"&$filter=principalId+eq+'"+principal+"'", "")["value"].([]any)
 		return len(list)
 	}
+	roles := func() int { return at(mlStore) }
 	if n := roles(); n != 1 {
 		t.Errorf("the identity of the endpoint has %d roles on the storage account", n)
+	}
+	// The role at the registry follows the workspace.
+	for _, name := range []string{"mlseca", "mlsecb"} {
+		registry := secGroup + "/providers/Microsoft.ContainerRegistry/registries/" + name
+		c.settled("PUT", registry+"?api-version=2023-07-01", `{"location":"eastus","sku":{"name":"Basic"}}`)
+		c.must("PATCH", mlSpace+mlVersion, `{"properties":{"containerRegistry":"`+registry+`"}}`)
+		c.settled("GET", mlSpace+mlVersion, "")
+		if n := at(registry); n != 1 {
+			t.Errorf("the identity of the endpoint has %d roles on the registry %s", n, name)
+		}
+	}
+	if n := at(secGroup + "/providers/Microsoft.ContainerRegistry/registries/mlseca"); n != 0 {
+		t.Errorf("the identity of the endpoint has %d roles on the registry of before", n)
 	}
 	up := c.must("POST", mlSpace+"/codes/code/versions/1/startPendingUpload"+mlVersion, `{"pendingUploadType":"TemporaryBlobReference"}`)
 	ref, _ := up["blobReferenceForConsumption"].(map[string]any)

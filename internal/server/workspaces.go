@@ -25,6 +25,7 @@ func (s *system) machineLearning(ctx context.Context) error {
 	s.ends(s.workspaces.Close)
 	cfg := machinelearningservices.Config{
 		Workspaces: s.workspaces, Authorizer: s.policy, TenantID: s.in.Tenant, Assign: s.policy.Assign,
+		Regrant: func(ctx context.Context, workspace rid.ID) error { return s.online.Regrant(ctx, workspace) },
 		Machine: managed{s.compute}, Storage: s.stores, API: s.Config.workspaceHost,
 	}
 	s.out.Surfaces[Workspace] = web.Surface{Handler: http.HandlerFunc(discovery), MaxBody: 1 << 10}

@@ -40,7 +40,12 @@ type Config struct {
 	API        func(region string) string // host at which the workspaces of a region answer
 
 	// Assign gives a principal a role (a GUID) at a scope, unless it has it.
-	Assign  func(ctx context.Context, scope rid.ID, role, principal string) error
+	Assign func(ctx context.Context, scope rid.ID, role, principal string) error
+
+	// Regrant gives the identities of a workspace's endpoints their roles at what
+	// the workspace has now. nil: there are no endpoints.
+	Regrant func(ctx context.Context, workspace rid.ID) error
+
 	Machine Machine          // nil: no network can be made
 	Storage Storage          // nil: there are no storage accounts
 	Now     func() time.Time // nil means time.Now

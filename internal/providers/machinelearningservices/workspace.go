@@ -292,6 +292,11 @@ func (p *provider) put(ctx context.Context, _, next *arm.Resource[Properties]) e
 	if err := p.furnish(ctx, ws); err != nil {
 		return err
 	}
+	if p.Regrant != nil {
+		if err := p.Regrant(ctx, ws.ID); err != nil {
+			return fmt.Errorf("give the identities of the endpoints their roles: %w", err)
+		}
+	}
 	rec, err := p.record(ctx, uid)
 	if err != nil {
 		return err

@@ -41,6 +41,7 @@ type world struct {
 	made    []string
 	removed []string
 	roles   []string
+	regiven []string // workspaces whose endpoints' roles were looked at
 	now     time.Time
 }
 
@@ -71,6 +72,18 @@ func (w *world) assign(_ context.Context, scope rid.ID, role, principal string) 
 	return nil
 }
 
+func (w *world) regrant(_ context.Context, workspace rid.ID) error {
+	e, err := (arm.Resources{Store: w.Store}).Get(context.Background(), workspace)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	registry, _ := e.Properties["containerRegistry"].(string)
+	w.regiven = append(w.regiven, workspace.Name()+" "+registry)
+	return nil
+}
+
 func scoring(label string) string { return label + ".inference.example.test" }
 
 func start(t testing.TB) *world {
@@ -87,7 +100,7 @@ func start(t testing.TB) *world {
 		}
 		t.Cleanup(w.workspaces.Close)
 		w.config = machinelearningservices.Config{
-			Workspaces: w.workspaces, TenantID: armtest.Tenant, Machine: w, Storage: w, Assign: w.assign, API: func(region string) string { return region + ".api.azureml.ms" }, Authorizer: w.policy(),
+			Workspaces: w.workspaces, TenantID: armtest.Tenant, Machine: w, Storage: w, Assign: w.assign, Regrant: w.regrant, API: func(region string) string { return region + ".api.azureml.ms" }, Authorizer: w.policy(),
 			Now: func() time.Time { return w.now },
 		}
 		return []arm.Provider{machinelearningservices.New(w.config, scoring)}
@@ -354,5 +367,19 @@ func TestDatastores(t *testing.T) {
 	}
 	if l := w.Want(200, "GET", p+"/datastores"+apiv, "").At("value").([]any); len(l) != 3 {
 		t.Errorf("listed %v", l)
+	}
+}
+
+// TestRegistry_RolesOfEndpointsFollow: when the roles of endpoints are looked
+// at, the workspace has what it was changed to.
+func TestRegistry_RolesOfEndpointsFollow(t *testing.T) {
+	w := start(t)
+	w.Group("g")
+	const registryID = deps + "Microsoft.ContainerRegistry/registries/reg1"
+	w.document(t, registryID, nil)
+	w.Want(200, "PUT", path("g", "work")+apiv, body(""))
+	w.Want(200, "PATCH", path("g", "work")+apiv, `{"properties":{"containerRegistry":"`+registryID+`"}}`)
+	if got := strings.Join(w.regiven, ","); got != "work ,work "+registryID {
+		t.Errorf("got %q", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"lazurite.dev/internal/arm"
@@ -116,6 +117,8 @@ type Service struct {
 	names *store.Mirror[*claim]
 	docs  *store.Mirror[*arm.Envelope]
 	cache cache
+
+	granting sync.Mutex // one changes the roles of identities at a time
 
 	flights flights
 	work    context.Context // ends with Close

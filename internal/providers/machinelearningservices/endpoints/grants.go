@@ -3,12 +3,14 @@ package endpoints
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
-	"strings"
+	"slices"
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
 )
 
 // The roles that an endpoint's own identity is given. Source: "Authentication
@@ -18,76 +20,175 @@ const (
 	roleBlobReader = "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1"
 )
 
+const (
+	grantsPrefix  = "machinelearning/grants/" // by an endpoint's uid
+	grantsKind    = "machinelearning.grants"
+	grantAttempts = 20
+)
+
+// given is a role that an endpoint's identity was given.
+type given struct {
+	Scope     string `json:"scope"`
+	Role      string `json:"role"`
+	Principal string `json:"principal"`
+}
+
+// grantsDoc is what the identity of an endpoint was given, or may have been where
+// that was interrupted.
+type grantsDoc struct {
+	Principal string  `json:"principal,omitempty"` // that it is given to; "": the endpoint has no identity of its own
+	Given     []given `json:"given,omitempty"`
+}
+
 // grant gives a system-assigned identity what it needs to read the workspace's
 // images and files. Identities that the user made get nothing by themselves.
 func (s *Service) grant(ctx context.Context, r *endpoint) error {
-	if s.Grants == nil {
-		return nil
-	}
 	id, err := arm.IdentityOf(r.Extra)
 	if err != nil {
 		return err
 	}
-	want := map[string]string{} // scope → role
-	if id.PrincipalID != "" {
-		w, err := s.Assets.Workspace(ctx, r.ID.Parent())
-		if err != nil {
-			return err
-		}
-		if !w.Storage.IsRoot() {
-			want[w.Storage.String()] = roleBlobReader
-		}
-		if !w.Registry.IsRoot() {
-			want[w.Registry.String()] = roleACRPull
-		}
-	}
-	if err := s.revoke(ctx, r, want); err != nil {
-		return err
-	}
-	for scope, role := range want {
-		at, err := rid.Parse(scope)
-		if err != nil {
-			return fmt.Errorf("read a scope: %w", err)
-		}
-		if err := s.Grants.Grant(ctx, at, role, id.PrincipalID); err != nil {
-			return fmt.Errorf("give the endpoint %s a role at %s: %w", r.ID, scope, err)
-		}
-	}
-	if len(want) == 0 {
-		return nil
-	}
-	b, err := json.Marshal(want)
-	if err != nil {
-		return fmt.Errorf("encode grants: %w", err)
-	}
-	r.Private[granteeKey], r.Private[grantedKey] = id.PrincipalID, string(b)
-	return nil
-}
-
-// revoke takes the roles away that r was given, but those in keep.
-func (s *Service) revoke(ctx context.Context, r *endpoint, keep map[string]string) error {
-	had := map[string]string{}
-	if text := r.Private[grantedKey]; text != "" && s.Grants != nil {
-		if err := json.Unmarshal([]byte(text), &had); err != nil {
-			return fmt.Errorf("decode grants: %w", err)
-		}
-	}
-	id, err := arm.IdentityOf(r.Extra)
+	err = s.entitle(ctx, r.ID, r.Private, func(doc *grantsDoc, _ bool) bool {
+		doc.Principal = id.PrincipalID
+		return true
+	})
 	if err != nil {
 		return err
-	}
-	same := keep != nil && strings.EqualFold(r.Private[granteeKey], id.PrincipalID)
-	maps.DeleteFunc(had, func(scope, role string) bool { return same && keep[scope] == role })
-	for scope, role := range had {
-		at, err := rid.Parse(scope)
-		if err != nil {
-			return fmt.Errorf("read a scope: %w", err)
-		}
-		if err := s.Grants.Revoke(ctx, at, role, r.Private[granteeKey]); err != nil {
-			return fmt.Errorf("take a role of %s away: %w", r.ID, err)
-		}
 	}
 	delete(r.Private, granteeKey)
 	delete(r.Private, grantedKey)
 	return nil
+}
+
+// Regrant gives the identities of a workspace's endpoints what they need of its
+// registry and its storage account as these are now, and takes back what they
+// were given elsewhere.
+func (s *Service) Regrant(ctx context.Context, workspace rid.ID) error {
+	for after := ""; ; {
+		page, err := s.res.List(ctx, workspace, EndpointType, after, 1000)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, e := range page {
+			// What is not recorded, the endpoint's own PUT is about to give.
+			if err := s.entitle(ctx, e.RID(), e.Private, func(_ *grantsDoc, there bool) bool { return there }); err != nil {
+				return err
+			}
+		}
+		after = page[len(page)-1].ID
+	}
+}
+
+// revoke takes away all that the identity of an endpoint was given.
+func (s *Service) revoke(ctx context.Context, r *endpoint) error {
+	err := s.entitle(ctx, r.ID, r.Private, func(doc *grantsDoc, there bool) bool {
+		doc.Principal = ""
+		return there
+	})
+	if err != nil || s.Grants == nil {
+		return err
+	}
+	if err := s.Store.Delete(ctx, grantsPrefix+r.Private[uidKey], 0); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("forget the roles of %s: %w", r.ID, err)
+	}
+	return nil
+}
+
+// entitle makes the roles of an endpoint's identity be what is needed, after
+// change has changed what is recorded, or has said that there is nothing to do.
+// It goes by what the workspace has once the record was read, and begins again
+// where another changes that: the last one knows best.
+func (s *Service) entitle(ctx context.Context, id rid.ID, private map[string]string, change func(doc *grantsDoc, there bool) bool) error {
+	if s.Grants == nil {
+		return nil
+	}
+	s.granting.Lock()
+	defer s.granting.Unlock()
+	var mine []given // by an attempt before, of which no record may know
+	for range grantAttempts {
+		doc, rev, err := s.granted(ctx, private)
+		if err != nil {
+			return err
+		}
+		if !change(&doc, rev > 0 || doc.Principal != "") {
+			return nil
+		}
+		want, err := s.needs(ctx, id, doc.Principal)
+		if err != nil {
+			return err
+		}
+		doc.Given = append(append(doc.Given, mine...), want...)
+		mine = doc.Given
+		if rev, err = store.PutJSON(ctx, s.Store, grantsPrefix+private[uidKey], grantsKind, rev, doc); err == nil {
+			err = s.exchange(ctx, id, doc.Given, want)
+		}
+		if err == nil {
+			doc.Given = want
+			_, err = store.PutJSON(ctx, s.Store, grantsPrefix+private[uidKey], grantsKind, rev, doc)
+		}
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("the roles of %s: %w", id, store.ErrConflict)
+}
+
+// exchange gives what is wanted, and takes the rest away of what may have been given.
+func (s *Service) exchange(ctx context.Context, id rid.ID, had, want []given) error {
+	for i, g := range append(slices.Clone(want), had...) {
+		if i >= len(want) && slices.Contains(want, g) {
+			continue
+		}
+		at, err := rid.Parse(g.Scope)
+		if err != nil {
+			return fmt.Errorf("read a scope: %w", err)
+		}
+		if i < len(want) {
+			err = s.Grants.Grant(ctx, at, g.Role, g.Principal)
+		} else {
+			err = s.Grants.Revoke(ctx, at, g.Role, g.Principal)
+		}
+		if err != nil {
+			return fmt.Errorf("the roles of the endpoint %s at %s: %w", id, g.Scope, err)
+		}
+	}
+	return nil
+}
+
+// needs is what an identity of an endpoint needs.
+func (s *Service) needs(ctx context.Context, endpoint rid.ID, principal string) ([]given, error) {
+	if principal == "" {
+		return nil, nil
+	}
+	w, err := s.Assets.Workspace(ctx, endpoint.Parent())
+	if err != nil {
+		return nil, err
+	}
+	var want []given
+	if !w.Storage.IsRoot() {
+		want = append(want, given{w.Storage.String(), roleBlobReader, principal})
+	}
+	if !w.Registry.IsRoot() {
+		want = append(want, given{w.Registry.String(), roleACRPull, principal})
+	}
+	return want, nil
+}
+
+// granted is what is recorded of an endpoint: in its own document or, of one
+// that was made before there were any, in the resource.
+func (s *Service) granted(ctx context.Context, private map[string]string) (doc grantsDoc, rev int64, err error) {
+	doc, rev, err = store.GetJSON[grantsDoc](ctx, s.Store, grantsPrefix+private[uidKey])
+	if !errors.Is(err, store.ErrNotFound) {
+		return doc, rev, err
+	}
+	doc = grantsDoc{Principal: private[granteeKey]}
+	had := map[string]string{}
+	if text := private[grantedKey]; text != "" {
+		if err := json.Unmarshal([]byte(text), &had); err != nil {
+			return doc, 0, fmt.Errorf("decode grants: %w", err)
+		}
+	}
+	for _, scope := range slices.Sorted(maps.Keys(had)) {
+		doc.Given = append(doc.Given, given{scope, had[scope], doc.Principal})
+	}
+	return doc, 0, nil
 }

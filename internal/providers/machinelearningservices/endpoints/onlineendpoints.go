@@ -39,8 +39,8 @@ const (
 	uidKey     = "uid"           // of this endpoint, or deployment, alone, for ever
 	givenKey   = "keys"          // those that the request gave, sealed, until they are in the claim
 	opKey      = "operation"     // the guid in AzureAsyncOperationUri
-	granteeKey = "grants"        // principal that has the roles of an endpoint's identity
-	grantedKey = "grants.scopes" // where, in JSON: scope → role
+	granteeKey = "grants"        // of endpoints of before: principal that has the roles of an endpoint's identity
+	grantedKey = "grants.scopes" // likewise: where, in JSON: scope → role
 )
 
 // nameRule is that of endpoints and deployments. Source: "Manage and increase
@@ -250,7 +250,7 @@ func (s *Service) deleteEndpoint(ctx context.Context, old *endpoint) error {
 			return fmt.Errorf("remove what ran for the endpoint %s: %w", old.ID, err)
 		}
 	}
-	if err := s.revoke(ctx, old, nil); err != nil {
+	if err := s.revoke(ctx, old); err != nil {
 		return err
 	}
 	if err := s.release(ctx, old); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -243,11 +244,20 @@ func (shop) Resolve(_ context.Context, e environment.Environment) (environment.R
 
 // roles notes who has which role where.
 type roles struct {
-	mu  sync.Mutex // guards has
-	has map[string]bool
+	mu   sync.Mutex // guards what follows
+	has  map[string]bool
+	fail error  // of Revoke
+	then func() // called by the next Grant
 }
 
 func (r *roles) Grant(_ context.Context, scope rid.ID, role, principal string) error {
+	r.mu.Lock()
+	then := r.then
+	r.then = nil
+	r.mu.Unlock()
+	if then != nil {
+		then()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.has == nil {
@@ -260,6 +270,9 @@ func (r *roles) Grant(_ context.Context, scope rid.ID, role, principal string) e
 func (r *roles) Revoke(_ context.Context, scope rid.ID, role, principal string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.fail != nil {
+		return r.fail
+	}
 	delete(r.has, scope.Name()+" "+role[:8]+" "+principal)
 	return nil
 }
@@ -268,6 +281,19 @@ func (r *roles) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.has)
+}
+
+// at are the names of what roles are had at, sorted.
+func (r *roles) at() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var names []string
+	for role := range r.has {
+		name, _, _ := strings.Cut(role, " ")
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
 }
 
 // people is a directory that takes everybody.
