@@ -95,7 +95,8 @@ func TestScoring_UnderLoad(t *testing.T) {
 			}
 		}
 	}()
-	file := filepath.Join(t.TempDir(), "blue.yml")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "blue.yml")
 	write := func(name string) {
 		t.Helper()
 		if err := os.WriteFile(file, fmt.Appendf(nil, scorer, name), 0o600); err != nil {
@@ -140,5 +141,75 @@ func TestScoring_UnderLoad(t *testing.T) {
 	}
 	if failed > 8 || answers["200 two"] == 0 {
 		t.Errorf("a killed instance: %d requests failed, at most 8 were with it", failed)
+	}
+	k.scorerOfARegistry(t, dir)
+}
+
+const (
+	scorerEnvironment = `
+name: pulled
+version: "%s"
+image: %s
+inference_config:
+  liveness_route: {path: /, port: 5001}
+  readiness_route: {path: /, port: 5001}
+  scoring_route: {path: /score, port: 5001}
+`
+	pulledScorer = `
+name: green
+endpoint_name: scorer
+environment: azureml:pulled:%s
+environment_variables: {TOYBOX: "score 5001 pulled"}
+instance_type: Standard_F2s_v2
+instance_count: 1
+liveness_probe: {initial_delay: 1, period: 1}
+readiness_probe: {initial_delay: 1, period: 1}
+`
+)
+
+// scorerOfARegistry deploys an image of a registry of this cloud to the endpoint
+// scorer of the workspace busy: not before its identity may pull, which it may
+// once the registry is the workspace's.
+func (k *kube) scorerOfARegistry(t *testing.T, dir string) {
+	t.Helper()
+	const registry, image = "busypulls", "busypulls.azurecr.io/team/scorer"
+	id := k.az(t, "acr", "create", "--resource-group", group, "--name", registry, "--sku", "Basic", "--query", "id", "-o", "tsv")
+	k.push(t, registry, image+":v1")
+	write := func(name, format string, args ...any) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, fmt.Appendf(nil, format, args...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	deploy := func(version string) (string, error) {
+		return k.Within(3*time.Minute, "ml", "online-deployment", "create", "-f", write("green.yml", pulledScorer, version))
+	}
+	k.az(t, "ml", "environment", "create", "-f", write("environment.yml", scorerEnvironment, "1", image+":v1"))
+	if got := k.az(t, "ml", "environment", "show", "-n", "pulled", "--version", "1", "--query", "image", "-o", "tsv"); got != image+":v1" {
+		t.Errorf("the environment has the image %s", got)
+	}
+	principal := k.az(t, "ml", "online-endpoint", "show", "-n", "scorer", "--query", "identity.principal_id", "-o", "tsv")
+	_, err := deploy("1")
+	for _, want := range []string{"BadArgument", "Unable to download user container image '" + image + ":v1'",
+		"az role assignment create --assignee-object-id " + principal + " --assignee-principal-type ServicePrincipal --role AcrPull --scope " + id} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without the role: wanted %q, got %v", want, err)
+		}
+	}
+	k.az(t, "ml", "workspace", "update", "-n", "busy", "--container-registry", id, "--update-dependent-resources")
+	k.az(t, "ml", "environment", "create", "-f", write("environment.yml", scorerEnvironment, "2", image+":v2"))
+	if _, err := deploy("2"); err == nil || !strings.Contains(err.Error(), "BadArgument") || !strings.Contains(err.Error(), `manifest tagged by "v2" is not found`) {
+		t.Errorf("a tag that is not there: %v", err)
+	}
+	if _, err := deploy("1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := k.az(t, "ml", "online-endpoint", "invoke", "-n", "scorer", "--deployment-name", "green", "-r", write("request.json", "{}")); !strings.Contains(got, "pulled") {
+		t.Errorf("the image of the registry answers %s", got)
+	}
+	if log := k.az(t, "ml", "online-deployment", "get-logs", "-e", "scorer", "-n", "green", "--container", "storage-initializer"); !strings.Contains(log, image+"@sha256:") {
+		t.Errorf("the build log does not say what was pulled:\n%s", log)
 	}
 }

@@ -17,7 +17,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"lazurite.dev/internal/durable"
 	"lazurite.dev/internal/image"
 )
 
@@ -53,6 +52,8 @@ func (r *resolving) context(ctx context.Context, b Build) (name string, differ [
 		return "", nil, err
 	}
 	defer give()
+	r.turn = true
+	defer func() { r.turn = false }()
 	files, done, err := r.built.fetched(ctx, b)
 	if err != nil {
 		return "", nil, err
@@ -78,7 +79,7 @@ func (r *resolving) follow(ctx context.Context, files fs.FS, file string) (strin
 	if _, err := fs.Stat(files, ".dockerignore"); err == nil {
 		return "", nil, r.refuse("the build context has a .dockerignore, which is not read here: leave out what is not to be copied")
 	}
-	base, err := r.base(d.From)
+	base, err := r.base(ctx, d.From)
 	if err != nil {
 		return "", nil, err
 	}
@@ -111,11 +112,17 @@ type baseImage struct {
 }
 
 // base opens the image that FROM names, or the one that the table has for it.
-func (r *resolving) base(from string) (baseImage, error) {
+func (r *resolving) base(ctx context.Context, from string) (baseImage, error) {
+	if ownName(from) {
+		return baseImage{}, r.refuse("%s of FROM is a name of images that were built here, which no Dockerfile asks for", from)
+	}
 	name := r.image(from)
-	h, ok, _ := r.archives.find(name)
+	h, _, ok, err := r.atHand(ctx, name)
+	if err != nil {
+		return baseImage{}, err
+	}
 	if !ok {
-		return baseImage{}, r.refuse("the image %s of FROM is not at hand: images are built here upon those in environments.archives alone", name)
+		return baseImage{}, r.refuse("the image %s of FROM is not at hand: images are built here upon those in environments.archives and in container registries of this cloud alone", name)
 	}
 	return h.open()
 }
@@ -383,20 +390,13 @@ type written struct {
 
 // write makes an image of a base. The turn is held.
 func (r *resolving) write(ctx context.Context, base baseImage, w written) error {
-	if err := r.built.room(ctx, base.size+2*w.bytes); err != nil { // the layer is written by itself first
-		return r.full(err)
-	}
-	f, err := os.CreateTemp(r.built.Folder, buildingPrefix)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
 	w.change.Name, w.change.Layer = w.name, filepath.Join(r.built.Folder, buildingPrefix+"layer.tar.gz")
-	err = base.image.Extend(ctx, w.change, f)
-	if err = durable.Finish(f, err); err != nil {
-		return fmt.Errorf("build an image: %w", err)
-	}
-	return durable.Rename(f.Name(), r.built.file(w.name))
+	return r.store(ctx, w.name, base.size+2*w.bytes, func(ctx context.Context, out io.Writer) error { // the layer is written by itself first
+		if err := base.image.Extend(ctx, w.change, out); err != nil {
+			return fmt.Errorf("build an image: %w", err)
+		}
+		return nil
+	})
 }
 
 func readBounded(files fs.FS, name string, most int64) (content []byte, err error) {

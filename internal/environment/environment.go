@@ -43,6 +43,10 @@ type Environment struct {
 	// for this environment.
 	Run Run
 
+	// Pull opens images of registries of this cloud, those too that Build and the
+	// table name; nil: there are none.
+	Pull Pull
+
 	// Owner is whose computes those are. What came out of them is given to nobody
 	// else: what runs there could have had a hand in it.
 	Owner string
@@ -145,6 +149,7 @@ type BuildError struct {
 	Message string // for who asked, with what to do about it
 	Log     string // the build log up to there
 	Full    bool   // there is no room for another image: what Azure reports as OutOfQuota
+	Bad     bool   // the image can't be pulled: what Azure reports as BadArgument
 }
 
 func (e *BuildError) Error() string { return e.Message }

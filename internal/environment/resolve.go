@@ -43,6 +43,8 @@ const noScript = "azureml://registries/azureml/environments/mlflow-ubuntu20.04-p
 type resolving struct {
 	*Catalogue
 	log     strings.Builder
+	pull    Pull          // nil: there are no registries
+	turn    bool          // the turn to build is held
 	install bool          // what the image lacks is installed
 	wanted  []Requirement // where install: all that is asked
 	claimed []string      // images built here that it needs
@@ -66,7 +68,7 @@ func (r *resolving) refuse(format string, args ...any) error {
 // Resolve finds the image for e. Its error is a *BuildError where there is
 // none, or where the image is too different; anything else is a fault here.
 func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error) {
-	r := &resolving{Catalogue: c, install: c.pip.on && e.Run != nil}
+	r := &resolving{Catalogue: c, pull: e.Pull, install: c.pip.on && e.Run != nil}
 	defer func() { c.built.release(r.claimed) }()
 	out := Resolved{Routes: ServerRoutes()}
 	if e.Inference != nil {
@@ -83,20 +85,12 @@ func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error
 	} else {
 		out.Image = r.image(asked)
 	}
-	h, at, unreadable := c.archives.find(out.Image)
-	for _, err := range unreadable {
-		r.say("WARNING: an archive of images is left out: %v", err)
+	taken := out.Image
+	h, err := r.found(ctx, &out)
+	if err != nil {
+		return out, err
 	}
-	switch {
-	case at:
-		out.Archive, out.Digest = h.file, h.digest
-		r.say("Image %s is at hand (%s).", out.Image, h.digest)
-	case strings.HasPrefix(out.Image, ours):
-		return out, r.refuse("the image %s is not at hand: `make images` builds those of Lazurite; others are put as NAME.tar into a folder of environments.archives", out.Image)
-	default:
-		r.say("Image %s is no image at hand: nodes ask its registry.", out.Image)
-	}
-	differ, err := r.compare(e, asked, out.Image, h.packages)
+	differ, err := r.compare(e, asked, taken, h.packages)
 	if err != nil {
 		return out, err
 	}
@@ -108,6 +102,23 @@ func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error
 	}
 	out.Log = r.log.String()
 	return out, nil
+}
+
+// found finds the image that out names.
+func (r *resolving) found(ctx context.Context, out *Resolved) (held, error) {
+	h, kept, ok, err := r.atHand(ctx, out.Image)
+	switch {
+	case err != nil:
+		return h, err
+	case ok:
+		r.say("Image %s is at hand (%s).", out.Image, h.digest)
+		out.Image, out.Archive, out.Digest = kept, h.file, h.digest
+	case strings.HasPrefix(out.Image, ours):
+		return h, r.refuse("the image %s is not at hand: `make images` builds those of Lazurite; others are put as NAME.tar into a folder of environments.archives", out.Image)
+	default:
+		r.say("Image %s is no image at hand: nodes ask its registry.", out.Image)
+	}
+	return h, nil
 }
 
 // asked is what the environment names, for the table.
@@ -124,6 +135,8 @@ func (r *resolving) asked(e Environment) (string, error) {
 		return "", r.refuse("an environment has an image, or a build context, or is a curated one: this one is more than one of them")
 	case e.Build != nil && e.CondaFile != "":
 		return "", r.refuse("an environment with a build context has no conda file: let the Dockerfile install what it needs")
+	case ownName(e.Image):
+		return "", r.refuse("%s is a name of images that were built here, which no environment asks for", e.Image)
 	case given == 0 && e.MLflow:
 		r.say("The model is one of MLflow's and has no environment: %s is taken.", noScript)
 		return noScript, nil
@@ -169,7 +182,7 @@ func (r *resolving) judge(want []Requirement, from, taken string, has *manifest)
 		return nil, nil
 	}
 	if has == nil {
-		return nil, r.refuse("%s asks for %d packages, and nothing is known of those in %s: an image that is at hand says it in its label %s, and nothing is installed upon others here", from, len(want), taken, PackagesLabel)
+		return nil, r.unknown(from, len(want), taken)
 	}
 	if r.install {
 		r.wanted = append(r.wanted, want...)
@@ -194,6 +207,17 @@ func (r *resolving) judge(want []Requirement, from, taken string, has *manifest)
 	}
 	r.say("WARNING: it is run all the same (environments.mismatch: %s).", MismatchWarn)
 	return differ, nil
+}
+
+// unknown refuses to compare with an image that does not say what it has, unless
+// that is a warning.
+func (r *resolving) unknown(from string, n int, taken string) error {
+	text := fmt.Sprintf("%s asks for %d packages, and nothing is known of those in %s: an image says it in its label %s, and upon one that does not nothing is installed here", from, n, taken, PackagesLabel)
+	if r.warn {
+		r.say("WARNING: %s. It is run as it is (environments.mismatch: %s).", text, MismatchWarn)
+		return nil
+	}
+	return r.refuse("%s. Build the image with that label (laz image build --label), leave the packages out where the image has them, or set environments.mismatch to %q in the configuration", text, MismatchWarn)
 }
 
 func some(texts []string) string {

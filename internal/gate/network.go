@@ -38,7 +38,7 @@ const (
 // network judges how the request came in; 0 lets it pass.
 func (h *Handler) network(c *Call) (Blocked, error) {
 	a, n := arrival.From(c.Context), c.Target.Network
-	b, err := judge(c.Context, a, n)
+	b, err := Judge(c.Context, a, n)
 	id := c.Target.ID
 	trace.From(c.Context).AddLate(func() trace.Hop { return h.networkHop(id, a, b) })
 	return b, err
@@ -81,7 +81,8 @@ func (h *Handler) networkHop(id rid.ID, a arrival.Arrival, b Blocked) trace.Hop 
 	return hop
 }
 
-func judge(ctx context.Context, a arrival.Arrival, n Network) (Blocked, error) {
+// Judge says which of the network gates refuses who arrives so; 0 is none.
+func Judge(ctx context.Context, a arrival.Arrival, n Network) (Blocked, error) {
 	switch {
 	case a.Kind == arrival.PrivateEndpoint:
 		if slices.ContainsFunc(n.Endpoints, func(e string) bool { return strings.EqualFold(e, a.Endpoint) }) {

@@ -91,6 +91,15 @@ func (a *Archive) named(file, as string) error {
 	return nil
 }
 
+// Of is an archive with one image, called name, that is read from elsewhere.
+func Of(img v1.Image, name string) (*Archive, error) {
+	a := &Archive{}
+	if err := a.add(img, []string{name}); err != nil {
+		return nil, err
+	}
+	return a, a.named(name, "")
+}
+
 // Write writes the images as one docker archive.
 func (a *Archive) Write(w io.Writer) error {
 	references := map[name.Reference]v1.Image{}

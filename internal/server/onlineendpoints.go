@@ -30,15 +30,18 @@ func (s *system) onlineEndpoints(ctx context.Context) error {
 		s.hourly(ctx, images.Collect)
 		return nil
 	})
+	registries, err := s.registryImages()
+	if err != nil {
+		return err
+	}
 	cfg := endpoints.Config{
 		Store: s.Store, Sealer: s.keyring, Assets: kept, Runner: s.runner, Images: images,
-		Contexts: files, Grants: grants{s.policy}, Refused: s.Refused,
+		Contexts: files, Grants: grants{s.policy}, Refused: s.Refused, Registries: registries,
 		AzureLike:  s.Config.AzureLike,
 		URL:        func(label string) string { return s.Config.URL(Scoring, label) },
 		Management: s.Config.URL(ARM, ""),
 		Label:      s.Config.scoringLabel,
 	}
-	var err error
 	if s.online, err = endpoints.Open(ctx, cfg); err != nil {
 		return err
 	}

@@ -3,7 +3,6 @@ package distribution
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -153,27 +152,21 @@ func (p *Plane) operations() []gate.Operation {
 
 // resolve finds the registry of a request by its host name.
 func (p *Plane) resolve(ctx context.Context, r *http.Request) (*gate.Target, error) {
-	host := strings.ToLower(r.Host)
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+	label, ok := p.ours(r.Host)
+	if !ok {
+		host, _, _ := strings.Cut(strings.ToLower(r.Host), ":")
+		return nil, apierr.New(apierr.NotFound, "NAME_UNKNOWN", "The host name '%s' names no registry.", clip(host))
 	}
-	for _, suffix := range p.Suffixes {
-		label, ok := strings.CutSuffix(host, suffix)
-		if !ok || strings.Contains(label, ".") {
-			continue
-		}
-		reg, err := p.Registries.ByName(ctx, label)
-		if err != nil {
-			return nil, err
-		}
-		if p.Dir == "" {
-			return nil, apierr.New(apierr.Unavailable, "UNAVAILABLE", "This server has no folder for what is in registries: its replicas share a database, and 'registries' of their configuration must name a folder that they share too.")
-		}
-		t := &gate.Target{ID: reg.ID, Location: reg.Location, Network: reg.Network, Data: reg, Authorize: p.authorise}
-		t.Network.Approved = p.Links.Gate(reg.ID)
-		return t, nil
+	reg, err := p.Registries.ByName(ctx, label)
+	if err != nil {
+		return nil, err
 	}
-	return nil, apierr.New(apierr.NotFound, "NAME_UNKNOWN", "The host name '%s' names no registry.", clip(host))
+	if p.Dir == "" {
+		return nil, apierr.New(apierr.Unavailable, "UNAVAILABLE", "This server has no folder for what is in registries: its replicas share a database, and 'registries' of their configuration must name a folder that they share too.")
+	}
+	t := &gate.Target{ID: reg.ID, Location: reg.Location, Network: reg.Network, Data: reg, Authorize: p.authorise}
+	t.Network.Approved = p.Links.Gate(reg.ID)
+	return t, nil
 }
 
 // scoped judges the scope of the caller's token, and the name that is asked for.

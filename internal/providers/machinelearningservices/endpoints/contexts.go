@@ -48,7 +48,7 @@ func (s *Service) run(w *assets.Workspace, parent *arm.Envelope, r *deployment) 
 func (s *Service) resolve(ctx context.Context, w *assets.Workspace, parent *arm.Envelope, r *deployment, p *parts) (environment.Resolved, error) {
 	b := p.environmentBuild
 	e := p.environment
-	e.Run, e.Owner = s.run(w, parent, r), w.GUID
+	e.Run, e.Pull, e.Owner = s.run(w, parent, r), s.pull(w, parent), w.GUID
 	if b == nil {
 		return s.Images.Resolve(ctx, e)
 	}

@@ -90,6 +90,8 @@ type Config struct {
 	Contexts Contexts // nil: environments with build contexts are refused
 	Grants   Grants   // nil: no role is given
 
+	Registries Registries // nil: there are none
+
 	// Refused is what the network of a workspace's computes has refused an address
 	// since then, with the command that would allow it. nil: that is not known.
 	Refused func(workspaceUID string, client netip.Addr, since time.Time) []string

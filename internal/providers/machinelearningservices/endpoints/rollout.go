@@ -352,8 +352,11 @@ func (s *Service) image(ctx context.Context, w *assets.Workspace, parent *arm.En
 	if f, ok := errors.AsType[*environment.BuildError](err); ok {
 		r.Private[buildKey] = tailOf(f.Log, maxKeptLog)
 		code := compute.CodeImage
-		if f.Full {
+		switch {
+		case f.Full:
 			code = compute.CodeQuota
+		case f.Bad:
+			code = compute.CodeBad
 		}
 		e := apierr.New(apierr.Conflict, code, "%s", f.Message).WithCause(err)
 		if f.Log != "" {
@@ -361,7 +364,7 @@ func (s *Service) image(ctx context.Context, w *assets.Workspace, parent *arm.En
 		}
 		return image, e
 	}
-	if apierr.Is(err, apierr.Forbidden) {
+	if e, ok := errors.AsType[*apierr.Error](err); ok && e.Kind != apierr.Internal {
 		return image, err
 	}
 	if err != nil {
