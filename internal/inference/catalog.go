@@ -145,6 +145,14 @@ func (c *Catalog) Do(ctx context.Context, model, version string, call *Call) (*A
 	if !e.Capabilities.Can(call.Operation) {
 		return nil, e.cannot(call.Operation)
 	}
+	if call.Operation == Responses && len(call.Set) > 0 { // it may be translated, and what is answered has to say the same
+		set := *call
+		var err error
+		if set.Body, err = Edit(call.Body, call.Set...); err != nil {
+			return nil, err
+		}
+		set.Set, call = nil, &set
+	}
 	return (&asking{entry: e, call: call}).run(ctx)
 }
 
@@ -293,7 +301,7 @@ func (a *asking) giveUp(ctx context.Context, err error) (*Answer, error) {
 
 // prepare is what b is asked for and with which body.
 func (a *asking) prepare(b *backend) (Operation, []byte, error) {
-	op, body := a.call.Operation, a.call.Body
+	op, body, edits := a.call.Operation, a.call.Body, slices.Clone(a.call.Set)
 	if op == Responses && !b.native {
 		op = Chat
 		limit, as := "max_tokens", &a.translated[0]
@@ -308,9 +316,10 @@ func (a *asking) prepare(b *backend) (Operation, []byte, error) {
 		}
 		body = *as
 	}
-	body, err := Set(body, "model", b.named)
-	if err == nil && b.plain {
-		body, err = Set(body, "stream_options", nil)
+	edits = append(edits, Member{"model", b.named})
+	if b.plain {
+		edits = append(edits, Member{Key: "stream_options"})
 	}
+	body, err := Edit(body, edits...)
 	return op, body, err
 }

@@ -3,6 +3,7 @@ package inference
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -106,46 +107,80 @@ func misspelt(key []byte) (string, bool) {
 	return "", false
 }
 
-// Set gives a copy of a JSON object in which the top-level member key has the
-// value raw, in its old place or as the last one; a nil raw takes the member
-// away. All else stays as it was written. It refuses what Peek refuses, and a
-// raw that is not one JSON value.
+// Member is a member of a JSON object that is to be set.
+type Member struct {
+	Key   string
+	Value json.RawMessage // nil: it is to be taken away
+}
+
+// Set is Edit of one member.
 func Set(body []byte, key string, raw json.RawMessage) ([]byte, error) {
+	return Edit(body, Member{key, raw})
+}
+
+// Edit gives a copy of a JSON object in which top-level members have other values,
+// in their old places or as the last ones; of those with one key the last counts.
+// All else stays as it was written. It refuses what Peek refuses, and a value that
+// is not one JSON value.
+func Edit(body []byte, edits ...Member) ([]byte, error) {
 	members, end, err := scan(body)
 	if err != nil {
 		return nil, err
 	}
-	if raw != nil && !json.Valid(raw) {
-		return nil, badBody("the value for %q is not JSON", key)
+	most := len(body)
+	for _, e := range edits {
+		if e.Value != nil && !json.Valid(e.Value) {
+			return nil, badBody("the value for %q is not JSON", e.Key)
+		}
+		most += len(e.Value) + len(e.Key) + 4
 	}
-	out := make([]byte, 0, len(body)+len(raw)+len(key)+4)
+	out, at, kept := make([]byte, 0, most), 0, 0 // what is before at is written or goes
 	for i, m := range members {
-		if string(m.key) != key {
+		e, found := last(edits, string(m.key))
+		switch {
+		case !found:
+			kept++
+		case e.Value != nil:
+			out = append(append(out, body[at:m.value]...), e.Value...)
+			at = m.end
+			kept++
+		case kept > 0: // with the comma before it
+			out = append(out, body[at:max(at, members[i-1].end)]...)
+			at = m.end
+		case i+1 < len(members): // with the comma after it
+			out = append(out, body[at:m.start]...)
+			at = members[i+1].start
+		default:
+			out = append(out, body[at:m.start]...)
+			at = m.end
+		}
+	}
+	out = append(out, body[at:end]...)
+	for i, e := range edits {
+		there := slices.ContainsFunc(members, func(m member) bool { return string(m.key) == e.Key })
+		if _, again := last(edits[i+1:], e.Key); there || again || e.Value == nil {
 			continue
 		}
-		if raw != nil {
-			return append(append(append(out, body[:m.value]...), raw...), body[m.end:]...), nil
+		if kept++; kept > 1 {
+			out = append(out, ',')
 		}
-		from, to := m.start, m.end
-		if i > 0 {
-			from = members[i-1].end // with the comma before it
-		} else if len(members) > 1 {
-			to = members[1].start // with the comma after it
+		name, err := json.Marshal(e.Key)
+		if err != nil {
+			return nil, badBody("%q is no name of a member", e.Key)
 		}
-		return append(append(out, body[:from]...), body[to:]...), nil
+		out = append(append(append(out, name...), ':'), e.Value...)
 	}
-	if raw == nil {
-		return append(out, body...), nil
+	return append(out, body[end:]...), nil
+}
+
+// last is the last edit of a key.
+func last(edits []Member, key string) (e Member, found bool) {
+	for _, m := range edits {
+		if m.Key == key {
+			e, found = m, true
+		}
 	}
-	out = append(out, body[:end]...)
-	if len(members) > 0 {
-		out = append(out, ',')
-	}
-	name, err := json.Marshal(key)
-	if err != nil {
-		return nil, badBody("%q is no name of a member", key)
-	}
-	return append(append(append(append(out, name...), ':'), raw...), body[end:]...), nil
+	return e, found
 }
 
 // badBody says what is wrong with a body, and quotes little of it: errors are

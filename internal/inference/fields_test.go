@@ -1,9 +1,11 @@
 package inference_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -101,6 +103,31 @@ func TestSet(t *testing.T) {
 	}
 }
 
+func TestEdit(t *testing.T) {
+	set := func(key, raw string) inference.Member { return inference.Member{Key: key, Value: json.RawMessage(raw)} }
+	gone := func(key string) inference.Member { return inference.Member{Key: key} }
+	for _, c := range []struct {
+		body, want string
+		edits      []inference.Member
+	}{
+		{`{"a": 1}`, `{"a": 1}`, nil},
+		{`{"model":"a", "store":true, "x":1}`, `{"model":"b", "store":false, "x":1,"y":2}`, []inference.Member{set("store", "false"), set("model", `"b"`), set("y", "2")}},
+		{`{"a":1, "b":2, "c":3}`, `{"c":3}`, []inference.Member{gone("a"), gone("b")}},
+		{`{"a":1, "b":2, "c":3}`, `{"a":1}`, []inference.Member{gone("c"), gone("b")}},
+		{`{"a":1, "b":2, "c":3}`, `{"b":4}`, []inference.Member{gone("c"), set("b", "4"), gone("a")}},
+		{`{"a":1,"b":2}`, `{"z":1,"y":2}`, []inference.Member{gone("a"), gone("b"), set("z", "1"), set("y", "2")}},
+		{`{}`, `{"z":2}`, []inference.Member{set("z", "1"), set("z", "2")}},
+		{`{"z":0,"a":1}`, `{"a":1}`, []inference.Member{set("z", "1"), gone("z")}},
+	} {
+		if got, err := inference.Edit([]byte(c.body), c.edits...); err != nil || string(got) != c.want {
+			t.Errorf("%s %v: got %s, %v, want %s", c.body, c.edits, got, err, c.want)
+		}
+	}
+	if _, err := inference.Edit([]byte(`{}`), set("a", "1"), set("b", "{")); err == nil {
+		t.Error("a value that is not JSON passed")
+	}
+}
+
 // FuzzPeek holds Peek and Set against encoding/json.
 func FuzzPeek(f *testing.F) {
 	for _, s := range []string{`{}`, `{"model":"gpt","n":1}`, `{"a":[1,{"b":"\ud800"}],"c":-0.1e+7}`, `{"":null}`, `{"a":tru}`, ` {"a" : "\u12"}`, `{"stream_options":{"include_usage":true}}`, `{"\\":1,"\"":2}`} {
@@ -135,6 +162,20 @@ func FuzzPeek(f *testing.F) {
 		var after map[string]json.RawMessage
 		if err := json.Unmarshal(set, &after); err != nil || string(after[key]) != `"x"` {
 			t.Fatalf("%q became %q: %v", body, set, err)
+		}
+		both, err := inference.Edit(body, inference.Member{Key: key}, inference.Member{Key: "b", Value: json.RawMessage("1")}, inference.Member{Key: "c", Value: json.RawMessage("2")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := body
+		for _, m := range []inference.Member{{Key: key}, {Key: "b", Value: json.RawMessage("1")}, {Key: "c", Value: json.RawMessage("2")}} {
+			if one, err = inference.Set(one, m.Key, m.Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var a, b map[string]json.RawMessage
+		if err := errors.Join(json.Unmarshal(both, &a), json.Unmarshal(one, &b)); err != nil || !maps.EqualFunc(a, b, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) }) {
+			t.Fatalf("%q became %q, and one by one %q: %v", body, both, one, err)
 		}
 		if set, err = inference.Set(set, key, nil); err != nil {
 			t.Fatal(err)

@@ -89,6 +89,7 @@ func (c Capabilities) Can(op Operation) bool {
 type Call struct {
 	Operation Operation
 	Body      []byte      // a JSON object that Peek accepted; its "model" is replaced by the backend's own name
+	Set       []Member    // what else of Body is replaced
 	Stream    bool        // as Peek's Fields say
 	Header    http.Header // of the client; backends get its tracing and request ids alone
 	Key       string      // who calls: callers take turns where a backend is full

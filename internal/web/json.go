@@ -85,12 +85,7 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	var b bytes.Buffer
-	if n := r.ContentLength; n > 0 && n <= maxAhead {
-		b.Grow(int(n) + bytes.MinRead) // ReadFrom wants room to see the end
-	}
-	_, err := b.ReadFrom(io.LimitReader(r.Body, limit+1))
-	raw := b.Bytes()
+	raw, err := readAll(io.LimitReader(r.Body, limit+1), int(r.ContentLength))
 	if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLarge(e.Limit)
 	}
@@ -101,6 +96,30 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 		return nil, tooLarge(limit)
 	}
 	return raw, nil
+}
+
+// readAll reads all of in, which is said to have so many bytes, -1 where nobody says:
+// at first there is room for maxAhead of them, and then for four times what came, so
+// that a long body is copied seldom and leaves little garbage.
+func readAll(in io.Reader, said int) ([]byte, error) {
+	raw := make([]byte, 0, min(max(said, bytes.MinRead), maxAhead)+1) // one more, to see the end
+	for {
+		if len(raw) == cap(raw) {
+			room := 2 * cap(raw)
+			if said >= len(raw) {
+				room = min(2*room, said+1)
+			}
+			raw = append(make([]byte, 0, room), raw...)
+		}
+		n, err := in.Read(raw[len(raw):cap(raw)])
+		raw = raw[:len(raw)+n]
+		if errors.Is(err, io.EOF) {
+			return raw, nil
+		}
+		if err != nil {
+			return raw, err
+		}
+	}
 }
 
 func tooLarge(limit int64) *apierr.Error {

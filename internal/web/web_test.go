@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -262,4 +263,30 @@ func FuzzParseJSON(f *testing.F) {
 			t.Errorf("got %v, want a bad request", err)
 		}
 	})
+}
+
+// TestReadBody_OfAnyLength: whatever its client says, a body is read whole.
+func TestReadBody_OfAnyLength(t *testing.T) {
+	for _, n := range []int{0, 1, 511, 512, 513, 64<<10 - 1, 64 << 10, 64<<10 + 1, 300 << 10} {
+		for _, said := range []int64{int64(n), -1} {
+			want := bytes.Repeat([]byte("x"), n)
+			r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(iotest.OneByteReader(bytes.NewReader(want))))
+			if n > 1<<10 {
+				r.Body = io.NopCloser(bytes.NewReader(want))
+			}
+			r.ContentLength = said
+			got, err := web.ReadBody(r, 300<<10)
+			if err != nil || !bytes.Equal(got, want) || cap(got) > max(4*n, 1<<10) {
+				t.Errorf("%d bytes, said %d: %d of %d, %v", n, said, len(got), cap(got), err)
+			}
+			r.Body = io.NopCloser(bytes.NewReader(append(want, 'y')))
+			if _, err := web.ReadBody(r, int64(n)); !apierr.Is(err, apierr.TooLarge) {
+				t.Errorf("%d bytes of %d allowed: %v", n+1, n, err)
+			}
+			r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(want), iotest.ErrReader(io.ErrUnexpectedEOF)))
+			if _, err := web.ReadBody(r, 300<<10); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("a body that was cut: %v", err)
+			}
+		}
+	}
 }

@@ -157,6 +157,9 @@ func (a *ask) whole() (any, error) {
 		return a.converted(mostFiltered, a.checkWhole)
 	}
 	var head bytes.Buffer
+	if n, err := strconv.Atoi(a.answer.Header.Get("Content-Length")); err == nil && n > 0 && n < headSize {
+		head.Grow(n + bytes.MinRead) // ReadFrom wants room to see the end
+	}
 	_, err := head.ReadFrom(io.LimitReader(a.answer.Body, headSize))
 	a.first = time.Since(a.began)
 	if err != nil {

@@ -219,7 +219,7 @@ func (a *ask) stateless() error {
 // ask passes a request on to the deployment's model.
 func (p *plane) ask(c *gate.Call) (any, error) {
 	a := c.State.(*ask)
-	body, err := a.prepare()
+	set, err := a.prepare()
 	if err != nil {
 		a.give(err)
 		return nil, err
@@ -234,7 +234,7 @@ func (p *plane) ask(c *gate.Call) (any, error) {
 		}
 	}
 	a.answer, err = p.Models.Do(c.Context, a.dep.Model, a.dep.Version, &inference.Call{
-		Operation: a.row.op, Body: body, Stream: a.fields.Stream, Header: passed(c.Request.Header), Key: turn(c),
+		Operation: a.row.op, Body: a.body, Set: set, Stream: a.fields.Stream, Header: passed(c.Request.Header), Key: turn(c),
 	})
 	if err != nil {
 		return nil, a.give(err)
@@ -275,20 +275,16 @@ func passed(h http.Header) http.Header {
 	return out
 }
 
-// prepare is the body as the backend gets it: streams have to say their usage,
-// responses are not to be stored.
-func (a *ask) prepare() ([]byte, error) {
+// prepare is what of the body the backend gets otherwise: streams have to say their
+// usage, responses are not to be stored.
+func (a *ask) prepare() (set []inference.Member, err error) {
 	switch a.row.op {
 	case inference.Chat, inference.Completions:
 		if bytes.Contains(a.body, []byte(`"store"`)) { // a backend would keep prompt and answer
-			body, err := inference.Set(a.body, "store", json.RawMessage("false"))
-			if err != nil {
-				return nil, err
-			}
-			a.body = body
+			set = append(set, inference.Member{Key: "store", Value: json.RawMessage("false")})
 		}
 		if !a.fields.Stream || a.fields.IncludeUsage != nil && *a.fields.IncludeUsage {
-			return a.body, nil
+			return set, nil
 		}
 		a.hide = true
 		options := a.fields.StreamOption
@@ -296,16 +292,13 @@ func (a *ask) prepare() ([]byte, error) {
 			options = json.RawMessage(`{}`)
 		}
 		options, err := inference.Set(options, "include_usage", json.RawMessage("true"))
-		if err != nil {
-			return nil, err
-		}
-		return inference.Set(a.body, "stream_options", options)
+		return append(set, inference.Member{Key: "stream_options", Value: options}), err
 	case inference.Responses:
-		return inference.Set(a.body, "store", json.RawMessage("false"))
+		return []inference.Member{{Key: "store", Value: json.RawMessage("false")}}, nil
 	case inference.Embeddings:
 		a.base64 = bytes.Contains(a.body, []byte(`"base64"`)) && wantsBase64(a.body)
 	}
-	return a.body, nil
+	return nil, nil
 }
 
 // give ends a request that got no answer, and gives the error that is told.

@@ -100,7 +100,11 @@ func (w *world) Do(ctx context.Context, model, _ string, call *inference.Call) (
 	if model == "lost" {
 		return nil, apierr.New(apierr.NotFound, "ModelNotFound", "gone")
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.upstream.URL+"/v1/"+string(call.Operation), bytes.NewReader(call.Body))
+	body, err := inference.Edit(call.Body, call.Set...)
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, w.upstream.URL+"/v1/"+string(call.Operation), bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
