@@ -37,7 +37,7 @@ type Ask struct {
 // Told is the answer to an Ask.
 type Told struct {
 	Status int
-	Body   map[string]any // nil when there is none
+	Body   map[string]any // nil when there is none; of a dry PUT: as it would be shown
 	Old    map[string]any // of a dry PUT: the resource as it is shown now; nil when there is none
 }
 
@@ -107,8 +107,15 @@ func (c *call) preview() (*Told, error) {
 	if err != nil {
 		return nil, err
 	}
-	t.Old, err = asMap(now.wire(nil))
-	return t, err
+	if t.Old, err = asMap(now.wire(nil)); err != nil {
+		return nil, err
+	}
+	stored, err := asMap(c.old.wire(nil))
+	if err != nil {
+		return nil, err
+	}
+	withComputed(t.Old, stored, t.Body)
+	return t, nil
 }
 
 func asMap(v any) (map[string]any, error) {

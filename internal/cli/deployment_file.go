@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,7 +48,7 @@ func notBicep(path string) error {
 func commented(b []byte) (object, error) {
 	v, err := decode(uncommented(b))
 	if err != nil {
-		return nil, err
+		return nil, errors.Unwrap(err) // it is no answer of a server's
 	}
 	m, ok := v.(object)
 	if !ok {
