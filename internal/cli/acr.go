@@ -16,11 +16,12 @@ func acrNoun() noun {
 	return noun{name: "acr", short: "Manage container registries and what is in them.",
 		groups: map[string]string{
 			"credential": "Manage the passwords of a registry's administrator.", "network-rule": "Manage from where a registry may be reached.", "repository": "Manage repositories.",
-			"private-endpoint-connection": "Look at the private endpoint connections of a registry.",
+			"private-endpoint-connection": "Approve, reject and remove private endpoint connections of a registry.",
 		},
 		commands: func() []*command {
-			cmds := []*command{acrCreate(), acrShow(), acrList(), acrUpdate(), acrDelete(), acrCheckName(), acrLogin(), acrUsage(), acrConnections()}
+			cmds := []*command{acrCreate(), acrShow(), acrList(), acrUpdate(), acrDelete(), acrCheckName(), acrLogin(), acrUsage()}
 			cmds = append(cmds, acrCredentialCommands()...)
+			cmds = append(cmds, registryConnectionCommands()...)
 			cmds = append(cmds, acrRuleCommands()...)
 			return append(cmds, acrRepositoryCommands()...)
 		}}
@@ -149,25 +150,6 @@ func acrUsage() *command {
 	return &command{path: "acr show-usage", short: "Show what a container registry uses.", example: "acr show-usage --name myregistry", args: acrArgs(),
 		run: registered(func(ctx context.Context, _ *call, m *management, path string) (any, error) {
 			return m.get(ctx, path+"/listUsages", registryVersion)
-		})}
-}
-
-func acrConnections() *command {
-	g := groupOpt()
-	g.need = false
-	return &command{path: "acr private-endpoint-connection list", short: "List the private endpoint connections of a registry.",
-		example: "acr private-endpoint-connection list --registry-name myregistry",
-		args:    []arg{opt("registry-name", "Name of the registry.").or("-r").required().configured("acr"), g},
-		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
-			path := m.resource(c.text("resource-group"), registryType, c.text("registry-name"))
-			if c.text("resource-group") == "" {
-				var err error
-				if path, err = m.findByName(ctx, registryType, c.text("registry-name")); err != nil {
-					return nil, err
-				}
-			}
-			l, err := m.list(ctx, path+"/privateEndpointConnections", registryVersion)
-			return each(l, func(v any) any { return flatten(v) }), err
 		})}
 }
 

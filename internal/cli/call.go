@@ -237,18 +237,23 @@ func (c *call) confirm(question string) error {
 		return nil
 	}
 	if !c.stdinIsTerminal() {
-		c.warn("WARNING: Unable to prompt for confirmation as no tty available. Use --yes.")
-		return failf("Operation cancelled.")
+		return c.nobodyToAsk()
 	}
 	fmt.Fprintf(c.env.Stderr, "%s (y/n): ", question)
 	line, err := bufio.NewReader(c.env.Stdin).ReadString('\n')
-	if err != nil && line == "" {
-		return failf("Operation cancelled.")
+	if err != nil && line == "" { // /dev/null is a device too
+		fmt.Fprintln(c.env.Stderr)
+		return c.nobodyToAsk()
 	}
 	if yes, ok := parseBool(strings.TrimSpace(line)); !ok || !yes {
 		return failf("Operation cancelled.")
 	}
 	return nil
+}
+
+func (s *session) nobodyToAsk() error {
+	s.warn("WARNING: Unable to prompt for confirmation as no tty available. Use --yes.")
+	return failf("Operation cancelled.")
 }
 
 func (s *session) stdinIsTerminal() bool {

@@ -42,6 +42,9 @@ func writeGroupHelp(env Env, words []string) {
 			verbs[head] = c.short
 		}
 	}
+	if p := env.Product[path]; len(p.Verbs) > 0 {
+		fmt.Fprintf(env.Stdout, "\n%s:\n    %s %s %s : %s\n", lazurite, env.Program, path, strings.Join(p.Verbs, "|"), p.Short)
+	}
 	writeEntries(env, "Subgroups", groups)
 	writeEntries(env, "Commands", verbs)
 	fmt.Fprintf(env.Stdout, "\nMore of one command: %s %s COMMAND --help\n", env.Program, path)

@@ -106,6 +106,12 @@ func (c *call) ruleDestination(typ string) (any, error) {
 	return fill("service-tag", "service_tag", "protocol", "protocol", "port-ranges", "port_ranges", "address-prefixes", "address_prefixes"), nil
 }
 
+// ruleTable shows of a resource its name, and of a tag all that it lets out.
+const ruleTable = `[].{Name:name, Type:type, Category:category, Status:status, Destination:
+	(type == 'private_endpoint' && join(' ', [split(destination.service_resource_id, '/')[-1], destination.subresource_target])) ||
+	(type == 'service_tag' && join(' ', [destination.service_tag || join(',', destination.address_prefixes || ` + "`[]`" + `), destination.protocol, destination.port_ranges])) ||
+	destination}`
+
 func outboundRuleCommands() []*command {
 	const path = "ml workspace outbound-rule "
 	rule := func() arg { return opt("rule", "Name of the rule.").required() }
@@ -132,7 +138,7 @@ func outboundRuleCommands() []*command {
 				return showRuleResource(v), err
 			})},
 		{path: path + "list", short: "List the rules of what the managed network lets out.", example: path + "list -g myGroup -w myWorkspace", args: inWorkspace(),
-			table: "[].{Name:name, Type:type, Category:category, Status:status, Destination:to_string(destination)}",
+			table: ruleTable,
 			run: workspaced(func(ctx context.Context, _ *call, w *workspace) (any, error) {
 				l, err := w.list(ctx, "outboundRules")
 				return each(l, showRuleResource), err

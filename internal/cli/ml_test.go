@@ -554,3 +554,51 @@ func TestApprove_ByTheNameAlone(t *testing.T) {
 	c.docs[registry+"/privateEndpointConnections"] = object{"value": []any{object{"id": pec, "name": "pe.1"}, object{"id": pec + "b", "name": "PE.1"}}}
 	c.refused(t, 2, "name one with --id", "network", "private-endpoint-connection", "approve", "-n", "pe.1")
 }
+
+func TestRegistryConnections(t *testing.T) {
+	c := newCabinet(t)
+	registry := "/subscriptions/sub/resourceGroups/rg/providers/Microsoft.ContainerRegistry/registries/r"
+	pec := registry + "/privateEndpointConnections/pe.1"
+	c.docs["/subscriptions/sub/resources"] = object{"value": []any{object{"id": registry, "name": "r", "type": "Microsoft.ContainerRegistry/registries"}}}
+	c.docs[pec] = object{"id": pec, "name": "pe.1", "properties": object{"privateLinkServiceConnectionState": object{"status": "Pending"}}}
+	state := func() string {
+		return textAt(c.docs[pec], "properties", "privateLinkServiceConnectionState", "status") + " " + textAt(c.docs[pec], "properties", "privateLinkServiceConnectionState", "description")
+	}
+	c.ok(t, "acr", "private-endpoint-connection", "approve", "-r", "r", "-n", "pe.1", "--description", "why not")
+	if got := state(); got != "Approved why not" {
+		t.Errorf("the connection is %s", got)
+	}
+	if got := c.ok(t, "acr", "private-endpoint-connection", "show", "-r", "r", "-g", "rg", "-n", "pe.1", "--query", "privateLinkServiceConnectionState.status", "-o", "tsv"); strings.TrimSpace(got) != "Approved" {
+		t.Errorf("show: %q", got)
+	}
+	c.ok(t, "acr", "private-endpoint-connection", "reject", "-r", "r", "-n", "pe.1")
+	if got := state(); got != "Rejected why not" {
+		t.Errorf("the connection is %s", got)
+	}
+	c.refused(t, 3, "was not found", "acr", "private-endpoint-connection", "show", "-r", "r", "-n", "pe.2")
+	c.refused(t, 2, "--name", "acr", "private-endpoint-connection", "delete", "-r", "r")
+	c.ok(t, "acr", "private-endpoint-connection", "delete", "-r", "r", "-n", "pe.1")
+	if c.docs[pec] != nil {
+		t.Error("the connection is still there")
+	}
+}
+
+func TestOutboundRules_Table(t *testing.T) {
+	c := newCabinet(t)
+	rule := func(name, kind string, destination any) object {
+		return object{"name": name, "properties": object{"type": kind, "category": "UserDefined", "status": "Active", "destination": destination}}
+	}
+	c.docs[mlRoot+"/outboundRules"] = object{"value": []any{
+		rule("a", "FQDN", "pypi.org"),
+		rule("b", "PrivateEndpoint", object{"serviceResourceId": "/subscriptions/s/providers/Microsoft.KeyVault/vaults/kv", "subresourceTarget": "vault"}),
+		rule("c", "ServiceTag", object{"serviceTag": "Storage", "protocol": "TCP", "portRanges": "443"}),
+		rule("d", "ServiceTag", object{"addressPrefixes": []any{"203.0.113.0/24", "198.51.100.1/32"}, "protocol": "TCP", "portRanges": "80, 443"}),
+		rule("e", "ServiceTag", object{"protocol": "TCP", "portRanges": "1"}),
+	}}
+	out := c.ok(t, "ml", "workspace", "outbound-rule", "list", "-o", "table")
+	for _, want := range []string{"pypi.org", "kv vault", "Storage TCP 443", "203.0.113.0/24,198.51.100.1/32 TCP 80, 443", " TCP 1"} {
+		if !strings.Contains(out, want+"\n") {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
@@ -157,24 +158,27 @@ func connectionCommands() []*command {
 			})},
 	}
 	for verb, status := range map[string]string{"approve": "Approved", "reject": "Rejected"} {
-		all = append(all, decideCommand(path+" "+verb, status, connectionArgs(true), (*call).linkPath))
+		all = append(all, decideCommand(path+" "+verb, status, path+" "+verb+" --id ID", connectionArgs(true), func(ctx context.Context, c *call, m *management) (string, string, error) {
+			if err := c.findConnection(ctx, m); err != nil {
+				return "", "", err
+			}
+			return c.linkPath(m)
+		}, asIs))
 	}
 	return all
 }
 
-// decideCommand approves or rejects the connection that where names.
-func decideCommand(path, status string, args []arg, where func(*call, *management) (string, string, error)) *command {
+// decideCommand approves or rejects the connection that where names; shown is
+// what is printed of it.
+func decideCommand(path, status, example string, args []arg, where func(context.Context, *call, *management) (path, version string, err error), shown func(any) any) *command {
 	verb := strings.ToLower(strings.TrimSuffix(status, "d"))
 	if status == "Rejected" {
 		verb = "reject"
 	}
-	return &command{path: path, short: strings.ToUpper(verb[:1]) + verb[1:] + " a connection.", example: path + " --id ID --description because",
-		args: append(args, opt("description", "What to tell whoever asked.").or("--approval-description", "--rejection-description")),
+	return &command{path: path, short: strings.ToUpper(verb[:1]) + verb[1:] + " a connection.", example: example + " --description because",
+		args: append(slices.Clone(args), opt("description", "What to tell whoever asked.").or("--approval-description", "--rejection-description")),
 		run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
-			if err := c.findConnection(ctx, m); err != nil {
-				return nil, err
-			}
-			p, version, err := where(c, m)
+			p, version, err := where(ctx, c, m)
 			if err != nil {
 				return nil, err
 			}
@@ -186,9 +190,12 @@ func decideCommand(path, status string, args []arg, where func(*call, *managemen
 			st := sub(sub(o, "properties"), "privateLinkServiceConnectionState")
 			st["status"] = status
 			c.setIf(st, "description", "description")
-			return m.put(ctx, p, version, o, false)
+			put, err := m.put(ctx, p, version, o, false)
+			return shown(put), err
 		})}
 }
+
+func asIs(v any) any { return v }
 
 // vaultConnectionCommands are those of a vault's own noun.
 func vaultConnectionCommands() []*command {
@@ -196,7 +203,7 @@ func vaultConnectionCommands() []*command {
 	g := groupOpt()
 	g.need, g.part = false, ""
 	args := []arg{opt("id", "Id of the connection."), g, opt("name", "Name of the connection.").or("-n"), opt("vault-name", "Name of the vault.")}
-	where := func(c *call, m *management) (string, string, error) {
+	where := func(_ context.Context, c *call, m *management) (string, string, error) {
 		if c.text("id") == "" {
 			if c.text("vault-name") == "" || c.text("name") == "" || c.text("resource-group") == "" {
 				return "", "", usagef("usage error: --id ID | -g GROUP --vault-name NAME -n NAME")
@@ -208,7 +215,7 @@ func vaultConnectionCommands() []*command {
 	one := func(verb, short string, run func(ctx context.Context, m *management, p, v string) (any, error)) *command {
 		return &command{path: path + " " + verb, short: short, example: path + " " + verb + " --id ID", args: args,
 			run: manage(func(ctx context.Context, c *call, m *management) (any, error) {
-				p, v, err := where(c, m)
+				p, v, err := where(ctx, c, m)
 				if err != nil {
 					return nil, err
 				}
@@ -216,7 +223,7 @@ func vaultConnectionCommands() []*command {
 			})}
 	}
 	return []*command{
-		decideCommand(path+" approve", "Approved", args, where), decideCommand(path+" reject", "Rejected", args, where),
+		decideCommand(path+" approve", "Approved", path+" approve --id ID", args, where, asIs), decideCommand(path+" reject", "Rejected", path+" reject --id ID", args, where, asIs),
 		one("show", "Show a connection.", func(ctx context.Context, m *management, p, v string) (any, error) { return m.get(ctx, p, v) }),
 		one("delete", "Remove a connection.", func(ctx context.Context, m *management, p, v string) (any, error) {
 			return nil, m.delete(ctx, p, v, false)

@@ -94,7 +94,7 @@ func (p *provider) checkRules(ctx context.Context, next *arm.Resource[Properties
 func (p *provider) checkRule(ctx context.Context, ws *Workspace, name string, r *Rule) error {
 	mode := ws.Mode()
 	if mode == Disabled {
-		return apierr.New(apierr.BadRequest, "ManagedNetworkNotEnabled", "The isolation mode of the workspace's managed network is 'Disabled': outbound rules are not supported there.")
+		return apierr.New(apierr.BadRequest, "ManagedNetworkNotEnabled", "The isolation mode of the workspace's managed network is 'Disabled': outbound rules are not supported there. Set it to '%s' or '%s' first: az ml workspace update -m allow_only_approved_outbound", AllowAll, AllowByRules)
 	}
 	if r.Category == "" {
 		r.Category = UserDefined
