@@ -200,7 +200,14 @@ func pullReason(message string) string {
 // raised matches the last line of an exception's or a panic's report.
 var raised = pattern(`^(?:[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning|Fault)\b.*|panic: .*|fatal error: .*)$`)
 
-// reasonIn finds in a container's log the line that says why it ended.
+// ended matches what our inference server says of a worker that was killed.
+var ended = pattern(`The worker with pid \d+ ended before the user's init function had completed.*$`)
+
+// What our inference server logs before and after a script's init(), in
+// azureml-inference-server-http's words.
+const initBegins, initEnds = "Invoking user's init function", "Users's init has completed successfully"
+
+// reasonIn finds in a container's log what says why it ended.
 func reasonIn(log string) string {
 	lines := strings.Split(strings.TrimSpace(log), "\n")
 	last := ""
@@ -209,9 +216,15 @@ func reasonIn(log string) string {
 		if raised().MatchString(l) {
 			return shortened(l, 400)
 		}
+		if said := ended().FindString(l); said != "" {
+			return shortened(said, 400)
+		}
 		if last == "" {
 			last = l
 		}
+	}
+	if strings.LastIndex(log, initBegins) > strings.LastIndex(log, initEnds) {
+		return "the scoring script's init() began and did not end"
 	}
 	return shortened(last, 400)
 }

@@ -74,7 +74,10 @@ func TestReasonIn(t *testing.T) {
 		"x\nsklearn.exceptions.NotFittedError: not fitted\n":                                                          "sklearn.exceptions.NotFittedError: not fitted",
 		"goroutine\npanic: runtime error: index\n\ngoroutine 1 [running]:\n":                                          "panic: runtime error: index",
 		"one\nlast words\n\n": "last words",
-		"":                    "",
+		"t I [6] u - Invoking user's init function\nServer Routes\nScore: POST\n":                                                      "the scoring script's init() began and did not end",
+		"t I [6] u - Invoking user's init function\nt I [6] u - Users's init has completed successfully\nstopping\n":                   "stopping",
+		"t E [1] gunicorn.error - The worker with pid 7 ended before the user's init function had completed. More memory.\nShutting\n": "The worker with pid 7 ended before the user's init function had completed. More memory.",
+		"": "",
 	} {
 		if got := reasonIn(log); got != want {
 			t.Errorf("%q: got %q", log, got)

@@ -9,6 +9,7 @@ so that a probe is answered while a model thinks.
 import concurrent.futures
 import contextvars
 import logging
+import mmap
 import queue
 import signal
 import threading
@@ -16,6 +17,7 @@ import time
 
 from gunicorn import glogging
 from gunicorn.app.base import BaseApplication
+from gunicorn.errors import HaltServer
 from gunicorn.workers.gthread import ThreadWorker
 
 THREADS = 32  # of connections; they start when they are needed
@@ -87,6 +89,23 @@ class Worker(ThreadWorker):
             super().notify()  # else gunicorn replaces this worker: WORKER_TIMEOUT
 
 
+def forking(_server, worker):
+    worker.ready = mmap.mmap(-1, 1)  # the server and the worker both have it
+
+
+def initialized(worker):
+    worker.ready[0] = 1
+
+
+def ended(server, worker):
+    """Ends the server with a worker that did not live to see its script's init() end: the next one would fare no better."""
+    ready = worker.ready[0]
+    worker.ready.close()
+    if not ready and server.LISTENERS:  # else the server is being ended
+        server.log.error("The worker with pid %s ended before the user's init function had completed. It may have needed more memory than there is.", worker.pid)
+        raise HaltServer("Worker failed to boot.", server.WORKER_BOOT_ERROR)
+
+
 class Log(glogging.Logger):
     """gunicorn's log goes where all goes; requests are logged by the routes."""
 
@@ -116,6 +135,7 @@ class Server(BaseApplication):
             "bind": binds, "workers": s.worker_count, "threads": THREADS, "timeout": s.worker_timeout,
             "keepalive": KEEP_ALIVE, "worker_class": "inferenceserver.worker.Worker", "logger_class": Log, "preload_app": s.worker_preload,
             "proc_name": "azmlinfsrv", "graceful_timeout": 30, "worker_tmp_dir": "/dev/shm",
+            "pre_fork": forking, "post_worker_init": initialized, "child_exit": ended,
         }.items():
             self.cfg.set(key, value)
 

@@ -219,6 +219,21 @@ class Start(ServerCase):
         self.start(None, ready=False, AZUREML_ENTRY_SCRIPT="gone.py")
         self.assertEqual(self.exited()[0], 3)
 
+    def test_a_worker_that_is_killed_in_init_ends_the_server(self):
+        for env in ({}, {"WORKER_COUNT": "2"}):
+            self.start("import os\ndef init(): os.kill(os.getpid(), 9)\ndef run(d): pass\n", ready=False, **env)
+            status, log = self.exited()
+            self.assertEqual(status, 3, log)
+            self.assertRegex(log, r"The worker with pid \d+ ended before the user's init function had completed")
+
+    def test_sigterm_in_init_is_no_failure(self):
+        self.start("import time\ndef init():\n    print('began', flush=True)\n    time.sleep(1)\ndef run(d): pass\n", ready=False)
+        self.until(lambda: "began" in self.output())
+        self.process.terminate()
+        status, log = self.exited()
+        self.assertEqual(status, 0, log)
+        self.assertNotIn("ended before", log)
+
     def test_what_init_could_have_loaded_is_listed(self):
         os.makedirs(self.app / "m" / "deep")
         (self.app / "m" / "deep" / "model.pkl").write_text("")
