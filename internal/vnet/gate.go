@@ -168,7 +168,8 @@ func accept(ctx context.Context, ln net.Listener, take func(net.Conn)) error {
 	}
 }
 
-// forbidden says why nobody gets to an address, "" when they do.
+// forbidden says why nobody gets to an address, whatever is approved; "" when
+// they do.
 func (g *Gate) forbidden(to netip.AddrPort, public bool) string {
 	a := to.Addr()
 	switch {
@@ -192,8 +193,6 @@ func (g *Gate) forbidden(to netip.AddrPort, public bool) string {
 		return "it is the platform's address, which each network has for itself"
 	case public && (a.IsPrivate() || inAny(a, g.ranges.private)):
 		return "it is a private address that is not of this network, nor of one that it is peered with"
-	case g.cfg.Offline:
-		return "Lazurite runs with --offline"
 	}
 	own, err := g.hosts()
 	if err != nil {

@@ -147,7 +147,10 @@ func closedBecause(p *Policy) string {
 func (g *Gate) approved(ctx context.Context, p *Policy, in net.Conn, client netip.Addr, to netip.AddrPort) {
 	no := func(reason, why string) { g.refuse(in, Refusal{Client: client, To: to, Reason: reason, Why: why}) }
 	if why := g.forbidden(to, true); why != "" {
-		no(g.insideOr(), why)
+		if to.Addr().IsPrivate() {
+			why += "; a resource that is private is reached by an outbound rule of the type private_endpoint"
+		}
+		no(ReasonInside, why)
 		return
 	}
 	_, denied, ok := p.address(to)
@@ -163,18 +166,17 @@ func (g *Gate) approved(ctx context.Context, p *Policy, in net.Conn, client neti
 	}
 }
 
-// insideOr is the reason of a forbidden address.
-func (g *Gate) insideOr() string {
-	if g.cfg.Offline {
-		return ReasonOffline
-	}
-	return ReasonInside
-}
+// runsOffline is why what is approved is not reached either.
+const runsOffline = "Lazurite runs with --offline"
 
 // direct goes on to where a connection was going.
 func (g *Gate) direct(ctx context.Context, in net.Conn, client netip.Addr, to netip.AddrPort, public bool) {
-	if why := g.forbidden(to, public || g.cfg.Public); why != "" {
-		g.refuse(in, Refusal{Client: client, To: to, Reason: g.insideOr(), Why: why})
+	why, reason := g.forbidden(to, public || g.cfg.Public), ReasonInside
+	if why == "" && g.cfg.Offline {
+		why, reason = runsOffline, ReasonOffline
+	}
+	if why != "" {
+		g.refuse(in, Refusal{Client: client, To: to, Reason: reason, Why: why})
 		return
 	}
 	g.connect(ctx, in, &guest{passage: passage{to: to}, client: client}, []netip.Addr{to.Addr()}, nil)
@@ -278,7 +280,7 @@ func (g *Gate) named(ctx context.Context, in net.Conn, client netip.Addr, to net
 		return
 	}
 	if g.cfg.Offline {
-		no(ReasonOffline, "Lazurite runs with --offline")
+		no(ReasonOffline, runsOffline)
 		return
 	}
 	list, err := g.addresses(ctx, said.name)

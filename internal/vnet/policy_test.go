@@ -63,7 +63,9 @@ func approvedPolicy() *vnet.Policy {
 	}
 }
 
-func newBorder(t *testing.T, p *vnet.Policy) *border {
+func newBorder(t *testing.T, p *vnet.Policy) *border { return newBorderOf(t, p, false) }
+
+func newBorderOf(t *testing.T, p *vnet.Policy, offline bool) *border {
 	t.Helper()
 	b := &border{t: t}
 	hello := server(t, func(c *net.TCPConn) {
@@ -83,7 +85,7 @@ func newBorder(t *testing.T, p *vnet.Policy) *border {
 		}
 	})
 	b.Gate = vnet.NewGate(vnet.GateConfig{
-		Network: "ws", Base: netip.MustParsePrefix("198.18.0.0/15"), Log: slog.New(slog.DiscardHandler), Policy: p, Say: 200 * time.Millisecond,
+		Network: "ws", Base: netip.MustParsePrefix("198.18.0.0/15"), Log: slog.New(slog.DiscardHandler), Policy: p, Say: 200 * time.Millisecond, Offline: offline,
 		Own: func() ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("203.0.113.250")}, nil },
 		Who: func(netip.Addr) string { return "endpt/blue" },
 		Original: func(net.Conn) (netip.AddrPort, error) {
@@ -282,6 +284,29 @@ func TestGate_ApprovedNames(t *testing.T) {
 		if got != c.want || reason != c.reason || strings.Join(dialled, " ") != c.dialled {
 			t.Errorf("%s: got %q, reason %q, to %v; want %q, %q, %q", c.what, got, reason, dialled, c.want, c.reason, c.dialled)
 		}
+	}
+}
+
+// TestGate_ApprovedOffline: nothing is reached then, and what is missing besides is said all the same.
+func TestGate_ApprovedOffline(t *testing.T) {
+	b := newBorderOf(t, approvedPolicy(), true)
+	for _, c := range []struct{ what, to, name, reason, why string }{
+		{"an approved name", "203.0.113.1:443", "ok.example", vnet.ReasonOffline, "--offline"},
+		{"an approved range", "203.0.113.70:8443", "", vnet.ReasonOffline, "--offline"},
+		{"a name that no rule has", "203.0.113.1:443", "evil.example", vnet.ReasonName, "evil.example"},
+		{"an address that no rule has", "203.0.113.1:22", "", vnet.ReasonAddress, "203.0.113.1"},
+		{"a private address", "10.0.0.5:5432", "", vnet.ReasonInside, "private_endpoint"},
+	} {
+		got := b.tls(c.to, c.name)
+		reason, dialled := b.last(c.reason)
+		if got != "reset" || reason != c.reason || len(dialled) != 0 {
+			t.Errorf("%s: got %q, reason %q, to %v; want %q", c.what, got, reason, dialled, c.reason)
+		}
+		b.mu.Lock()
+		if n := len(b.refused); n > 0 && !strings.Contains(b.refused[n-1].Why, c.why) {
+			t.Errorf("%s: got %q, want %q", c.what, b.refused[n-1].Why, c.why)
+		}
+		b.mu.Unlock()
 	}
 }
 
