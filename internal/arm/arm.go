@@ -19,6 +19,7 @@ import (
 	"lazurite.dev/internal/store"
 	"lazurite.dev/internal/token"
 	"lazurite.dev/internal/trace"
+	"lazurite.dev/internal/turns"
 )
 
 // Audiences are the resources whose tokens the management plane takes.
@@ -84,7 +85,7 @@ type Handler struct {
 	res       Resources
 	routes    map[string]*Route // by lower-case type
 	endpoints endpoints
-	turns     turns
+	turns     turns.Turns // of writers of one resource
 	rates     Rates
 	newer     atomic.Int64 // requests with an api-version newer than the newest known
 }

@@ -24,7 +24,7 @@ type actionInput struct {
 // startAction checks the action, records intent and operation and answers 202,
 // or 204 when it was done at once. Source: ARM RPC, "Asynchronous operations".
 func (h *Handler) startAction(c *call, a action, body json.RawMessage) error {
-	done, err := h.turns.take(c.ctx, c.id.Key())
+	done, err := h.turns.Take(c.ctx, c.id.Key())
 	if err != nil {
 		return apierr.New(apierr.Unavailable, "ServerTimeout", "Other writers of '%s' took too long.", c.id).WithCause(err)
 	}

@@ -211,7 +211,7 @@ func (h *Handler) delete(c *call) error {
 	}
 	defer release()
 	if c.route.withParent {
-		done, err := h.turns.take(c.ctx, c.id.Parent().Key())
+		done, err := h.turns.Take(c.ctx, c.id.Parent().Key())
 		if err != nil {
 			return errWriters(c.id.Parent(), err)
 		}

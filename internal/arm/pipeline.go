@@ -268,7 +268,7 @@ func (h *Handler) item(c *call) error {
 		}
 	}
 	if writes(c.r.Method) {
-		done, err := h.turns.take(c.ctx, c.id.Key())
+		done, err := h.turns.Take(c.ctx, c.id.Key())
 		if err != nil {
 			return errWriters(c.id, err)
 		}

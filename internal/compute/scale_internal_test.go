@@ -79,7 +79,7 @@ func TestScale_WaitsForNobody(t *testing.T) {
 		t.Errorf("started without a cluster: %v", err)
 	}
 	has("after a start that came to nothing", 0)
-	if _, ok := c.tryTake("deployment d1"); !ok || len(c.turns) != 1 {
+	if _, ok := c.tryTake("deployment d1"); !ok || c.turns.Busy() != 1 {
 		t.Error("a turn was not given back")
 	}
 }

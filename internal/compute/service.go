@@ -19,6 +19,7 @@ import (
 	"lazurite.dev/internal/node"
 	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/turns"
 )
 
 // Agent is the part of the node agent that is needed: node.Agent is one.
@@ -90,10 +91,10 @@ type Workspace struct {
 
 // Compute runs deployments. Run it as a worker of the server.
 type Compute struct {
-	cfg Config
+	cfg   Config
+	turns turns.Turns
 
 	mu    sync.Mutex           // guards what follows
-	turns map[string]*turn     // by key; those in use
 	hosts map[string]*host     // by workspace UID
 	feeds map[string]*feed     // by workspace UID
 	heard []func()             // called when instances change
@@ -130,7 +131,7 @@ func New(cfg Config) *Compute {
 	if cfg.Deadline == 0 {
 		cfg.Deadline = DefaultDeadline
 	}
-	return &Compute{cfg: cfg, turns: map[string]*turn{}, hosts: map[string]*host{}, feeds: map[string]*feed{}, busy: map[string]*applying{}, builds: map[string]map[netip.Addr]string{}, building: map[string]bool{}}
+	return &Compute{cfg: cfg, hosts: map[string]*host{}, feeds: map[string]*feed{}, busy: map[string]*applying{}, builds: map[string]map[netip.Addr]string{}, building: map[string]bool{}}
 }
 
 // Available says why this machine runs no deployments; nil when it does. The
@@ -151,56 +152,13 @@ func (c *Compute) version(ctx context.Context) (string, error) {
 	return all[0], nil
 }
 
-// turn lets one at a time do something.
-type turn struct {
-	lock  chan struct{}
-	users int
-}
-
 // take waits for the turn of key.
 func (c *Compute) take(ctx context.Context, key string) (give func(), err error) {
-	c.mu.Lock()
-	t := c.turns[key]
-	if t == nil {
-		t = &turn{lock: make(chan struct{}, 1)}
-		c.turns[key] = t
-	}
-	t.users++
-	c.mu.Unlock()
-	select {
-	case t.lock <- struct{}{}:
-		return func() { c.give(key, t) }, nil
-	case <-ctx.Done():
-		c.leave(key, t)
-		return nil, ctx.Err()
-	}
+	return c.turns.Take(ctx, key)
 }
 
 // tryTake takes the turn of key where nobody has it, or waits for it.
-func (c *Compute) tryTake(key string) (give func(), ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.turns[key] != nil {
-		return nil, false
-	}
-	t := &turn{lock: make(chan struct{}, 1), users: 1}
-	t.lock <- struct{}{}
-	c.turns[key] = t
-	return func() { c.give(key, t) }, true
-}
-
-func (c *Compute) give(key string, t *turn) {
-	<-t.lock
-	c.leave(key, t)
-}
-
-func (c *Compute) leave(key string, t *turn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if t.users--; t.users == 0 {
-		delete(c.turns, key)
-	}
-}
+func (c *Compute) tryTake(key string) (give func(), ok bool) { return c.turns.TryTake(key) }
 
 // kube is how to speak to a workspace's API server, and the address at which its
 // pods find the front door.

@@ -7,12 +7,12 @@ package containerservice
 
 import (
 	"net/http"
-	"sync"
 
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/cluster"
 	"lazurite.dev/internal/directory"
 	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/turns"
 )
 
 // Namespace is what the types are named under.
@@ -31,15 +31,13 @@ type Config struct {
 // Service is what stands behind the provider.
 type Service struct {
 	Config
-	res arm.Resources
-
-	mu    sync.Mutex // guards turns
-	turns map[string]*turn
+	res   arm.Resources
+	turns turns.Turns // of clusters: what is read of one's pools then is what its driver hears last
 }
 
 // Open makes it.
 func Open(cfg Config) *Service {
-	return &Service{Config: cfg, res: arm.Resources{Store: cfg.Store}, turns: map[string]*turn{}}
+	return &Service{Config: cfg, res: arm.Resources{Store: cfg.Store}}
 }
 
 // New gives the provider alone.

@@ -78,39 +78,6 @@ func (s *Service) choose(ctx context.Context, next *resource) error {
 	return nil
 }
 
-// turn lets one at a time say what a cluster should be.
-type turn struct {
-	lock  chan struct{}
-	users int
-}
-
-// take waits for the turn of a cluster: what is read of its pools then is what
-// its driver hears last.
-func (s *Service) take(ctx context.Context, uid string) (func(), error) {
-	s.mu.Lock()
-	t := s.turns[uid]
-	if t == nil {
-		t = &turn{lock: make(chan struct{}, 1)}
-		s.turns[uid] = t
-	}
-	t.users++
-	s.mu.Unlock()
-	leave := func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if t.users--; t.users == 0 {
-			delete(s.turns, uid)
-		}
-	}
-	select {
-	case t.lock <- struct{}{}:
-		return func() { <-t.lock; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
-}
-
 // apply makes the driver converge the cluster as r and the stored pools say.
 func (s *Service) apply(ctx context.Context, r *resource) error {
 	return s.applyWith(ctx, r, func(map[string]Pool) {})
@@ -137,7 +104,7 @@ func (s *Service) applyWith(ctx context.Context, r *resource, change func(map[st
 	if err != nil {
 		return err
 	}
-	done, err := s.take(ctx, r.Private[keyUID])
+	done, err := s.turns.Take(ctx, r.Private[keyUID])
 	if err != nil {
 		return err
 	}
