@@ -25,7 +25,7 @@ var floors = map[string]int{
 	"internal/apierr": 0, "internal/rid": 0, "internal/strictjson": 0,
 
 	"internal/store": 1, "internal/rbac": 1, "internal/seal": 1, "internal/web": 1, "internal/arrival": 1,
-	"internal/trace": 1, "internal/ca": 1, "internal/proxy": 1, "internal/odata": 1,
+	"internal/trace": 1, "internal/ca": 1, "internal/proxy": 1, "internal/odata": 1, "internal/kql": 1,
 	"internal/image": 1, "internal/template": 1, "internal/durable": 1, "internal/turns": 1,
 
 	"internal/token": 2, "internal/directory": 2, "internal/trace/refusals": 2, "internal/ops": 2, "internal/cluster": 2, "internal/node": 2, "internal/vnet": 2, "internal/inference": 2, "internal/environment": 2,
