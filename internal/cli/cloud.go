@@ -239,6 +239,7 @@ func (c *call) discoverCloud(ctx context.Context, cl *cloud) error {
 	fill(cl.endpoints, "management", audience)
 	fill(cl.endpoints, "activeDirectoryGraphResourceId", textAt(v, "graphAudience"), textAt(v, "graph"), textAt(v, "graphEndpoint"), textAt(v, "microsoftGraphResourceId"))
 	fill(cl.endpoints, "microsoftGraphResourceId", textAt(v, "microsoftGraphResourceId"))
+	fill(cl.endpoints, "appInsightsResourceId", textAt(v, "appInsightsResourceId"))
 	fill(cl.endpoints, "portal", textAt(v, "portal"), textAt(v, "portalEndpoint"))
 	fill(cl.endpoints, "gallery", textAt(v, "gallery"), textAt(v, "galleryEndpoint"))
 	for key, name := range map[string]string{"storageEndpoint": "storage", "keyvaultDns": "keyVaultDns", "acrLoginServerEndpoint": "acrLoginServer",

@@ -10,9 +10,12 @@ import (
 
 func monitorNoun() noun {
 	return noun{name: "monitor", short: "See what happened.",
-		groups: map[string]string{"activity-log": "See who changed what."},
+		groups: map[string]string{
+			"activity-log": "See who changed what.", "app-insights": "See what Application Insights has collected.",
+			"app-insights component": "See components of Application Insights.", "app-insights events": "See events of a component.",
+		},
 		commands: func() []*command {
-			return []*command{activityLogList(), activityLogCategories()}
+			return []*command{activityLogList(), activityLogCategories(), insightsComponentShow(), insightsQuery(), insightsEventsShow()}
 		}}
 }
 
@@ -61,23 +64,32 @@ func (c *call) someEvents(ctx context.Context, m *management, q []string) (any, 
 	return all[:min(len(all), c.number("max-events"))], nil
 }
 
-func (c *call) activityFilter() (string, error) {
-	end := time.Now().UTC()
-	var err error
+// timeRange is what --start-time, --end-time and --offset say: the offset counts
+// back from the end where there is no start.
+func (c *call) timeRange() (start, end time.Time, err error) {
+	end = time.Now().UTC()
 	if s := c.text("end-time"); s != "" {
 		if end, err = parseTime(s); err != nil {
-			return "", usagef("argument --end-time: '%s' is not a time", s)
+			return start, end, usagef("argument --end-time: '%s' is not a time", s)
 		}
 	}
 	offset, err := parseOffset(c.text("offset"))
 	if err != nil {
-		return "", err
+		return start, end, err
 	}
-	start := end.Add(-offset)
+	start = end.Add(-offset)
 	if s := c.text("start-time"); s != "" {
 		if start, err = parseTime(s); err != nil {
-			return "", usagef("argument --start-time: '%s' is not a time", s)
+			return start, end, usagef("argument --start-time: '%s' is not a time", s)
 		}
+	}
+	return start, end, nil
+}
+
+func (c *call) activityFilter() (string, error) {
+	start, end, err := c.timeRange()
+	if err != nil {
+		return "", err
 	}
 	f := fmt.Sprintf("eventTimestamp ge '%s' and eventTimestamp le '%s'", start.UTC().Format(time.RFC3339Nano), end.UTC().Format(time.RFC3339Nano))
 	for _, o := range []struct{ option, field string }{{"resource-group", "resourceGroupName"}, {"resource-id", "resourceUri"},

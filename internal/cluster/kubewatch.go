@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,39 @@ func (k *KubeAPI) Text(ctx context.Context, path string, most int) (string, erro
 		return "", kubeError(resp.StatusCode, b)
 	}
 	return string(b[max(len(b)-most, 0):]), nil
+}
+
+// Lines calls fn with each line of the text at path as it comes, without its
+// end, until the server ends it, which is no error, or ctx ends. Of a line that
+// is longer, most bytes are given.
+func (k *KubeAPI) Lines(ctx context.Context, path string, most int, fn func(line string)) error {
+	req, err := k.request(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := k.stream.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the API server: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // what is unread is not wanted
+	if resp.StatusCode != http.StatusOK {
+		b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		return errors.Join(kubeError(resp.StatusCode, b), err)
+	}
+	in, line := bufio.NewReaderSize(resp.Body, 16<<10), []byte(nil)
+	for {
+		piece, more, err := in.ReadLine()
+		line = append(line, piece[:min(len(piece), most-len(line))]...)
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read lines of the API server: %w", err)
+		case !more:
+			fn(string(line))
+			line = line[:0]
+		}
+	}
 }
 
 // Watch calls fn with each event ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")

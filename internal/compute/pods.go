@@ -24,6 +24,7 @@ type pod struct {
 		Containers []struct {
 			Name  string
 			Ports []struct{ ContainerPort uint16 }
+			Env   []struct{ Name, Value string }
 		}
 	}
 	Status struct {

@@ -472,3 +472,23 @@ func FormatSpan(d time.Duration) string {
 	}
 	return sign + s
 }
+
+// JSON is a value as JSON has it: a number that JSON has no word for is text.
+func JSON(v any) any {
+	switch x := v.(type) {
+	case time.Time:
+		return FormatTime(x)
+	case time.Duration:
+		return FormatSpan(x)
+	case float64:
+		switch {
+		case math.IsNaN(x):
+			return "NaN"
+		case math.IsInf(x, 1):
+			return "Infinity"
+		case math.IsInf(x, -1):
+			return "-Infinity"
+		}
+	}
+	return v
+}

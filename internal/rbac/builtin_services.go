@@ -70,6 +70,18 @@ func monitorRoles() []Definition {
 				Actions:     usual("Microsoft.Insights/Register/Action"),
 				DataActions: under("Microsoft.Insights/", "Metrics/Write Telemetry/Write"),
 			}),
+		builtin("43d0d8ad-25c7-4714-9337-8ba259a9fe05", "Monitoring Reader", "Can read all monitoring data.",
+			Permission{Actions: []string{"*/read", "Microsoft.OperationalInsights/workspaces/search/action", "Microsoft.Support/*"}}),
+		builtin("73c42c96-874c-492b-b04d-ab87d138a893", "Log Analytics Reader",
+			"Log Analytics Reader can view and search all monitoring data as well as and view monitoring settings, including viewing the configuration of Azure diagnostics on all Azure resources.",
+			Permission{
+				Actions:    append([]string{"*/read"}, under("Microsoft.", "OperationalInsights/workspaces/analytics/query/action OperationalInsights/workspaces/search/action Support/*")...),
+				NotActions: []string{"Microsoft.OperationalInsights/workspaces/sharedKeys/read"},
+			}),
+		builtin("ae349356-3a1b-4a5e-921d-050484c6347e", "Application Insights Component Contributor", "Can manage Application Insights components",
+			Permission{Actions: usual(under("Microsoft.", `Insights/generateLiveToken/read Insights/metricAlerts/* Insights/components/*
+				Insights/scheduledqueryrules/* Insights/topology/read Insights/transactions/read Insights/webtests/*
+				ResourceHealth/availabilityStatuses/read`)...)}),
 	}
 }
 

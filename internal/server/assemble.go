@@ -26,6 +26,7 @@ import (
 	"lazurite.dev/internal/providers/containerservice"
 	"lazurite.dev/internal/providers/explain"
 	"lazurite.dev/internal/providers/insights"
+	"lazurite.dev/internal/providers/insights/telemetry"
 	"lazurite.dev/internal/providers/keyvault"
 	"lazurite.dev/internal/providers/keyvault/vaultdata"
 	"lazurite.dev/internal/providers/machinelearningservices"
@@ -78,7 +79,8 @@ type system struct {
 	runner    runner
 	registry  arm.Provider
 	blobs     arm.Provider
-	stores    *storage.Accounts       // of blobs
+	stores    *storage.Accounts // of blobs
+	telemetry *telemetry.Service
 	planes    map[string]http.Handler // data planes by surface
 	out       *Assembly
 }
@@ -106,6 +108,7 @@ func assemble(ctx context.Context, b *Base) (*Assembly, error) {
 		{"Container Registry", s.containerRegistry},
 		{"storage", s.storage},
 		{"Machine Learning", s.machineLearning},
+		{"Application Insights", s.observe},
 		{"online endpoints", s.onlineEndpoints},
 		{"scoring", s.scoring},
 		{"management", s.management},
@@ -239,7 +242,7 @@ func (s *system) graph(context.Context) error {
 
 func (s *system) management(context.Context) error {
 	s.ops = ops.New(s.Store, s.Config.Log, s.Config.Store.PostgresDSNFile == "")
-	activity := insights.New(s.Store, s.Config.Log)
+	activity := insights.New(s.Store, s.Config.Log, s.telemetry)
 	s.worker(activity.Run)
 	clusters := containerservice.Open(containerservice.Config{Store: s.Store, Directory: s.dir, Issuers: s.issuers, Drivers: s.drivers, Existing: s.existing, TenantID: s.in.Tenant})
 	s.worker(func(ctx context.Context) error { return clusters.Resume(ctx, s.Config.Log) })

@@ -19,6 +19,7 @@ import (
 	"lazurite.dev/internal/environment"
 	"lazurite.dev/internal/inference"
 	"lazurite.dev/internal/node"
+	"lazurite.dev/internal/providers/insights/telemetry"
 )
 
 // The values of Config.Names.
@@ -136,6 +137,11 @@ type Config struct {
 	// learning; see docs/environments.md.
 	Environments environment.Config `yaml:"environments"`
 
+	// TelemetryMiB is how much a component of Application Insights keeps of what it
+	// collects: beyond it the oldest records go, as those older than the component's
+	// RetentionInDays do. Default: 64.
+	TelemetryMiB int `yaml:"telemetryMiB"`
+
 	// Offline makes the proxy refuse every name that is not Lazurite's, and refuses
 	// models with backends on other machines.
 	Offline bool `yaml:"offline"`
@@ -246,6 +252,9 @@ func (c *Config) Default() error {
 	set(&c.Domain, DefaultDomain)
 	set(&c.LogLevel, "info")
 	set(&c.Clusters, ClustersAuto)
+	if c.TelemetryMiB == 0 {
+		c.TelemetryMiB = telemetry.DefaultMiB
+	}
 	if c.AzureLike && c.Propagation == 0 {
 		c.Propagation = azurePropagation
 	}
@@ -322,6 +331,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.ContentFilter.check(c.Offline); err != nil {
 		wrong("contentFilter: %w", err)
+	}
+	if err := c.checkTelemetry(); err != nil {
+		wrong("telemetryMiB: %w", err)
 	}
 	if c.Replicas < 0 {
 		wrong("replicas: %d is negative", c.Replicas)

@@ -23,6 +23,7 @@ const (
 	Workspace = "workspace"
 	Registry  = "registry"
 	Blob      = "blob"
+	Insights  = "insights"
 	Portal    = "portal"
 )
 
@@ -52,6 +53,7 @@ func families() []family {
 		{Workspace, "Machine Learning workspaces", []string{"**.api.azureml.ms"}, "**.azureml"},
 		{Registry, "Container registry", []string{"*.azurecr.io"}, "*.registry"},
 		{Blob, "Blob storage", []string{"*.blob.core.windows.net"}, "*.blob"},
+		{Insights, "Application Insights", []string{"api.applicationinsights.io", "api.applicationinsights.azure.com"}, "insights"},
 		{Portal, "Portal", []string{"portal.azure.com"}, "portal"},
 	}
 }
@@ -98,7 +100,7 @@ func (c *Config) ownNames(surface string) []string {
 // resources are the platform's, with their names under the operator's domain.
 func (c *Config) resources() []token.Resource {
 	var list []token.Resource
-	for surface, audience := range map[string]string{ARM: token.ARM, KeyVault: token.Vault, Graph: token.Graph, OpenAI: token.CognitiveServices, Registry: token.ContainerRegistry, Blob: token.Storage} {
+	for surface, audience := range map[string]string{ARM: token.ARM, KeyVault: token.Vault, Graph: token.Graph, OpenAI: token.CognitiveServices, Registry: token.ContainerRegistry, Blob: token.Storage, Insights: token.ApplicationInsights} {
 		if r, ok := token.Platform(audience); ok {
 			r.Aliases = append(slices.Clone(r.Aliases), c.ownNames(surface)...)
 			list = append(list, r)

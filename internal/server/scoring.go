@@ -13,12 +13,15 @@ import (
 func (s *system) scoring(context.Context) error {
 	plane, err := router.New(router.Config{
 		Gate: s.gate(), Catalog: s.online, Instances: instances{s.compute}, Starter: s.online, Approved: s.links.Approved,
-		AzureLike: s.Config.AzureLike, Answers: s.answers, Metrics: s.Metrics,
+		AzureLike: s.Config.AzureLike, Answers: s.answers, Scored: s.scored, Metrics: s.Metrics,
 	})
 	if err != nil {
 		return err
 	}
 	s.worker(plane.Run)
+	s.worker(func(ctx context.Context) error {
+		return s.telemetry.Collect(ctx, s.collected, printing{s.compute})
+	})
 	s.worker(func(ctx context.Context) error { return s.online.Autoscale(ctx, plane, s.compute, s.Config.Log) })
 	s.planes[Scoring] = plane
 	s.out.Surfaces[Scoring] = web.Surface{Handler: plane, IDs: web.KeyVault, MaxBody: router.MaxBody, Timeout: -1, Error: router.WriteError}

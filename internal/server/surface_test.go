@@ -110,7 +110,7 @@ Every type is listed at its scopes, too.
 	for _, op := range a.Surfaces[KeyVault].Handler.(*gate.Handler).Operations() {
 		fmt.Fprintf(&b, "| %s `%s` | %s |\n", op.Method, op.Path, op.Action)
 	}
-	for _, plane := range []struct{ surface, title string }{{OpenAI, "Azure OpenAI"}, {Registry, "Container registry"}, {Blob, "Blob storage"}} {
+	for _, plane := range []struct{ surface, title string }{{OpenAI, "Azure OpenAI"}, {Registry, "Container registry"}, {Blob, "Blob storage"}, {Insights, "Application Insights"}} {
 		b.WriteString("\n## " + plane.title + ": data plane\n\n| method and path | data action asked for |\n|---|---|\n")
 		for _, op := range a.Surfaces[plane.surface].Handler.(interface{ Operations() []gate.Operation }).Operations() {
 			word := ""

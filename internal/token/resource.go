@@ -35,6 +35,8 @@ var platform = []Resource{
 	{Name: "Azure Storage", AppID: "e406a681-f3d4-42a8-90b6-c2b029497af1", FirstParty: true, Audience: Storage},
 	{Name: "Azure Container Registry", AppID: "6a0ec4d3-30cb-4a83-91c0-ae56bc0e3d26", FirstParty: true,
 		Audience: ContainerRegistry},
+	{Name: "Application Insights API", AppID: "f5c26e74-f226-4ae8-85f0-b4af0080ac9e", FirstParty: true, Audience: ApplicationInsights,
+		Aliases: []string{"https://api.applicationinsights.azure.com"}},
 	{Name: "Azure Kubernetes Service AAD Server", AppID: "6dae42f8-4368-4678-94ff-3960e28e3630", FirstParty: true,
 		Audience: KubernetesService},
 }
@@ -43,15 +45,16 @@ var platform = []Resource{
 // all forms of its resource: with and without a slash at the end, other names,
 // the application id.
 const (
-	ARM               = "https://management.azure.com"
-	Vault             = "https://vault.azure.net"
-	Graph             = "https://graph.microsoft.com"
-	CognitiveServices = "https://cognitiveservices.azure.com"
-	AI                = "https://ai.azure.com"
-	MachineLearning   = "https://ml.azure.com"
-	Storage           = "https://storage.azure.com"
-	ContainerRegistry = "https://containerregistry.azure.net"
-	KubernetesService = "6dae42f8-4368-4678-94ff-3960e28e3630"
+	ARM                 = "https://management.azure.com"
+	Vault               = "https://vault.azure.net"
+	Graph               = "https://graph.microsoft.com"
+	CognitiveServices   = "https://cognitiveservices.azure.com"
+	AI                  = "https://ai.azure.com"
+	MachineLearning     = "https://ml.azure.com"
+	Storage             = "https://storage.azure.com"
+	ContainerRegistry   = "https://containerregistry.azure.net"
+	ApplicationInsights = "https://api.applicationinsights.io"
+	KubernetesService   = "6dae42f8-4368-4678-94ff-3960e28e3630"
 )
 
 // Platform gives the platform resource with the audience, to which a

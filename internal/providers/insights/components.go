@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,9 @@ func (l *Log) components() arm.Kind[Component] {
 			return nil
 		},
 		Validate: l.validateComponent,
+		Delete: func(ctx context.Context, old *arm.Resource[Component]) error {
+			return l.kept.Erase(ctx, old.Properties.AppID)
+		},
 	}
 }
 
@@ -112,6 +116,9 @@ func (l *Log) validateComponent(ctx context.Context, _, next *arm.Resource[Compo
 		if !strings.EqualFold(v, "Enabled") && !strings.EqualFold(v, "Disabled") {
 			return bad(name, "The value '%s' of %s is neither 'Enabled' nor 'Disabled'.", v, name)
 		}
+	}
+	if !slices.Contains([]int{30, 60, 90, 120, 180, 270, 365, 550, 730}, *n.Retention) {
+		return bad("RetentionInDays", "RetentionInDays is 30, 60, 90, 120, 180, 270, 365, 550 or 730, not %d.", *n.Retention)
 	}
 	if n.OwnStorage != nil && *n.OwnStorage {
 		return bad("ForceCustomerStorageForProfiler", "The property 'ForceCustomerStorageForProfiler' is not supported: there is no profiler.")

@@ -15,7 +15,7 @@ const componentVersion = "?api-version=2020-02-02"
 
 func plane(t testing.TB) *armtest.Plane {
 	return armtest.New(t, func(s store.Store) []arm.Provider {
-		return []arm.Provider{insights.New(s, slog.New(slog.DiscardHandler)).Provider()}
+		return []arm.Provider{insights.New(s, slog.New(slog.DiscardHandler), records{}).Provider()}
 	}, nil)
 }
 

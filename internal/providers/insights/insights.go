@@ -21,6 +21,7 @@ import (
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/odata"
+	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
 
@@ -31,9 +32,18 @@ const (
 	queue    = 1024
 )
 
+// Records are what components collect; telemetry.Service has them.
+type Records interface {
+	// Erase forgets all of an application id's.
+	Erase(ctx context.Context, app string) error
+	// Query runs a query on a component.
+	Query(ctx context.Context, id rid.ID, ask Ask) (any, error)
+}
+
 // Log keeps the activity log in the store.
 type Log struct {
 	store store.Store
+	kept  Records
 	log   *slog.Logger
 	in    chan arm.Event
 	flush chan chan struct{}
@@ -41,9 +51,9 @@ type Log struct {
 	refusals arm.Rates
 }
 
-// New makes a Log. Run writes what Record takes.
-func New(s store.Store, log *slog.Logger) *Log {
-	return &Log{store: s, log: log, in: make(chan arm.Event, queue), flush: make(chan chan struct{})}
+// New makes a Log beside components with records. Run writes what Record takes.
+func New(s store.Store, log *slog.Logger, records Records) *Log {
+	return &Log{store: s, log: log, kept: records, in: make(chan arm.Event, queue), flush: make(chan chan struct{})}
 }
 
 // What a caller is refused is kept this often, or whoever may do nothing at all
@@ -225,7 +235,7 @@ func (l *Log) prune(ctx context.Context) error {
 // Provider serves the log, and components.
 func (l *Log) Provider() arm.Provider {
 	const ns = namespace
-	return arm.Provider{Namespace: ns, Routes: []arm.Route{arm.Serve(ns, l.components())}, Endpoints: []arm.Endpoint{{
+	return arm.Provider{Namespace: ns, Routes: []arm.Route{arm.Serve(ns, l.components())}, Endpoints: append([]arm.Endpoint{{
 		Method: http.MethodGet, Path: "/subscriptions/{subscriptionId}/providers/Microsoft.Insights/eventtypes/management/values",
 		Action: ns + "/eventtypes/management/values/Read", APIVersions: []string{"2015-04-01", "2014-04-01"}, Handle: l.list,
 	}, {
@@ -233,7 +243,7 @@ func (l *Log) Provider() arm.Provider {
 		APIVersions: []string{"2015-04-01"}, Handle: func(context.Context, *arm.Request) (*arm.Response, error) {
 			return &arm.Response{Body: map[string]any{"value": []localizable{say("Administrative")}}}, nil
 		},
-	}}}
+	}}, l.queries()...)}
 }
 
 func (l *Log) list(ctx context.Context, r *arm.Request) (*arm.Response, error) {

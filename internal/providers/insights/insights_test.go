@@ -27,7 +27,7 @@ func setup(t *testing.T) (l *insights.Log, list func(query string) (map[string]a
 	if err != nil {
 		t.Fatal(err)
 	}
-	l = insights.New(s, slog.New(slog.DiscardHandler))
+	l = insights.New(s, slog.New(slog.DiscardHandler), records{})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()

@@ -16,6 +16,7 @@ const MetadataPath = "/metadata/endpoints"
 // Cloud is what a client must know of a cloud.
 type Cloud struct {
 	Name, Portal, Login, ResourceManager, Graph string // URLs but the first
+	Insights                                    string // URL, without a slash at the end, as tokens are for it
 	KeyVaultDNS, RegistryDNS, Storage, MHSM     string // suffixes, without a leading dot; Key Vault's has a port where it is not 443
 }
 
@@ -24,6 +25,7 @@ func PublicCloud() Cloud {
 	return Cloud{
 		Name: "AzureCloud", Portal: "https://portal.azure.com", Login: "https://login.microsoftonline.com/",
 		ResourceManager: "https://management.azure.com/", Graph: "https://graph.microsoft.com/",
+		Insights:    "https://api.applicationinsights.io",
 		KeyVaultDNS: "vault.azure.net", RegistryDNS: "azurecr.io", Storage: "core.windows.net", MHSM: "managedhsm.azure.net",
 	}
 }
@@ -40,6 +42,7 @@ func OwnCloud(domain, port string) Cloud {
 	url := func(name string) string { return "https://" + at(name) + "/" }
 	return Cloud{
 		Name: "Lazurite", Portal: strings.TrimSuffix(url("portal"), "/"), Login: url("login"), ResourceManager: url("management"), Graph: url("graph"),
+		Insights:    strings.TrimSuffix(url("insights"), "/"),
 		KeyVaultDNS: at("vault"), RegistryDNS: "registry." + domain, Storage: domain, MHSM: "managedhsm." + domain,
 	}
 }
@@ -97,7 +100,7 @@ func (c Cloud) wire() map[string]any {
 	return map[string]any{
 		"name": c.Name, "portal": c.Portal, "resourceManager": c.ResourceManager, "gallery": c.ResourceManager,
 		"authentication": map[string]any{"loginEndpoint": strings.TrimSuffix(c.Login, "/"), "audiences": audiences(), "tenant": "common", "identityProvider": "AAD"},
-		"graph":          c.Graph, "graphAudience": c.Graph, "microsoftGraphResourceId": c.Graph,
+		"graph":          c.Graph, "graphAudience": c.Graph, "microsoftGraphResourceId": c.Graph, "appInsightsResourceId": c.Insights,
 		"suffixes": map[string]any{
 			"keyVaultDns": c.KeyVaultDNS, "acrLoginServer": c.RegistryDNS, "storage": c.Storage, "mhsmDns": c.MHSM,
 		},

@@ -150,3 +150,25 @@ func (s *Service) deployed(id rid.ID) map[string]*router.Deployment {
 	})
 	return out
 }
+
+// Observed is a deployment whose requests and lines are recorded.
+type Observed struct {
+	Workspace            rid.ID
+	Endpoint, Deployment string
+	UID                  string // as compute.Deployment has it
+}
+
+// Observed are the deployments with appInsightsEnabled, out of memory.
+func (s *Service) Observed() []Observed {
+	var out []Observed
+	s.docs.Range(func(_ string, e *arm.Envelope) bool {
+		if on, _ := e.Properties["appInsightsEnabled"].(bool); !on || e.State() == "Deleting" || e.Private[uidKey] == "" {
+			return true
+		}
+		if id := e.RID(); strings.EqualFold(id.Type(), DeploymentType) {
+			out = append(out, Observed{Workspace: id.Parent().Parent(), Endpoint: id.Parent().Name(), Deployment: id.Name(), UID: endpointUID(e.Private[uidKey])})
+		}
+		return true
+	})
+	return out
+}

@@ -356,6 +356,7 @@ func (n *Deployment) routed(r *deployment) *router.Deployment {
 	d := &router.Deployment{
 		ID: r.ID, Name: r.ID.Name(), UID: r.Private[uidKey], Ready: r.Private[rolledKey] == "true", Instances: instances(r), ScoringPath: r.Private[pathKey],
 	}
+	d.Insights = n.AppInsights != nil && *n.AppInsights
 	if d.ScoringPath == "" {
 		d.ScoringPath = "/score"
 	}

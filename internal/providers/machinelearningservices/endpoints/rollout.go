@@ -400,7 +400,7 @@ func (p *parts) mount(r *deployment, d *compute.Deployment) {
 	}
 	d.Env["SERVICE_NAME"] = d.Endpoint
 	if n.AppInsights != nil && *n.AppInsights {
-		d.Env["AML_APP_INSIGHTS_ENABLED"] = "true"
+		d.Env[compute.InsightsVariable] = "true"
 	}
 	if p.code != nil {
 		root := path.Join(appRoot, p.code.Base)

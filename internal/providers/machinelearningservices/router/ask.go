@@ -50,6 +50,7 @@ type ask struct {
 	st              *state       // of the endpoint
 	heldIn, heldOut atomic.Int64 // how long bodies were held back, ns
 
+	began        time.Time
 	queued, took time.Duration
 	tell         bool // the refusal is worth keeping
 	counted      bool
@@ -62,7 +63,7 @@ func (a *ask) Outcome() string { return a.said }
 
 // score passes a request on to one of the endpoint's deployments.
 func (r *Router) score(c *gate.Call) (any, error) {
-	a := &ask{r: r, c: c, ep: endpoint(c)}
+	a := &ask{r: r, c: c, ep: endpoint(c), began: time.Now()}
 	c.State = a
 	out, err := a.run()
 	if err != nil {
@@ -247,12 +248,32 @@ func (a *ask) count(status int) {
 	}
 	a.counted = true
 	a.r.meter.count(a, status)
+	a.record(status)
 	ev := web.EventFrom(a.c.Context)
 	if a.inst != nil {
 		ev.Set("instance", a.inst.ID)
 		ev.Set("queue_ms", float64(a.queued.Microseconds())/1000)
 		ev.Set("model_ms", float64(a.took.Microseconds())/1000)
 	}
+}
+
+// record tells of the request, where its deployment wants that.
+func (a *ask) record(status int) {
+	if !a.dep.Insights || a.r.cfg.Scored == nil {
+		return
+	}
+	req := a.c.Request
+	s := Scored{
+		Workspace: a.ep.Workspace, Endpoint: a.ep.Name, Deployment: a.dep.Name, RequestID: web.RequestID(a.c.Context),
+		Time: a.began, Duration: time.Since(a.began), Method: req.Method, Host: hostOf(req), Path: req.URL.EscapedPath(), Status: status,
+	}
+	if a.inst != nil {
+		s.Instance = a.inst.ID
+	}
+	if a.res != nil {
+		s.ModelStatus = a.res.StatusCode
+	}
+	a.r.cfg.Scored(s)
 }
 
 // clock ends a request whose instance, or client, takes too long.

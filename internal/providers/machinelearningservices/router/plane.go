@@ -47,6 +47,10 @@ type Config struct {
 	// Answers keeps what was answered, for explanations; nil: nothing is kept.
 	Answers *trace.Recent
 
+	// Scored is told of each request to a deployment with Insights. It returns at
+	// once. Nil: nobody is told.
+	Scored func(Scored)
+
 	Metrics prometheus.Registerer // nil: none
 	Now     func() time.Time      // for limits; nil means time.Now
 

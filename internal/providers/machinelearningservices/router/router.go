@@ -69,9 +69,26 @@ type Deployment struct {
 	Timeout       time.Duration // how long an instance may take; 0 is 5 s
 	ScoringPath   string        // "/score"
 
+	// Insights: requests are recorded in the workspace's Application Insights.
+	Insights bool
+
 	// ToZero: it may have no instance because nobody asked, and is started for
 	// the first who does.
 	ToZero bool
+}
+
+// Scored is a request that was answered, as it is recorded: nothing of its body,
+// its query or its credential.
+type Scored struct {
+	Workspace            rid.ID
+	Endpoint, Deployment string
+	Instance             string // that had the request; "" where none had
+	RequestID            string
+	Time                 time.Time
+	Duration             time.Duration // from its beginning until the answer was there
+	Method, Host, Path   string
+	Status               int // as metrics count it
+	ModelStatus          int // what the container answered; 0: nothing
 }
 
 // Starter starts deployments that may have no instance because nobody asked.

@@ -1,0 +1,245 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"lazurite.dev/internal/apierr"
+	"lazurite.dev/internal/gate"
+	"lazurite.dev/internal/kql"
+	"lazurite.dev/internal/providers/insights"
+	"lazurite.dev/internal/rbac"
+	"lazurite.dev/internal/rid"
+	"lazurite.dev/internal/store"
+	"lazurite.dev/internal/token"
+	"lazurite.dev/internal/web"
+)
+
+// MaxBody is the largest body of a request, in bytes.
+const MaxBody = 64 << 10
+
+const (
+	mostRows = 500_000 // that one query keeps at once. Source: "Azure Monitor service limits", Log Analytics queries
+	mostAsks = 4       // queries at once
+)
+
+// The codes of refusals. Source: "Azure Monitor Log Analytics API errors".
+const (
+	codeBad    = "BadArgumentError"
+	codePath   = "PathNotFoundError"
+	codeAccess = "InsufficientAccessError"
+	codeAuth   = "AuthorizationRequiredError"
+	codeToken  = "InvalidTokenError"
+	codeBusy   = "ThrottledError"
+)
+
+// Plane is the query API.
+type Plane struct {
+	*gate.Handler
+	s    *Service
+	asks chan struct{}
+}
+
+// NewPlane makes the query API over s, for tokens of the audiences.
+func NewPlane(s *Service, cfg gate.Config, audiences ...string) *Plane {
+	p := &Plane{s: s, asks: make(chan struct{}, mostAsks)}
+	p.Handler = gate.New(cfg, gate.Plane{
+		Name: "insights", Audiences: audiences,
+		Operations: []gate.Operation{
+			{Method: http.MethodGet, Path: "/v1/apps/{app}/query", Action: insights.ActionQuery, Manage: true, Handle: p.query},
+			{Method: http.MethodPost, Path: "/v1/apps/{app}/query", Action: insights.ActionQuery, Manage: true, Body: MaxBody, Handle: p.query},
+			{Method: http.MethodGet, Path: "/v1/apps/{app}/events/{type}", Action: insights.ActionEvents, Manage: true, Handle: p.events},
+			{Method: http.MethodGet, Path: "/v1/apps/{app}/events/{type}/{id}", Action: insights.ActionEvents, Manage: true, Handle: p.event},
+		},
+		Resolve: p.resolve, Version: func(*gate.Call) error { return nil }, Limit: p.limit, Headers: headers,
+		WriteError:    func(w http.ResponseWriter, c *gate.Call, e *apierr.Error) { WriteError(w, c.Request, e) },
+		RefuseNetwork: func(c *gate.Call, _ gate.Blocked) *apierr.Error { return closed(c.Target.ID) },
+		RefuseRole: func(c *gate.Call, action string, scope rid.ID, _ rbac.Decision) *apierr.Error {
+			return apierr.New(apierr.Forbidden, codeAccess, "The provided credentials have insufficient access to perform the requested operation: the principal %s has no role with the action '%s' on '%s', such as Reader.", c.Caller.ObjectID, action, scope)
+		},
+	})
+	return p
+}
+
+// closed refuses a query where the component does not answer the public network.
+func closed(id rid.ID) *apierr.Error {
+	return apierr.New(apierr.Forbidden, codeAccess, "The component '%s' takes no queries over the public network, and there are no private link scopes here. To open it: az resource update --ids %s --set properties.publicNetworkAccessForQuery=Enabled", id.Name(), id)
+}
+
+// resolve finds the component with the application id in the path.
+func (p *Plane) resolve(_ context.Context, r *http.Request) (*gate.Target, error) {
+	segs := strings.FieldsFunc(r.URL.Path, func(c rune) bool { return c == '/' })
+	if len(segs) < 3 || !strings.EqualFold(segs[0], "v1") || !strings.EqualFold(segs[1], "apps") {
+		return nil, apierr.New(apierr.NotFound, codePath, "The requested path does not exist. There are /v1/apps/{appId}/query and /v1/apps/{appId}/events/{eventType}.")
+	}
+	if err := p.s.docs.Fresh(); err != nil {
+		return nil, err
+	}
+	c, ok := p.s.apps()[strings.ToLower(segs[2])]
+	if !ok {
+		return nil, apierr.New(apierr.NotFound, codePath, "There is no component with this application id. `az monitor app-insights component show` says what a component's is.")
+	}
+	return &gate.Target{ID: c.ID, Location: c.Location, Network: gate.Network{Public: c.Public, DefaultAllow: true}, Data: c}, nil
+}
+
+// limit bounds how many queries run at once.
+func (p *Plane) limit(c *gate.Call) error {
+	select {
+	case p.asks <- struct{}{}:
+		c.AtEnd(func() { <-p.asks })
+		return nil
+	default:
+		e := apierr.New(apierr.TooManyRequests, codeBusy, "%d queries run already. Try again in a moment.", mostAsks)
+		e.RetryAfter = 1e9
+		return e
+	}
+}
+
+func headers(h http.Header, _ *gate.Call) { h.Set("Cache-Control", "no-store") }
+
+// WriteError answers a refusal as the API does.
+func WriteError(w http.ResponseWriter, r *http.Request, e *apierr.Error) {
+	code := e.Code
+	switch {
+	case code == token.CodeMissing:
+		code = codeAuth
+	case e.Kind == apierr.Unauthorized:
+		code = codeToken
+	case e.Kind == apierr.TooLarge || e.Kind == apierr.BadRequest:
+		code = codeBad
+	case e.Kind == apierr.NotFound:
+		code = codePath
+	}
+	body := map[string]any{"code": code, "message": e.Message, "correlationId": web.CorrelationID(r.Context())}
+	if e.Inner != "" {
+		body["message"] = "The request had some invalid properties: " + e.Message
+		body["innererror"] = map[string]string{"code": e.Inner, "message": e.Message}
+	}
+	web.WriteJSON(w, e.Kind.Status(), map[string]any{"error": body})
+}
+
+// query is GET and POST …/query.
+func (p *Plane) query(c *gate.Call) (any, error) {
+	var ask insights.Ask
+	if c.Request.Method == http.MethodPost {
+		if err := c.Decode(&ask); err != nil {
+			return nil, err
+		}
+	}
+	q := c.Request.URL.Query()
+	if q.Has("query") {
+		ask.Query = q.Get("query")
+	}
+	if q.Has("timespan") {
+		ask.Timespan = q.Get("timespan")
+	}
+	return p.s.query(c.Context, c.Target.Data.(component), ask)
+}
+
+// Query runs a query on a component, for the management plane's path to it. Who
+// asks has the action insights.ActionQuery on it.
+func (s *Service) Query(ctx context.Context, id rid.ID, ask insights.Ask) (any, error) {
+	for _, c := range s.apps() {
+		if c.ID.Key() != id.Key() {
+			continue
+		}
+		if !c.Public {
+			return nil, closed(id)
+		}
+		return s.query(ctx, c, ask)
+	}
+	return nil, store.ErrNotFound
+}
+
+func bad(inner, format string, args ...any) error {
+	return apierr.New(apierr.BadRequest, codeBad, format, args...).WithInner(inner)
+}
+
+func (s *Service) query(ctx context.Context, c component, ask insights.Ask) (any, error) {
+	others := slices.DeleteFunc(append(slices.Clone(ask.Applications), ask.Workspaces...), func(a string) bool { return strings.EqualFold(a, c.App) })
+	if len(others) > 0 {
+		return nil, bad("InvalidArgument", "A query is of one component here: 'applications' and 'workspaces' name others.")
+	}
+	in, err := parseTimespan(ask.Timespan, s.cfg.Now())
+	if err != nil {
+		return nil, err
+	}
+	q, err := kql.Parse(ask.Query)
+	if err != nil {
+		return nil, queryError(err)
+	}
+	if !tables(q.Table()) {
+		return nil, bad(kql.SemanticError, "There is no table '%.100s'. There are requests and traces, and others that are always empty here: dependencies, exceptions, customEvents, customMetrics, pageViews, availabilityResults.", q.Table())
+	}
+	s.settle(ctx)
+	all := fields(q.Table())
+	cols := make([]kql.Column, len(all))
+	for i, f := range all {
+		cols[i] = kql.Column{Name: f.name, Type: f.typ}
+	}
+	rows := func(yield func([]any, error) bool) {
+		for r, err := range s.records(ctx, c, q.Table(), in) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			row := make([]any, len(all))
+			for i, f := range all {
+				row[i] = f.get(r, &c)
+			}
+			if !yield(row, nil) {
+				return
+			}
+		}
+	}
+	t, err := q.Run(cols, rows, s.cfg.Now().UTC(), mostRows)
+	if err != nil {
+		return nil, queryError(err)
+	}
+	return answer(t), nil
+}
+
+func queryError(err error) error {
+	if e, ok := errors.AsType[*kql.Error](err); ok {
+		return bad(e.Code, "%s", e.Error())
+	}
+	return err
+}
+
+// answer is a result as the API shows it.
+func answer(t *kql.Table) any {
+	rows := make([][]any, len(t.Rows))
+	for i, row := range t.Rows {
+		rows[i] = make([]any, len(row))
+		for k, v := range row {
+			rows[i][k] = cell(v, t.Columns[k].Type)
+		}
+	}
+	return map[string]any{"tables": []any{struct {
+		Name    string       `json:"name"`
+		Columns []kql.Column `json:"columns"`
+		Rows    [][]any      `json:"rows"`
+	}{"PrimaryResult", t.Columns, rows}}}
+}
+
+// cell is a value of a row: a dynamic one is JSON in a string.
+func cell(v any, typ string) any {
+	if v == nil {
+		return nil
+	}
+	if typ == kql.Dynamic {
+		if s, ok := v.(string); ok {
+			return s
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil
+		}
+		return string(b)
+	}
+	return kql.JSON(v)
+}
