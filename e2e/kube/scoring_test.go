@@ -27,6 +27,7 @@ environment:
     readiness_route: {path: /, port: 5001}
     scoring_route: {path: /score, port: 5001}
 environment_variables: {TOYBOX: "score 5001 %s"}
+app_insights_enabled: true
 instance_type: Standard_F2s_v2
 instance_count: 2
 request_settings: {max_concurrent_requests_per_instance: 10, max_queue_wait_ms: 5000, request_timeout_ms: 10000}
@@ -115,6 +116,7 @@ func TestScoring_UnderLoad(t *testing.T) {
 	if answers["200 one"] == 0 || answers["200 two"] == 0 || len(answers) != 2 {
 		t.Errorf("a rolling update: %v", answers)
 	}
+	k.observed(t)
 	answers = k.loaded(t, uri, key, func() {
 		var pids []int
 		if !live.Until(time.Minute, func() bool { pids = k.scorers(t); return len(pids) == 2 }) {
@@ -211,5 +213,25 @@ func (k *kube) scorerOfARegistry(t *testing.T, dir string) {
 	}
 	if log := k.az(t, "ml", "online-deployment", "get-logs", "-e", "scorer", "-n", "green", "--container", "storage-initializer"); !strings.Contains(log, image+"@sha256:") {
 		t.Errorf("the build log does not say what was pulled:\n%s", log)
+	}
+}
+
+// observed: what was scored and what the servers printed come out of the
+// workspace's Application Insights.
+func (k *kube) observed(t *testing.T) {
+	t.Helper()
+	app := k.az(t, "ml", "workspace", "show", "-n", "busy", "--query", "application_insights", "-o", "tsv")
+	ask := func(query string) string {
+		return k.az(t, "monitor", "app-insights", "query", "--app", app, "--analytics-query", query, "--query", "tables[0].rows[0][0]", "-o", "tsv")
+	}
+	const scored = `requests | where name == "POST /score" and success == "True" and cloud_RoleName == "blue" and customDimensions.endpoint == "scorer" | summarize dcount(operation_Id)`
+	if n, err := strconv.Atoi(ask(scored)); err != nil || n < 2 {
+		t.Errorf("%d scored requests are recorded, %v", n, err)
+	}
+	if !live.Until(time.Minute, func() bool {
+		n, err := strconv.Atoi(ask(`traces | where message == "scoring on 5001" and customDimensions.deployment == "blue" | summarize dcount(cloud_RoleInstance)`))
+		return err == nil && n >= 2
+	}) {
+		t.Errorf("the lines of the instances are not recorded: %s", ask("traces | count"))
 	}
 }
