@@ -118,6 +118,7 @@ type scaled struct {
 	concurrent int
 	first      int  // instances after a rollout
 	changing   bool // an update is under way, and is to be verified: there is an instance
+	ahead      bool // settings are those of an update under way, not of what runs: none goes
 
 	seen string      // the revision of settings that the rest belongs to
 	busy atomic.Bool // a look at it is under way: the rest is that one's
@@ -214,8 +215,11 @@ func (l *scaling) all(ctx context.Context) {
 		if x != nil && x.busy.Load() {
 			continue
 		}
-		if x == nil || x.seen != next.seen {
-			next.now = next.first
+		switch {
+		case x != nil && next.changing:
+			x.changing = true // what runs has the settings of before until the update is done
+		case x == nil || x.changing || x.seen != next.seen:
+			next.now, next.ahead = next.first, next.changing
 			x, l.known[next.uid] = next, next
 		}
 		if now := l.s.Now(); now.Sub(x.asked) >= x.settings.every() {
@@ -249,7 +253,7 @@ func (l *scaling) one(ctx context.Context, x *scaled) {
 	if !change {
 		return
 	}
-	if n == 0 && x.changing {
+	if n == 0 && x.changing || n < before.now && x.ahead {
 		x.stand = before
 		return
 	}

@@ -353,6 +353,48 @@ func TestAutoscale_InAnUpdate(t *testing.T) {
 	w.Settle(op)
 }
 
+// What runs is scaled by its own settings until those of the update are rolled out.
+func TestAutoscale_InAnUpdateOfItsSettings(t *testing.T) {
+	w := start(t)
+	path, uid := w.sleeper() // at most three, two requests at once, 70 percent
+	d := &demand{pending: 4}
+	looks := map[string]func(context.Context){"the server": w.svc.Looks(d, w.run)}
+	if looks["the server"](t.Context()); w.has(uid) != 3 {
+		t.Fatalf("%d instances", w.has(uid))
+	}
+	hold := make(chan struct{})
+	w.run.set(func(r *runner) { r.hold = hold })
+	op := w.Want(http.StatusOK, "PATCH", path+v, `{"properties":{"requestSettings":{"maxConcurrentRequestsPerInstance":50},"scaleSettings":{"maxInstances":2}}}`)
+	looks["one that has started since"] = w.svc.Looks(d, w.run)
+	for who, look := range looks {
+		for range 3 {
+			w.later(2 * time.Minute)
+			if look(t.Context()); w.has(uid) != 3 {
+				t.Errorf("%s has scaled it to %d instances", who, w.has(uid))
+			}
+		}
+	}
+	close(hold)
+	w.Settle(op)
+	if w.has(uid) != 2 {
+		t.Errorf("after the update %d instances", w.has(uid))
+	}
+	for who, look := range looks {
+		w.run.set(func(r *runner) {
+			one := r.running[uid]
+			one.Instances = 2
+			r.running[uid] = one
+		})
+		for range 2 {
+			w.later(2 * time.Minute)
+			look(t.Context())
+		}
+		if w.has(uid) != 1 {
+			t.Errorf("%s has left it at %d instances", who, w.has(uid))
+		}
+	}
+}
+
 // While something goes on, the log says what.
 func TestLogs_SayWhatGoesOn(t *testing.T) {
 	w := start(t)
