@@ -99,6 +99,8 @@ func (c *Conda) dependency(d *yaml.Node) error {
 var (
 	// NAME, NAME SPEC [BUILD], NAME=SPEC[=BUILD], with CHANNEL:: before it.
 	condaPattern = regexp.MustCompile(`^(?:[A-Za-z0-9_./:-]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*((?:[=<>!~]|\s[0-9*])[^\[\]#@]*)?$`)
+	// An option's name without its value: -i of -ihttps://…
+	pipOption = regexp.MustCompile(`^(?:--[a-z-]*|-[A-Za-z]?)`)
 	// PEP 508, without markers and addresses.
 	pipPattern = regexp.MustCompile(`^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(\[[A-Za-z0-9._, -]*\])?\s*\(?\s*((?:(?:===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()]+\s*,?\s*)*)\)?\s*(?:;(.*))?$`)
 )
@@ -135,6 +137,9 @@ func pipRequirement(text string) (Requirement, error) {
 // have credentials in them, and are not repeated.
 func notPip(text string) error {
 	word, _, _ := strings.Cut(strings.ReplaceAll(text, "=", " "), " ")
+	if option := pipOption.FindString(word); option != "" { // -ihttps://…
+		word = option
+	}
 	switch word {
 	case "-e", "--editable":
 		return fmt.Errorf("%s: nothing is installed from source here: put a wheel of it into the package index", word)
@@ -146,20 +151,22 @@ func notPip(text string) error {
 	switch {
 	case strings.HasPrefix(word, "-"):
 		return fmt.Errorf("%.40s is an option that is not known here", word)
-	case strings.Contains(text, "--hash"):
-		return fmt.Errorf("%.100s: hashes are not compared here: ask for the version alone", word)
 	case strings.Contains(text, "://") || strings.Contains(text, "@"):
 		return fmt.Errorf("an address, of a repository or a file: packages come from the index alone: put a wheel of it there, and ask for its name")
+	case strings.Contains(text, "--hash"):
+		return fmt.Errorf("%.100s: hashes are not compared here: ask for the version alone", word)
 	case strings.HasPrefix(text, ".") || strings.HasPrefix(text, "/") || strings.HasSuffix(text, ".whl") || strings.HasSuffix(text, ".gz") || strings.HasSuffix(text, ".zip"):
 		return fmt.Errorf("%.100q is a file: packages come from the index alone: put a wheel of it there, or copy its modules into the folder of the code", text)
 	}
 	return fmt.Errorf("%.100q is no package with versions", text)
 }
 
-var userOfURL = regexp.MustCompile(`://[^/\s"']*@`)
+// One slash is what is left of two where an address is taken for a path.
+var userOfURL = regexp.MustCompile(`(:/{1,2})\S*@`)
 
-// withoutUser leaves out of addresses who asks, and with which password.
-func withoutUser(text string) string { return userOfURL.ReplaceAllString(text, "://") }
+// withoutUser leaves out of addresses who asks, and with which password. It comes
+// before a text is cut: what is cut may lack the end of the password.
+func withoutUser(text string) string { return userOfURL.ReplaceAllString(text, "$1") }
 
 var separators = regexp.MustCompile(`[-_.]+`)
 

@@ -91,7 +91,7 @@ func (r *resolving) follow(ctx context.Context, files fs.FS, file string) (strin
 	g := &building{resolving: r, files: files, config: config, base: d.From, packages: base.packages, made: sha256.New()}
 	_, _ = fmt.Fprintf(g.made, "%s\n%s\n", base.image.Digest, text)
 	for _, i := range d.Instructions {
-		r.say("Line %d: %s %s", i.Line, i.Name, withoutUser(strings.Join(i.Args, " ")))
+		r.say("Line %d: %s %s", i.Line, i.Name, strings.Join(i.Args, " "))
 		if err := g.instruction(i); err != nil {
 			var failed *BuildError
 			if errors.As(err, &failed) {

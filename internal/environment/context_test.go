@@ -182,3 +182,34 @@ func TestResolve_DockerfilesThatAreRefused(t *testing.T) {
 		t.Error("built without a folder for it")
 	}
 }
+
+// TestResolve_NamesNoPasswordOfAnAddress: neither to who reads the refusal, nor
+// in the log, wherever the address stands and however long the password is.
+func TestResolve_NamesNoPasswordOfAnAddress(t *testing.T) {
+	c := catalogue(t, environment.Config{})
+	const secret = "S3CRETTOKEN"
+	for _, address := range []string{"https://me:" + secret + "@h", "https://me:" + secret + "/" + secret + "@h", "https://me:" + secret + strings.Repeat("x", 300) + "@h", "https://me:" + secret + "=x@h"} {
+		var all []environment.Environment
+		for _, line := range []string{
+			"RUN pip install -i" + address + "/simple x", "RUN pip install -r " + address + "/r.txt", "RUN pip install -r" + address + "/r.txt", "RUN pip install -i " + address + " x | tee log",
+			"RUN pip install --pre=" + address, "RUN pip install x==" + address, "RUN pip install --pre:" + address, "RUN pip install x@" + address + " --hash=sha256:0", "RUN pip install -x" + address,
+			"RUN conda install " + address + "/p.tar.bz2", "RUN conda install --channel=" + address + " x", "RUN conda env create -f " + address, "RUN conda env create --file=" + address,
+			"ADD " + address + "/f /x", "COPY " + address + "/f /x", "RUN rm " + address, "RUN rm -x=" + address, "RUN curl " + address, `RUN ["curl", "` + address + `"]`,
+			"LABEL " + strings.ReplaceAll(address, "=", ""), "ENV A=${" + address + "}", "EXPOSE " + address, "COPY --chown=" + address + " a /x", "COPY --chmod=" + address + " a /x", "VOLUME " + address,
+		} {
+			all = append(all, environment.Environment{Build: files("FROM " + base + "\n" + line)})
+		}
+		for _, line := range []string{"{pip: ['-i" + address + "']}", "{pip: ['--pre=" + address + "']}", "{pip: ['x @ " + address + " --hash=sha256:0']}", "'" + address + "::x y z'"} {
+			all = append(all, environment.Environment{Image: base, CondaFile: "dependencies: [" + line + "]"})
+		}
+		for _, e := range all {
+			_, err := c.Resolve(t.Context(), e)
+			failed, ok := errors.AsType[*environment.BuildError](err)
+			if !ok {
+				t.Errorf("got %v", err)
+			} else if said := failed.Message + failed.Log; strings.Contains(said, secret) {
+				t.Errorf("it says %s", said)
+			}
+		}
+	}
+}

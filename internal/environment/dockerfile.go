@@ -195,7 +195,7 @@ func (d *dockerfile) pairs(rest string) ([][2]string, error) {
 	for _, w := range words {
 		name, value, ok := strings.Cut(w, "=")
 		if !ok || name == "" {
-			return nil, fmt.Errorf("%.100q is not NAME=VALUE", w)
+			return nil, fmt.Errorf("%.100q is not NAME=VALUE", withoutUser(w))
 		}
 		pairs = append(pairs, [2]string{name, value})
 	}
@@ -268,7 +268,7 @@ func (d *dockerfile) expand(text string) (string, error) {
 		}
 		m := inBraces.FindStringSubmatch(ref)
 		if m == nil {
-			wrong = fmt.Errorf("%.100q is no variable that can be read here", ref)
+			wrong = fmt.Errorf("%.100q is no variable that can be read here", withoutUser(ref))
 			return ""
 		}
 		v := d.value(m[1])

@@ -74,7 +74,7 @@ func (g *building) tidies(words []string) (bool, error) {
 			continue
 		}
 		if strings.HasPrefix(w, "-") {
-			return false, fmt.Errorf("rm: %.100q is no option that is known here", w)
+			return false, fmt.Errorf("rm: %.100q is no option that is known here", withoutUser(w))
 		}
 		if err := g.remove(g.absolute(w), recursive); err != nil {
 			return false, err
@@ -228,7 +228,7 @@ func condaInstall(words []string) ([]Requirement, error) {
 		default:
 			r, err := condaRequirement(w)
 			if err != nil || strings.HasPrefix(w, "-") {
-				return nil, fmt.Errorf("conda: %.100q is neither a package nor an option that is known here", w)
+				return nil, fmt.Errorf("conda: %.100q is neither a package nor an option that is known here", withoutUser(w))
 			}
 			asked = append(asked, r)
 		}
@@ -248,7 +248,7 @@ func (g *building) condaFile(words []string) ([]Requirement, error) {
 				file = words[n]
 			}
 		default:
-			return nil, fmt.Errorf("conda: %.100q is no option that is known here", w)
+			return nil, fmt.Errorf("conda: %.100q is no option that is known here", withoutUser(w))
 		}
 	}
 	text, err := g.inContext(file)

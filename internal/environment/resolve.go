@@ -50,7 +50,10 @@ type resolving struct {
 	claimed []string      // images built here that it needs
 }
 
-func (r *resolving) say(format string, args ...any) { _, _ = fmt.Fprintf(&r.log, format+"\n", args...) }
+// say writes a line of the log, which has no password of an address.
+func (r *resolving) say(format string, args ...any) {
+	_, _ = fmt.Fprintln(&r.log, withoutUser(fmt.Sprintf(format, args...)))
+}
 
 // claim keeps an image built here until all is resolved, however long that waits.
 func (r *resolving) claim(name string) {
@@ -60,7 +63,7 @@ func (r *resolving) claim(name string) {
 
 // refuse is the end of a build that can't be.
 func (r *resolving) refuse(format string, args ...any) error {
-	message := fmt.Sprintf(format, args...)
+	message := withoutUser(fmt.Sprintf(format, args...))
 	r.say("ERROR: %s", message)
 	return &BuildError{Message: message, Log: r.log.String()}
 }
