@@ -15,6 +15,9 @@ import (
 // ErrTooLarge says that an image has more bytes unpacked than it may.
 var ErrTooLarge = errors.New("the image is too large unpacked")
 
+// zstd begins what is compressed so (RFC 8878, 3.1.1).
+const zstd = "\x28\xb5\x2f\xfd"
+
 const entryBytes = 512 // that a file takes at least, whatever is in it
 
 // Check reads the layers of an image and gives how many bytes they take
@@ -42,8 +45,29 @@ func (i Image) Check(ctx context.Context, most int64) (bytes int64, err error) {
 	return bytes, nil
 }
 
+// notZstd refuses a layer that is compressed with zstd: two dozen bytes of it may
+// ask who reads them for 512 MiB of memory, frame by frame.
+func notZstd(l v1.Layer) (err error) {
+	r, err := l.Compressed()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	head := make([]byte, len(zstd))
+	if _, err := io.ReadFull(r, head); err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return err
+	}
+	if string(head) == zstd {
+		return errors.New("it is compressed with zstd, which is not read here: build the image with gzip (docker buildx build --output type=registry,compression=gzip,force-compression=true)")
+	}
+	return nil
+}
+
 // checkLayer reads one layer.
 func checkLayer(ctx context.Context, l v1.Layer, want v1.Hash, most int64) (bytes int64, err error) {
+	if err := notZstd(l); err != nil {
+		return 0, err
+	}
 	r, err := l.Uncompressed()
 	if err != nil {
 		return 0, err

@@ -12,6 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
@@ -134,4 +135,36 @@ func FuzzCheck(f *testing.F) {
 			t.Errorf("%d bytes", n)
 		}
 	})
+}
+
+// TestCheck_AsksNobodyForMemory: a frame of zstd says in its first bytes how much
+// memory it takes to read, up to 512 MiB.
+func TestCheck_AsksNobodyForMemory(t *testing.T) {
+	const frame = "\x28\xb5\x2f\xfd\x00\x98\x01\x00\x00" // a window of 512 MiB, one empty block
+	l, err := partial.CompressedToLayer(blob{static.NewLayer([]byte(frame), types.OCILayerZStd)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(layered(t), l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = check(t, img, 1<<20)
+	runtime.ReadMemStats(&after)
+	if err == nil || !strings.Contains(err.Error(), "layer 1: it is compressed with zstd") {
+		t.Errorf("got %v", err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 64<<20 {
+		t.Errorf("it took %d bytes of memory", n)
+	}
+}
+
+// blob is a layer as a registry has it.
+type blob struct{ v1.Layer }
+
+// DiffID implements partial.WithDiffID.
+func (blob) DiffID() (v1.Hash, error) {
+	return v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("0", 64)}, nil
 }
