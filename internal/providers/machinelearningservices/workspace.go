@@ -292,20 +292,21 @@ func (p *provider) put(ctx context.Context, _, next *arm.Resource[Properties]) e
 	if err := p.furnish(ctx, ws); err != nil {
 		return err
 	}
-	if p.Regrant != nil {
-		if err := p.Regrant(ctx, ws.ID); err != nil {
-			return fmt.Errorf("give the identities of the endpoints their roles: %w", err)
-		}
-	}
 	rec, err := p.record(ctx, uid)
 	if err != nil {
 		return err
 	}
-	if isTrue(next.Properties.ProvisionNow) && ws.Mode() != Disabled {
-		return p.makeNetwork(ctx, ws)
+	switch {
+	case isTrue(next.Properties.ProvisionNow) && ws.Mode() != Disabled:
+		err = p.makeNetwork(ctx, ws)
+	case rec != nil && rec.Active:
+		err = p.settle(ctx, ws)
 	}
-	if rec != nil && rec.Active {
-		return p.settle(ctx, ws)
+	if err != nil || p.Regrant == nil {
+		return err
+	}
+	if err := p.Regrant(ctx, ws.ID); err != nil {
+		return fmt.Errorf("give the identities of the endpoints their roles: %w", err)
 	}
 	return nil
 }

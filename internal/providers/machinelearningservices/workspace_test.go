@@ -42,6 +42,7 @@ type world struct {
 	removed []string
 	roles   []string
 	regiven []string // workspaces whose endpoints' roles were looked at
+	unable  error    // the roles can't be given
 	now     time.Time
 }
 
@@ -81,7 +82,7 @@ func (w *world) regrant(_ context.Context, workspace rid.ID) error {
 	defer w.mu.Unlock()
 	registry, _ := e.Properties["containerRegistry"].(string)
 	w.regiven = append(w.regiven, workspace.Name()+" "+registry)
-	return nil
+	return w.unable
 }
 
 func scoring(label string) string { return label + ".inference.example.test" }
@@ -381,5 +382,16 @@ func TestRegistry_RolesOfEndpointsFollow(t *testing.T) {
 	w.Want(200, "PATCH", path("g", "work")+apiv, `{"properties":{"containerRegistry":"`+registryID+`"}}`)
 	if got := strings.Join(w.regiven, ","); got != "work ,work "+registryID {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestNetwork_WithoutRolesOfEndpoints: a role that can't be given keeps no
+// network from being made.
+func TestNetwork_WithoutRolesOfEndpoints(t *testing.T) {
+	w := start(t)
+	w.Group("g")
+	w.unable = errors.New("not now")
+	if w.Do("PUT", path("g", "work")+apiv, body(`,"managedNetwork":{"isolationMode":"AllowInternetOutbound"},"provisionNetworkNow":true`)); len(w.made) != 1 || len(w.regiven) != 1 {
+		t.Errorf("made %v, looked at %v", w.made, w.regiven)
 	}
 }

@@ -38,6 +38,7 @@ type given struct {
 type grantsDoc struct {
 	Principal string  `json:"principal,omitempty"` // that it is given to; "": the endpoint has no identity of its own
 	Given     []given `json:"given,omitempty"`
+	Open      bool    `json:"open,omitempty"` // it was interrupted, or goes on
 }
 
 // grant gives a system-assigned identity what it needs to read the workspace's
@@ -61,17 +62,18 @@ func (s *Service) grant(ctx context.Context, r *endpoint) error {
 
 // Regrant gives the identities of a workspace's endpoints what they need of its
 // registry and its storage account as these are now, and takes back what they
-// were given elsewhere.
+// were given elsewhere. What somebody has taken away from them stays away.
 func (s *Service) Regrant(ctx context.Context, workspace rid.ID) error {
+	var failed []error
 	for after := ""; ; {
 		page, err := s.res.List(ctx, workspace, EndpointType, after, 1000)
 		if err != nil || len(page) == 0 {
-			return err
+			return errors.Join(append(failed, err)...)
 		}
 		for _, e := range page {
 			// What is not recorded, the endpoint's own PUT is about to give.
 			if err := s.entitle(ctx, e.RID(), e.Private, func(_ *grantsDoc, there bool) bool { return there }); err != nil {
-				return err
+				failed = append(failed, err)
 			}
 		}
 		after = page[len(page)-1].ID
@@ -95,8 +97,10 @@ func (s *Service) revoke(ctx context.Context, r *endpoint) error {
 
 // entitle makes the roles of an endpoint's identity be what is needed, after
 // change has changed what is recorded, or has said that there is nothing to do.
-// It goes by what the workspace has once the record was read, and begins again
-// where another changes that: the last one knows best.
+// What was given before is not given again: who has taken it away since, by the
+// rights that this takes, is not overruled by who changes a tag. It goes by what
+// the workspace has once the record was read, and begins again where another
+// changes that: the last one knows best.
 func (s *Service) entitle(ctx context.Context, id rid.ID, private map[string]string, change func(doc *grantsDoc, there bool) bool) error {
 	if s.Grants == nil {
 		return nil
@@ -116,13 +120,17 @@ func (s *Service) entitle(ctx context.Context, id rid.ID, private map[string]str
 		if err != nil {
 			return err
 		}
-		doc.Given = append(append(doc.Given, mine...), want...)
+		lacks := want
+		if !doc.Open && len(mine) == 0 {
+			lacks = without(want, doc.Given)
+		}
+		doc.Open, doc.Given = true, append(append(doc.Given, mine...), want...)
 		mine = doc.Given
 		if rev, err = store.PutJSON(ctx, s.Store, grantsPrefix+private[uidKey], grantsKind, rev, doc); err == nil {
-			err = s.exchange(ctx, id, doc.Given, want)
+			err = s.exchange(ctx, id, lacks, without(doc.Given, want))
 		}
 		if err == nil {
-			doc.Given = want
+			doc.Open, doc.Given = false, want
 			_, err = store.PutJSON(ctx, s.Store, grantsPrefix+private[uidKey], grantsKind, rev, doc)
 		}
 		if !errors.Is(err, store.ErrConflict) {
@@ -132,17 +140,20 @@ func (s *Service) entitle(ctx context.Context, id rid.ID, private map[string]str
 	return fmt.Errorf("the roles of %s: %w", id, store.ErrConflict)
 }
 
-// exchange gives what is wanted, and takes the rest away of what may have been given.
-func (s *Service) exchange(ctx context.Context, id rid.ID, had, want []given) error {
-	for i, g := range append(slices.Clone(want), had...) {
-		if i >= len(want) && slices.Contains(want, g) {
-			continue
-		}
+// without are those that are not among others.
+func without(list, others []given) []given {
+	return slices.DeleteFunc(slices.Clone(list), func(g given) bool { return slices.Contains(others, g) })
+}
+
+// exchange gives what is lacked, and takes away what is too much, which may not
+// have been given.
+func (s *Service) exchange(ctx context.Context, id rid.ID, lacks, much []given) error {
+	for i, g := range append(slices.Clone(lacks), much...) {
 		at, err := rid.Parse(g.Scope)
 		if err != nil {
 			return fmt.Errorf("read a scope: %w", err)
 		}
-		if i < len(want) {
+		if i < len(lacks) {
 			err = s.Grants.Grant(ctx, at, g.Role, g.Principal)
 		} else {
 			err = s.Grants.Revoke(ctx, at, g.Role, g.Principal)

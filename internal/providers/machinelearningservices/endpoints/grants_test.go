@@ -64,6 +64,44 @@ func TestRegrant_OfWhatFailedInTheMiddle(t *testing.T) {
 	}
 }
 
+// TestRegrant_LeavesTakenAway: a role that an owner took away is not given back
+// by who changes the workspace, or the endpoint.
+func TestRegrant_LeavesTakenAway(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	w.registry("reg1")
+	path := w.endpoint("end1", "")
+	w.roles.takeAway("reg1")
+	if err := w.regrant(); err != nil || w.roles.at() != "mlstore" {
+		t.Errorf("after a change of the workspace: %s, %v", w.roles.at(), err)
+	}
+	w.Settle(w.Want(http.StatusOK, "PATCH", path+v, `{"tags":{"a":"b"}}`))
+	if w.roles.at() != "mlstore" {
+		t.Errorf("after one of the endpoint: %s", w.roles.at())
+	}
+	w.registry("reg2")
+	if err := w.regrant(); err != nil || w.roles.at() != "mlstore reg2" {
+		t.Errorf("at another registry: %s, %v", w.roles.at(), err)
+	}
+}
+
+// TestRegrant_OfTheOthers: what fails of one endpoint is said, and keeps nothing
+// from another.
+func TestRegrant_OfTheOthers(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	w.endpoint("end1", "")
+	w.endpoint("end2", "")
+	w.registry("reg1")
+	w.roles.failGrant = errors.New("not now")
+	if err := w.regrant(); err == nil || w.roles.at() != "mlstore mlstore reg1" {
+		t.Errorf("got %s, %v", w.roles.at(), err)
+	}
+	if err := w.regrant(); err != nil || w.roles.at() != "mlstore mlstore reg1 reg1" { // it was recorded, and never given
+		t.Errorf("got %s, %v", w.roles.at(), err)
+	}
+}
+
 // TestRegrant_WhereAnotherReplicaWrites: the workspace changes, and another
 // replica gives the roles, while this one does.
 func TestRegrant_WhereAnotherReplicaWrites(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -248,6 +249,8 @@ type roles struct {
 	has  map[string]bool
 	fail error  // of Revoke
 	then func() // called by the next Grant
+
+	failGrant error // of the next Grant
 }
 
 func (r *roles) Grant(_ context.Context, scope rid.ID, role, principal string) error {
@@ -260,6 +263,10 @@ func (r *roles) Grant(_ context.Context, scope rid.ID, role, principal string) e
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.failGrant; err != nil {
+		r.failGrant = nil
+		return err
+	}
 	if r.has == nil {
 		r.has = map[string]bool{}
 	}
@@ -275,6 +282,13 @@ func (r *roles) Revoke(_ context.Context, scope rid.ID, role, principal string) 
 	}
 	delete(r.has, scope.Name()+" "+role[:8]+" "+principal)
 	return nil
+}
+
+// takeAway is what an owner of a scope with a name does.
+func (r *roles) takeAway(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.has, func(role string, _ bool) bool { return strings.HasPrefix(role, name+" ") })
 }
 
 func (r *roles) count() int {
