@@ -106,7 +106,11 @@ users: [{name: boss, user: {exec: {apiVersion: client.authentication.k8s.io/v1, 
 	if _, err := merge(t, link, kubeconfig("one", "clusterUser_g_one", "https://one"), "--overwrite-existing"); err != nil {
 		t.Fatal(err)
 	}
-	got, err := readKubeconfig(path)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := readYAML(string(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +136,109 @@ users: [{name: boss, user: {exec: {apiVersion: client.authentication.k8s.io/v1, 
 	}
 }
 
+// TestKubeconfig_KeepsTheText: what isn't replaced stays as it was written, for
+// kubectl may read it otherwise than we do; so do comments.
+func TestKubeconfig_KeepsTheText(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config")
+	for mine, want := range map[string]string{
+		`# made by hand
+apiVersion: v1
+kind: Config
+preferences: {}
+clusters:
+# the lab
+- name: lab
+  cluster:
+    insecure-skip-tls-verify: yes # until spring
+    server: https://lab
+- name: one
+  cluster: {server: https://old}
+users:
+- name: lab
+  user:
+    username: off
+    password: 2024-01-01
+    token: 0o17
+    script: |
+      two
+      lines
+contexts:
+- {name: lab, context: {cluster: lab, user: lab}}
+current-context: lab # mine
+# the end
+`: `# made by hand
+apiVersion: v1
+kind: Config
+preferences: {}
+clusters:
+# the lab
+- name: lab
+  cluster:
+    insecure-skip-tls-verify: yes # until spring
+    server: https://lab
+- cluster:
+    server: https://one
+  name: one
+users:
+- name: lab
+  user:
+    username: off
+    password: 2024-01-01
+    token: 0o17
+    script: |
+      two
+      lines
+- name: u
+  user:
+    token: t
+contexts:
+- {name: lab, context: {cluster: lab, user: lab}}
+- context:
+    cluster: one
+    user: u
+  name: one
+current-context: one # mine
+# the end
+`,
+		"# nothing\n# yet\n": "# nothing\n# yet\n" + added,
+		"# nothing\nnull\n":  "# nothing\n" + added,
+		"clusters: []\nusers: null\ncontexts:\n": "clusters:\n- cluster:\n    server: https://one\n  name: one\nusers:\n- name: u\n  user:\n    token: t\n" +
+			"contexts:\n- context:\n    cluster: one\n    user: u\n  name: one\napiVersion: v1\nkind: Config\ncurrent-context: one\n",
+		"kind: &k Config\nextensions: [{name: *k, extension: {<<: {yes: no}}}]\n": "kind: Config\nextensions: [{name: Config, extension: {<<: {yes: no}}}]\n" +
+			strings.Replace(added, "kind: Config\n", "", 1),
+	} {
+		if err := os.WriteFile(path, []byte(mine), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := merge(t, path, kubeconfig("one", "u", "https://one"), "--overwrite-existing"); err != nil {
+			t.Errorf("%q: %v", mine, err)
+		}
+		got, err := os.ReadFile(path)
+		if d := cmp.Diff(want, string(got)); err != nil || d != "" {
+			t.Errorf("%v (-want +got)\n%s", err, d)
+		}
+	}
+}
+
+// added is what an empty file becomes.
+const added = `clusters:
+- cluster:
+    server: https://one
+  name: one
+users:
+- name: u
+  user:
+    token: t
+contexts:
+- context:
+    cluster: one
+    user: u
+  name: one
+apiVersion: v1
+kind: Config
+current-context: one
+`
+
 func readYAML(text string) (v object, err error) { return v, yaml.Unmarshal([]byte(text), &v) }
 
 // TestKubeconfig_RefusesWhatItWouldBreak, and leaves it as it is.
@@ -144,6 +251,8 @@ func TestKubeconfig_RefusesWhatItWouldBreak(t *testing.T) {
 		"only text":                         "can't be read as a kubeconfig",
 		"users: []\nusers: []\n":            "already defined",
 		"contexts: {work: {}}\n":            "contexts is no list",
+		"<<: {users: [{name: a}]}\n":        "merge key",
+		"a: &a [*a]\n":                      "can't be read as a kubeconfig",
 		"kind: Config\n---\nkind: Config\n": "more than one document",
 		"\x00\x01":                          "can't be read as a kubeconfig",
 	} {
@@ -192,7 +301,7 @@ func TestKubeconfig_ManyAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	kc, err := readKubeconfig(path)
-	if err != nil || len(items(kc["contexts"])) != 8 || len(items(kc["clusters"])) != 8 || len(items(kc["users"])) != 8 {
+	if err != nil || len(fieldOf(kc, "contexts").Content) != 8 || len(fieldOf(kc, "clusters").Content) != 8 || len(fieldOf(kc, "users").Content) != 8 {
 		t.Errorf("%v, %v", kc, err)
 	}
 }
@@ -220,6 +329,7 @@ func TestKubeconfig_ToStdout(t *testing.T) {
 func FuzzKubeconfig(f *testing.F) {
 	f.Add(kubeconfig("one", "u", "https://one"))
 	f.Add("clusters: [null, 1, {name: [x]}]\n")
+	f.Add("# a\nx: &x [yes, {b: 2024-01-01}] # c\ncontexts: *x\n# d\n")
 	path := filepath.Join(f.TempDir(), "config")
 	f.Fuzz(func(t *testing.T, text string) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -229,16 +339,17 @@ func FuzzKubeconfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		fresh, err := readYAML(kubeconfig("new", "u", "https://new"))
-		if err != nil {
+		var fresh yaml.Node
+		if err := yaml.Unmarshal([]byte(kubeconfig("new", "u", "https://new")), &fresh); err != nil {
 			t.Fatal(err)
 		}
-		before := len(items(kc["contexts"]))
-		if err := mergeKubeconfig(kc, fresh, func(string, string) error { return nil }); err != nil {
+		before := len(childrenOf(fieldOf(kc, "contexts")))
+		if err := mergeKubeconfig(kc, fresh.Content[0], func(string, string) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		if after := len(items(kc["contexts"])); after < max(before, 1) {
+		if after := len(childrenOf(fieldOf(kc, "contexts"))); after < max(before, 1) {
 			t.Errorf("%d contexts became %d", before, after)
 		}
+		_, _ = printKubeconfig(path, kc) // refused, where it would read otherwise
 	})
 }
