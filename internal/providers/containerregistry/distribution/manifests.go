@@ -33,6 +33,13 @@ type descriptor struct {
 	URLs         []string          `json:"urls,omitempty"`
 	ArtifactType string            `json:"artifactType,omitempty"`
 	Annotations  map[string]string `json:"annotations,omitempty"`
+	Platform     *platform         `json:"platform,omitempty"` // in an index
+}
+
+// platform is what an image is for. Source: OCI Image Specification, "Image Index".
+type platform struct {
+	Architecture string `json:"architecture"`
+	OS           string `json:"os"`
 }
 
 // manifest is what is read of one.

@@ -1,6 +1,7 @@
 package distribution
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,15 +130,13 @@ func (p *Plane) open(ctx context.Context, uid string, ref name.Reference) (*Open
 type search struct {
 	*Plane
 	uid, repo string
-	looked    int      // at manifests
+	looked    int      // for manifests of indexes
 	others    []string // platforms of images that are for others
+	missing   error    // the first manifest that is not there, which might have been the one
 }
 
 // look finds the image that m is or leads to; nil where there is none.
 func (s *search) look(ctx context.Context, m *manifestDoc, depth int) (*manifestDoc, error) {
-	if s.looked++; depth > maxIndexes || s.looked > maxLooked {
-		return nil, apierr.New(apierr.BadRequest, "MANIFEST_INVALID", "Its index leads to more than %d manifests, or its indexes lie in each other too deep.", maxLooked)
-	}
 	if !isIndex(m.MediaType) {
 		switch {
 		case !types.MediaType(m.ConfigType).IsConfig():
@@ -156,7 +155,18 @@ func (s *search) look(ctx context.Context, m *manifestDoc, depth int) (*manifest
 		return nil, err
 	}
 	for _, d := range index.Manifests {
+		if p := d.Platform; p != nil && (p.OS != "linux" || p.Architecture != runtime.GOARCH) {
+			s.others = append(s.others, p.OS+"/"+p.Architecture)
+			continue
+		}
+		if s.looked++; depth == maxIndexes || s.looked > maxLooked {
+			return nil, apierr.New(apierr.BadRequest, "MANIFEST_INVALID", "Its index leads to more than %d manifests, or its indexes lie in each other too deep.", maxLooked)
+		}
 		_, child, err := s.find(ctx, s.uid, s.repo, d.Digest)
+		if apierr.Is(err, apierr.NotFound) {
+			s.missing = cmp.Or(s.missing, err)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -175,6 +185,9 @@ func (s *search) image(ctx context.Context, reference string) (*manifestDoc, err
 	}
 	if m, err = s.look(ctx, m, 0); m != nil || err != nil {
 		return m, err
+	}
+	if s.missing != nil {
+		return nil, s.missing
 	}
 	slices.Sort(s.others)
 	if s.others = slices.Compact(s.others); len(s.others) == 0 {

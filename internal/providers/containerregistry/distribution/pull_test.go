@@ -70,6 +70,41 @@ func TestPull(t *testing.T) {
 	}
 }
 
+// TestPull_OfAnIndexWithoutTheOthers: what an index names and is not there, or
+// is for another platform, keeps nobody from the image for this one.
+func TestPull_OfAnIndexWithoutTheOthers(t *testing.T) {
+	w := newWorld(t)
+	auth := w.bearer("me", all)
+	mine := w.image(auth, "a/b", "v1", configOf(runtime.GOARCH))
+	gone := w.image(auth, "a/b", "gone", configOf("s390x"))
+	also := w.image(auth, "a/b", "also", configOf("ppc64le"))
+	of := func(tag, first, second string) {
+		t.Helper()
+		m := fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":7%s},{"mediaType":%q,"digest":%q,"size":7}]}`, ociIndex, ociManifest, gone, first, ociManifest, second)
+		w.want(201, "", auth, "PUT", "/v2/a/b/manifests/"+tag, m, "Content-Type", ociIndex)
+	}
+	const foreign = `,"platform":{"os":"linux","architecture":"s390x"}`
+	of("plain", "", mine)
+	of("told", foreign, mine)
+	of("lost", "", also)
+	of("foreign", foreign, also)
+	w.want(202, "", auth, "DELETE", "/v2/a/b/manifests/"+gone, "")
+	for _, tag := range []string{"plain", "told"} {
+		got, err := w.plane.Pull(t.Context(), puller("puller"), "first.azurecr.io/a/b:"+tag)
+		if err != nil || !strings.HasSuffix(got.Name, "@"+mine) {
+			t.Fatalf("%s: %+v, %v", tag, got, err)
+		}
+		if err := got.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for tag, want := range map[string]string{"lost": gone, "foreign": "It is for linux/ppc64le, linux/s390x,"} {
+		if got, err := w.plane.Pull(t.Context(), puller("puller"), "first.azurecr.io/a/b:"+tag); got != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, %v, want %s", tag, got, err, want)
+		}
+	}
+}
+
 func TestPull_Refusals(t *testing.T) {
 	w := newWorld(t)
 	auth := w.bearer("me", all)
