@@ -28,6 +28,7 @@ type Built struct {
 const (
 	builtBytes = 20 << 30
 	builtKeep  = time.Hour
+	maxPulls   = 2 // at once
 
 	contextPrefix  = ".context-"  // a context that is copied
 	buildingPrefix = ".building-" // what is not whole
@@ -37,7 +38,8 @@ const (
 // shelf is Built with what is known of it.
 type shelf struct {
 	Built
-	turn chan struct{} // one builds at a time: each copies and writes gigabytes
+	turn  chan struct{} // one builds at a time: each copies and writes gigabytes
+	pulls chan struct{} // who has an image of a registry opened, which is hundreds of files, and reads it
 
 	mu     sync.Mutex // guards what follows
 	asked  map[string]time.Time
@@ -53,14 +55,19 @@ func newShelf(b Built) *shelf {
 	if b.Keep == 0 {
 		b.Keep = builtKeep
 	}
-	return &shelf{Built: b, turn: make(chan struct{}, 1), asked: map[string]time.Time{}, claims: map[string]int{}, busy: map[string]chan struct{}{}}
+	return &shelf{Built: b, turn: make(chan struct{}, 1), pulls: make(chan struct{}, maxPulls), asked: map[string]time.Time{}, claims: map[string]int{}, busy: map[string]chan struct{}{}}
 }
 
 // take waits for the turn to build.
-func (s *shelf) take(ctx context.Context) (give func(), err error) {
+func (s *shelf) take(ctx context.Context) (give func(), err error) { return enter(ctx, s.turn) }
+
+// pulling waits until another image of a registry may be read. The turn is not held.
+func (s *shelf) pulling(ctx context.Context) (give func(), err error) { return enter(ctx, s.pulls) }
+
+func enter(ctx context.Context, places chan struct{}) (leave func(), err error) {
 	select {
-	case s.turn <- struct{}{}:
-		return func() { <-s.turn }, nil
+	case places <- struct{}{}:
+		return func() { <-places }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -135,10 +142,19 @@ func (s *shelf) release(names []string) {
 	}
 }
 
-// lately reports whether an image is wanted, or was in the last Keep.
-func (s *shelf) lately(name string) bool {
+// discard removes an image unless it is wanted, or was in the last Keep. Who
+// claims it finds it whole afterwards, or not at all.
+func (s *shelf) discard(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.lately(name) {
+		return nil
+	}
+	return os.RemoveAll(s.file(name))
+}
+
+// lately reports whether an image is wanted, or was in the last Keep. mu is held.
+func (s *shelf) lately(name string) bool {
 	if s.claims[name] > 0 {
 		return true
 	}
@@ -194,6 +210,20 @@ func (s *shelf) reserve(ctx context.Context, most int64) (shrink func(to int64),
 	return shrink, func() { shrink(0) }, nil
 }
 
+// left is how many bytes more may be kept once what nothing uses has gone.
+func (s *shelf) left(ctx context.Context) (int64, error) {
+	give, err := s.take(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer give()
+	if err := s.collect(ctx, false); err != nil {
+		return 0, err
+	}
+	sum, err := s.size()
+	return max(0, s.Most-sum), err
+}
+
 func (s *shelf) spooled() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,10 +270,10 @@ func (s *shelf) collect(ctx context.Context, leftovers bool) error {
 		name := builtName + tag
 		switch {
 		case leftovers && (strings.HasPrefix(e.Name(), contextPrefix) || strings.HasPrefix(e.Name(), buildingPrefix)):
-		case !whole || !e.Type().IsRegular() || s.Used == nil || used[name] || s.lately(name):
-			continue
+			errs = append(errs, os.RemoveAll(filepath.Join(s.Folder, e.Name())))
+		case whole && e.Type().IsRegular() && s.Used != nil && !used[name]:
+			errs = append(errs, s.discard(name))
 		}
-		errs = append(errs, os.RemoveAll(filepath.Join(s.Folder, e.Name())))
 	}
 	return errors.Join(errs...)
 }

@@ -43,17 +43,51 @@ type building struct {
 // context makes the image of a build context and returns its name, and what it
 // lacks of what would be installed. Nothing runs
 // while it is made: what would be installed is compared with what the base has.
+// A base of a registry is pulled once it is known, without the turn, and the
+// context copied again.
 func (r *resolving) context(ctx context.Context, b Build) (name string, differ []Difference, err error) {
 	if r.built.Folder == "" {
 		return "", nil, r.refuse("images are not built from a Dockerfile here")
 	}
+	name, differ, err = r.copied(ctx, b)
+	away, ok := errors.AsType[*awayError](err)
+	if !ok {
+		return name, differ, err
+	}
+	h, _, ok, err := r.atHand(ctx, away.image)
+	if err != nil {
+		return "", nil, err
+	}
+	if !ok {
+		return "", nil, r.notAtHand(away.image)
+	}
+	r.bases = map[string]held{away.from: h}
+	if name, differ, err = r.copied(ctx, b); err == nil {
+		return name, differ, nil
+	}
+	if away, ok = errors.AsType[*awayError](err); ok {
+		return "", nil, r.refuse("FROM became %s while the image was pulled that it named before: the build context changes", away.from)
+	}
+	return "", nil, err
+}
+
+// awayError says that what FROM names may be in a registry of this cloud.
+type awayError struct{ from, image string }
+
+// Error implements error.
+func (e *awayError) Error() string { return e.image + " is yet to be pulled" }
+
+func (r *resolving) notAtHand(image string) error {
+	return r.refuse("the image %s of FROM is not at hand: images are built here upon those in environments.archives and in container registries of this cloud alone", image)
+}
+
+// copied makes the image of a build context that is copied here for that.
+func (r *resolving) copied(ctx context.Context, b Build) (name string, differ []Difference, err error) {
 	give, err := r.built.take(ctx)
 	if err != nil {
 		return "", nil, err
 	}
 	defer give()
-	r.turn = true
-	defer func() { r.turn = false }()
 	files, done, err := r.built.fetched(ctx, b)
 	if err != nil {
 		return "", nil, err
@@ -79,7 +113,7 @@ func (r *resolving) follow(ctx context.Context, files fs.FS, file string) (strin
 	if _, err := fs.Stat(files, ".dockerignore"); err == nil {
 		return "", nil, r.refuse("the build context has a .dockerignore, which is not read here: leave out what is not to be copied")
 	}
-	base, err := r.base(ctx, d.From)
+	base, err := r.base(d.From)
 	if err != nil {
 		return "", nil, err
 	}
@@ -111,20 +145,24 @@ type baseImage struct {
 	size     int64
 }
 
-// base opens the image that FROM names, or the one that the table has for it.
-func (r *resolving) base(ctx context.Context, from string) (baseImage, error) {
+// base opens the image that FROM names, or the one that the table has for it. Its
+// error is an *awayError where it may have to be pulled.
+func (r *resolving) base(from string) (baseImage, error) {
 	if ownName(from) {
 		return baseImage{}, r.refuse("%s of FROM is a name of images that were built here, which no Dockerfile asks for", from)
 	}
+	if h, ok := r.bases[from]; ok {
+		return h.open()
+	}
 	name := r.image(from)
-	h, _, ok, err := r.atHand(ctx, name)
-	if err != nil {
-		return baseImage{}, err
+	h, _, ok := r.archived(name)
+	switch {
+	case ok:
+		return h.open()
+	case r.pull == nil:
+		return baseImage{}, r.notAtHand(name)
 	}
-	if !ok {
-		return baseImage{}, r.refuse("the image %s of FROM is not at hand: images are built here upon those in environments.archives and in container registries of this cloud alone", name)
-	}
-	return h.open()
+	return baseImage{}, &awayError{from, name}
 }
 
 // open opens the archive that has the image.

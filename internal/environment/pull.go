@@ -36,26 +36,32 @@ func (e *PullError) Error() string { return e.Message }
 const pulledTag = "pulled-"
 
 // atHand finds the image of a name: in an archive, or in a registry of this
-// cloud, of which a copy is kept. kept is what it is called there.
+// cloud, of which a copy is kept. kept is what it is called there. The turn is
+// not held.
 func (r *resolving) atHand(ctx context.Context, name string) (h held, kept string, ok bool, err error) {
 	if h, kept, ok = r.archived(name); ok || r.pull == nil {
 		return h, kept, ok, nil
 	}
-	p, err := r.opened(ctx, name)
+	p, err := r.opened(ctx, name) // judges it, for which a network may have to be made
 	if p == nil || err != nil {
 		return h, "", false, err
 	}
-	defer func() { err = errors.Join(err, p.Close()) }()
+	h, kept, ok, err = r.there(name, p)
+	if err = errors.Join(err, p.Close()); ok || err != nil {
+		return h, kept, ok, err
+	}
 	if r.built.Folder == "" {
 		return h, "", false, r.refuse("images of registries are kept nowhere here")
 	}
-	if !r.turn {
-		give, err := r.built.take(ctx)
-		if err != nil {
-			return h, "", false, err
-		}
-		defer give()
+	give, err := r.built.pulling(ctx)
+	if err != nil {
+		return h, "", false, err
 	}
+	defer give()
+	if p, err = r.opened(ctx, name); p == nil || err != nil { // after a wait, in which none of its files was open
+		return h, "", false, err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
 	h, kept, err = r.keep(ctx, name, p)
 	return h, kept, err == nil, err
 }
@@ -86,17 +92,26 @@ func (r *resolving) unpullable(name, why string) error {
 	return err
 }
 
-// keep copies an image, unless it is there. The turn is held.
-func (r *resolving) keep(ctx context.Context, name string, p *Pulled) (h held, kept string, err error) {
+// there finds the copy of an image, which is claimed.
+func (r *resolving) there(name string, p *Pulled) (h held, kept string, ok bool, err error) {
 	digest, err := p.Image.Digest()
 	if err != nil {
-		return h, "", r.unpullable(name, err.Error())
+		return h, "", false, r.unpullable(name, err.Error())
 	}
 	kept = builtName + pulledTag + digest.Hex
 	r.claim(kept)
-	if h, ok, _ := r.archives.find(kept); ok {
+	if h, ok, _ = r.archives.find(kept); ok {
 		r.say("The image %s is %s, which was pulled before.", name, p.Name)
-		return h, kept, nil
+	}
+	return h, kept, ok, nil
+}
+
+// keep copies an image, unless it is there. The turn is held no longer than for
+// writing it: whoever made the image decides how long reading it takes.
+func (r *resolving) keep(ctx context.Context, name string, p *Pulled) (h held, kept string, err error) {
+	h, kept, ok, err := r.there(name, p)
+	if ok || err != nil {
+		return h, kept, err
 	}
 	a, err := image.Of(p.Image, kept)
 	if err != nil {
@@ -105,7 +120,11 @@ func (r *resolving) keep(ctx context.Context, name string, p *Pulled) (h held, k
 	if _, err := parseManifest(a.Images[0].Labels[PackagesLabel]); err != nil {
 		return h, "", r.unpullable(name, "its label "+PackagesLabel+" can't be read: "+err.Error())
 	}
-	unpacked, err := a.Images[0].Check(ctx, r.built.Most)
+	left, err := r.built.left(ctx)
+	if err != nil {
+		return h, "", err
+	}
+	unpacked, err := a.Images[0].Check(ctx, left)
 	switch {
 	case errors.Is(err, image.ErrTooLarge):
 		unpacked = r.built.Most + 1 // for which there is no room
@@ -114,8 +133,15 @@ func (r *resolving) keep(ctx context.Context, name string, p *Pulled) (h held, k
 	case err != nil:
 		return h, "", r.unpullable(name, err.Error())
 	}
-	if err := r.store(ctx, kept, max(p.Bytes, unpacked), func(_ context.Context, w io.Writer) error { return a.Write(w) }); err != nil {
+	give, err := r.built.take(ctx)
+	if err != nil {
 		return h, "", err
+	}
+	defer give()
+	if _, ok, _ := r.archives.find(kept); !ok { // nobody else was faster
+		if err := r.store(ctx, kept, max(p.Bytes, unpacked), func(_ context.Context, w io.Writer) error { return a.Write(w) }); err != nil {
+			return h, "", err
+		}
 	}
 	r.say("The image %s is %s, pulled from its registry: %d bytes.", name, p.Name, p.Bytes)
 	h, ok, unreadable := r.archives.find(kept)

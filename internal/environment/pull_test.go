@@ -3,9 +3,13 @@ package environment_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,22 +32,32 @@ func labelled(t *testing.T, label string) v1.Image {
 	return img
 }
 
-// registry has one image for all references of acme, and counts who lets go of it.
+// registry has one image for all references of acme, and counts who opens it and
+// lets go of it.
 type registry struct {
-	image  v1.Image
-	bytes  int64
-	err    error
-	closed int
+	image v1.Image
+	bytes int64
+	err   error
+
+	opened, closed atomic.Int32
+	judging        func() // is called before an image is opened
 }
+
+// held is how many have the image open.
+func (r *registry) held() int32 { return r.opened.Load() - r.closed.Load() }
 
 func (r *registry) pull(_ context.Context, ref string) (*environment.Pulled, error) {
 	if !strings.HasPrefix(ref, "acme.azurecr.io/") {
 		return nil, nil
 	}
+	if r.judging != nil {
+		r.judging()
+	}
 	if r.err != nil {
 		return nil, r.err
 	}
-	return &environment.Pulled{Image: r.image, Name: "acme.azurecr.io/serve@sha256:00", Bytes: r.bytes, Close: func() error { r.closed++; return nil }}, nil
+	r.opened.Add(1)
+	return &environment.Pulled{Image: r.image, Name: "acme.azurecr.io/serve@sha256:00", Bytes: r.bytes, Close: func() error { r.closed.Add(1); return nil }}, nil
 }
 
 const serve = "acme.azurecr.io/sklearn-9.9:v1" // a name that promises nothing: it is run as it is
@@ -62,8 +76,8 @@ func TestPull_IsKeptUnderItsDigest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Image != "lazurite.dev/environments/built:pulled-"+digest.Hex || filepath.Dir(r.Archive) != dir || reg.closed != 1 {
-		t.Errorf("got %+v, closed %d times", r, reg.closed)
+	if r.Image != "lazurite.dev/environments/built:pulled-"+digest.Hex || filepath.Dir(r.Archive) != dir || reg.opened.Load() == 0 || reg.held() != 0 {
+		t.Errorf("got %+v, %d are open", r, reg.held())
 	}
 	for _, want := range []string{"The image " + serve + " is acme.azurecr.io/serve@sha256:00, pulled from its registry: 1000 bytes.", "The image has all of the 2 packages"} {
 		if !strings.Contains(r.Log, want) {
@@ -72,7 +86,7 @@ func TestPull_IsKeptUnderItsDigest(t *testing.T) {
 	}
 	e.CondaFile = ""
 	again, err := c.Resolve(t.Context(), e)
-	if err != nil || again.Image != r.Image || again.Digest != r.Digest || reg.closed != 2 || !strings.Contains(again.Log, "which was pulled before") {
+	if err != nil || again.Image != r.Image || again.Digest != r.Digest || reg.held() != 0 || !strings.Contains(again.Log, "which was pulled before") {
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	used = []string{r.Image}
@@ -127,16 +141,16 @@ func TestPull_Refusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tt := range map[string]struct {
-		reg       registry
+		reg       *registry
 		want      string
 		bad, full bool
 	}{
-		"not to be had":     {registry{err: &environment.PullError{Message: "no role"}}, "Unable to download user container image '" + serve + "': no role", true, false},
-		"another machine":   {registry{image: foreign}, "is for linux/s390x", true, false},
-		"a malformed label": {registry{image: labelled(t, "{")}, "its label dev.lazurite.packages can't be read", true, false},
-		"too large":         {registry{image: labelled(t, ""), bytes: 1 << 40}, "may have 21474836480 bytes together", false, true},
-		"other layers":      {registry{image: other}, "layer 1: its content is", true, false},
-		"a conda file":      {registry{image: labelled(t, "")}, "nothing is known of those in " + serve, false, false},
+		"not to be had":     {&registry{err: &environment.PullError{Message: "no role"}}, "Unable to download user container image '" + serve + "': no role", true, false},
+		"another machine":   {&registry{image: foreign}, "is for linux/s390x", true, false},
+		"a malformed label": {&registry{image: labelled(t, "{")}, "its label dev.lazurite.packages can't be read", true, false},
+		"too large":         {&registry{image: labelled(t, ""), bytes: 1 << 40}, "may have 21474836480 bytes together", false, true},
+		"other layers":      {&registry{image: other}, "layer 1: its content is", true, false},
+		"a conda file":      {&registry{image: labelled(t, "")}, "nothing is known of those in " + serve, false, false},
 	} {
 		e := environment.Environment{Image: serve, Pull: tt.reg.pull, CondaFile: "dependencies: [numpy]"}
 		_, err := catalogue(t, environment.Config{}).Resolve(t.Context(), e)
@@ -151,8 +165,8 @@ func TestPull_Refusals(t *testing.T) {
 		t.Errorf("a fault here: %v", err)
 	}
 	reg := &registry{image: labelled(t, "")}
-	if _, err := catalogueOf(t, environment.Config{}, environment.Built{}).Resolve(t.Context(), environment.Environment{Image: serve, Pull: reg.pull}); !errors.As(err, &failed) || reg.closed != 1 {
-		t.Errorf("kept nowhere: %v, closed %d times", err, reg.closed)
+	if _, err := catalogueOf(t, environment.Config{}, environment.Built{}).Resolve(t.Context(), environment.Environment{Image: serve, Pull: reg.pull}); !errors.As(err, &failed) || reg.held() != 0 {
+		t.Errorf("kept nowhere: %v, %d are open", err, reg.held())
 	}
 	small := environment.Built{Folder: t.TempDir(), Most: 100}
 	if _, err := catalogueOf(t, environment.Config{}, small).Resolve(t.Context(), environment.Environment{Image: serve, Pull: reg.pull}); !errors.As(err, &failed) || !failed.Full {
@@ -201,5 +215,101 @@ func TestPull_BeneathADockerfileAndPip(t *testing.T) {
 	var failed *environment.BuildError
 	if _, err := c.Resolve(t.Context(), environment.Environment{Pull: reg.pull, Build: files("FROM " + serve + "\n")}); !errors.As(err, &failed) || !failed.Bad {
 		t.Errorf("FROM what can't be had: %v", err)
+	}
+}
+
+// slow is an image whose layers tell when they are read.
+type slow struct {
+	v1.Image
+	reads func()
+}
+
+// Layers implements v1.Image.
+func (s *slow) Layers() ([]v1.Layer, error) {
+	s.reads()
+	return s.Image.Layers()
+}
+
+// TestPull_LetsOthersBuild: neither while an image is judged, for which a network
+// may be made, nor while it is read through, also where it is the base of a
+// Dockerfile.
+func TestPull_LetsOthersBuild(t *testing.T) {
+	for name, e := range map[string]environment.Environment{"by itself": {Image: serve}, "as a base": {Build: files("FROM " + serve + "\nENV A=2\n")}} {
+		c := catalogue(t, environment.Config{})
+		others := func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			if err := c.Collect(ctx); err != nil { // which takes the turn
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		var read sync.Once // and then it is written down
+		reg := &registry{judging: others}
+		reg.image = &slow{labelled(t, packages), func() { read.Do(others) }}
+		e.Pull = reg.pull
+		r, err := c.Resolve(t.Context(), e)
+		if err != nil || r.Archive == "" || reg.opened.Load() == 0 || reg.held() != 0 {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+		if strings.Count(r.Log, "stands in no row") > 1 {
+			t.Errorf("%s: it is said twice:\n%s", name, r.Log)
+		}
+	}
+}
+
+// TestPull_WaitsWithNothingOpen: an image is up to hundreds of open files.
+func TestPull_WaitsWithNothingOpen(t *testing.T) {
+	c := catalogue(t, environment.Config{})
+	const many = 8
+	reading, on := make(chan struct{}, 2), make(chan struct{})
+	var asked atomic.Int32
+	reg := &registry{judging: func() { asked.Add(1) }}
+	reg.image = &slow{labelled(t, packages), func() {
+		select {
+		case reading <- struct{}{}:
+		default: // it is written down
+		}
+		<-on
+	}}
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() {
+			if _, err := c.Resolve(t.Context(), environment.Environment{Image: serve, Pull: reg.pull}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 2 {
+		select {
+		case <-reading:
+		case <-time.After(10 * time.Second):
+			t.Error("fewer than two images are read at once")
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); (asked.Load() < many+2 || reg.held() > 2) && time.Now().Before(end); {
+		runtime.Gosched()
+	}
+	if n := reg.held(); n != 2 {
+		t.Errorf("%d have the image open", n)
+	}
+	close(on)
+	all.Wait()
+	if n := reg.held(); n != 0 {
+		t.Errorf("%d have the image open in the end", n)
+	}
+}
+
+// TestPull_OfAContextThatChanges: what FROM says when the image is pulled is what
+// it has to say when it is built upon.
+func TestPull_OfAContextThatChanges(t *testing.T) {
+	reg := &registry{image: labelled(t, packages)}
+	n := 0
+	b := &environment.Build{Fetch: func(ctx context.Context, into *os.Root) error {
+		n++
+		return files(fmt.Sprintf("FROM acme.azurecr.io/serve:v%d\n", n)).Fetch(ctx, into)
+	}}
+	var failed *environment.BuildError
+	if _, err := catalogue(t, environment.Config{}).Resolve(t.Context(), environment.Environment{Build: b, Pull: reg.pull}); !errors.As(err, &failed) || !strings.Contains(failed.Message, "the build context changes") || n != 2 {
+		t.Errorf("got %v after %d copies", err, n)
 	}
 }

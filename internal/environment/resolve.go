@@ -43,11 +43,11 @@ const noScript = "azureml://registries/azureml/environments/mlflow-ubuntu20.04-p
 type resolving struct {
 	*Catalogue
 	log     strings.Builder
-	pull    Pull          // nil: there are no registries
-	turn    bool          // the turn to build is held
-	install bool          // what the image lacks is installed
-	wanted  []Requirement // where install: all that is asked
-	claimed []string      // images built here that it needs
+	pull    Pull            // nil: there are no registries
+	bases   map[string]held // by what FROM says: images of registries that are kept here
+	install bool            // what the image lacks is installed
+	wanted  []Requirement   // where install: all that is asked
+	claimed []string        // images built here that it needs
 }
 
 // say writes a line of the log, which has no password of an address.
