@@ -106,6 +106,10 @@ func readKubeconfig(path string) (*yaml.Node, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, no(err)
 	}
+	if to, lerr := os.Readlink(path); err != nil && lerr == nil {
+		return nil, withHint(failf("%s is a link to %s, which isn't there.", path, to),
+			"Mount or make what it leads to, remove the link, or name another file with -f.")
+	}
 	var doc yaml.Node
 	var kc object
 	in := yaml.NewDecoder(bytes.NewReader(raw))

@@ -271,6 +271,16 @@ func TestKubeconfig_RefusesWhatItWouldBreak(t *testing.T) {
 	if _, err := merge(t, dir, kubeconfig("one", "u", "https://one")); err == nil {
 		t.Error("a folder was taken")
 	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("not-mounted/config", link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := merge(t, link, kubeconfig("one", "u", "https://one")); err == nil || !strings.Contains(err.Error(), "is a link to not-mounted/config, which isn't there") {
+		t.Errorf("a link to nothing: %v", err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != "not-mounted/config" {
+		t.Errorf("the link leads to %q now: %v", to, err)
+	}
 	if err := errors.Join(os.WriteFile(path, []byte("# nothing\n"), 0o600), os.WriteFile(path+".lock", nil, 0o600)); err != nil {
 		t.Fatal(err)
 	}
