@@ -17,9 +17,12 @@ import (
 const pageSize = 16
 
 // kept is what a component has, as far as this server knows.
-type kept struct {
+type kept struct{ traces, rest row }
+
+// row are batches, the oldest first, nearly.
+type row struct {
 	total   int64
-	batches []size // the oldest first, nearly
+	batches []size
 }
 
 type size struct {
@@ -27,29 +30,50 @@ type size struct {
 	bytes int64
 }
 
+func (r *row) drop() (key string) {
+	old := r.batches[0]
+	r.total, r.batches = r.total-old.bytes, r.batches[1:]
+	return old.key
+}
+
+// add counts a batch of a table.
+func (k *kept) add(table string, z size) {
+	r := &k.rest
+	if table == Traces {
+		r = &k.traces
+	}
+	r.total += z.bytes
+	r.batches = append(r.batches, z)
+}
+
+// surplus takes out the oldest batches where there is more than most, and gives
+// their keys. Traces may have three quarters of it, so that what is printed never
+// displaces all requests.
+func (k *kept) surplus(most int64) (old []string) {
+	for k.traces.total > most/4*3 && len(k.traces.batches) > 1 {
+		old = append(old, k.traces.drop())
+	}
+	for k.traces.total+k.rest.total > most && len(k.rest.batches) > 1 {
+		if len(k.traces.batches) > 1 && k.traces.batches[0].key < k.rest.batches[0].key {
+			old = append(old, k.traces.drop())
+		} else {
+			old = append(old, k.rest.drop())
+		}
+	}
+	return old
+}
+
 // grow counts a new batch, and deletes the oldest where there is too much.
-func (s *Service) grow(ctx context.Context, app, key string, bytes int) error {
+func (s *Service) grow(ctx context.Context, app, table, key string, bytes int) error {
 	s.mu.Lock()
 	k := s.sizes[app]
 	if k == nil {
 		k = &kept{}
 		s.sizes[app] = k
 	}
-	k.total += int64(bytes)
-	k.batches = append(k.batches, size{key, int64(bytes)})
-	var old []string
-	for k.total > s.most() && len(k.batches) > 1 {
-		old = append(old, k.batches[0].key)
-		k.total -= k.batches[0].bytes
-		k.batches = k.batches[1:]
-	}
+	k.add(table, size{key, int64(bytes)})
 	s.mu.Unlock()
-	for _, key := range old {
-		if err := s.remove(ctx, key); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.shrink(ctx, app)
 }
 
 // most is how many bytes a component may keep.
@@ -89,7 +113,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		app, newest, ok := parseKey(doc.Key)
+		app, table, newest, ok := parseKey(doc.Key)
 		c, there := apps[app]
 		if !ok || !there || now.Sub(newest) > c.Retention {
 			if err := s.remove(ctx, doc.Key); err != nil {
@@ -100,8 +124,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 		if found[app] == nil {
 			found[app] = &kept{}
 		}
-		found[app].total += int64(len(doc.Value))
-		found[app].batches = append(found[app].batches, size{doc.Key, int64(len(doc.Value))})
+		found[app].add(table, size{doc.Key, int64(len(doc.Value))})
 	}
 	s.mu.Lock()
 	s.sizes = found
@@ -116,28 +139,28 @@ func (s *Service) Sweep(ctx context.Context) error {
 
 // shrink deletes the oldest batches of a component that has too much.
 func (s *Service) shrink(ctx context.Context, app string) error {
-	for {
-		s.mu.Lock()
-		k := s.sizes[app]
-		if k == nil || k.total <= s.most() || len(k.batches) < 2 {
-			s.mu.Unlock()
-			return nil
-		}
-		old := k.batches[0]
-		k.total, k.batches = k.total-old.bytes, k.batches[1:]
-		s.mu.Unlock()
-		if err := s.remove(ctx, old.key); err != nil {
+	var old []string
+	s.mu.Lock()
+	if k := s.sizes[app]; k != nil {
+		old = k.surplus(s.most())
+	}
+	s.mu.Unlock()
+	for _, key := range old {
+		if err := s.remove(ctx, key); err != nil {
 			return err
 		}
 	}
+	return nil
 }
 
 // parseKey reads a batch's key.
-func parseKey(key string) (app string, newest time.Time, ok bool) {
-	app, rest, ok := strings.Cut(strings.TrimPrefix(key, prefix), "/")
-	nano, _, ok2 := strings.Cut(rest, "/")
-	n, err := strconv.ParseInt(nano, 10, 64)
-	return app, time.Unix(0, n), ok && ok2 && err == nil
+func parseKey(key string) (app, table string, newest time.Time, ok bool) {
+	parts := strings.Split(strings.TrimPrefix(key, prefix), "/")
+	if len(parts) != 4 {
+		return "", "", time.Time{}, false
+	}
+	n, err := strconv.ParseInt(parts[1], 10, 64)
+	return parts[0], parts[2], time.Unix(0, n), err == nil
 }
 
 // pages are the documents under a prefix after a key.
@@ -178,6 +201,9 @@ func (s *Service) records(ctx context.Context, c component, table string, in spa
 		}
 		for doc, err := range s.pages(ctx, prefix+c.App+"/", batchKey(c.App, in.from)) {
 			var b batch
+			if _, of, _, ok := parseKey(doc.Key); err == nil && ok && table != "" && of != table {
+				continue
+			}
 			if err == nil {
 				err = json.Unmarshal(doc.Value, &b)
 			}

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	prefix     = "telemetry/records/" // and the application id, the time of the newest record, an id
+	prefix     = "telemetry/records/" // and the application id, the time of the newest record, the table, an id
 	cursorsKey = "telemetry/cursors"
 	batchKind  = "telemetry.batch"
 	maxStale   = 10 * time.Second
@@ -59,6 +59,7 @@ type Service struct {
 	requests chan Request
 	lines    chan Line
 	flush    chan chan struct{}
+	intake   intake
 
 	mu      sync.Mutex // guards what follows
 	dropped map[string]lost
@@ -90,6 +91,7 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: c, requests: make(chan Request, c.Queue), lines: make(chan Line, c.Queue), flush: make(chan chan struct{}),
+		intake:  intake{buckets: map[string]bucketOf{}},
 		dropped: map[string]lost{}, sizes: map[string]*kept{}, cursors: map[string]time.Time{}, rev: -1,
 		meter: meter{prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "laz_telemetry_records_total", Help: "Records for components of Application Insights, by table and by what became of them.",

@@ -218,7 +218,7 @@ func TestRetention_BySize(t *testing.T) {
 	for _, d := range docs {
 		total += len(d.Value)
 	}
-	if err != nil || total > 1<<20 || total < 900<<10 {
+	if err != nil || total > 768<<10 || total < 640<<10 {
 		t.Errorf("%d bytes are kept, %v", total, err)
 	}
 	if got := w.ask(`traces | where message startswith "79" or message startswith "00" | count`); cmp.Diff([]any{[]any{1.0}}, got) != "" {
@@ -226,6 +226,53 @@ func TestRetention_BySize(t *testing.T) {
 	}
 	if err := w.s.Sweep(t.Context()); err != nil || w.batches() != len(docs) {
 		t.Errorf("a sweep left %d of %d, %v", w.batches(), len(docs), err)
+	}
+}
+
+// Whatever is printed, a quarter stays for requests.
+func TestRetention_RequestsBesideLines(t *testing.T) {
+	w := newWorld(t, func(c *telemetry.Config) { c.MiB = 1 })
+	w.score("first", 200, time.Millisecond)
+	for range 40 {
+		w.later(time.Second)
+		w.line(strings.Repeat("x", 31<<10))
+		w.ask("requests | take 0") // writes it
+	}
+	if err := w.s.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.ask("requests | count"); cmp.Diff([]any{[]any{1.0}}, got) != "" {
+		t.Errorf("%v requests are left beside the lines, want 1", got)
+	}
+}
+
+// A deployment that prints in a loop has what it is over the rate dropped and
+// told; others' lines are taken.
+func TestLine_Rate(t *testing.T) {
+	w := newWorld(t)
+	other := source()
+	other.Workspace = rid.MustParse(workspaceID + "2")
+	w.resource(workspaceID+"2", map[string]any{"applicationInsights": componentID})
+	for range 8192 {
+		w.line(strings.Repeat("x", 64<<10))
+	}
+	w.s.Line(telemetry.Line{Source: other, UID: "other", Time: w.clock(), Text: "hello"})
+	taken := 8192 - w.counted("dropped")
+	if taken < 16 || taken > 32 {
+		t.Errorf("%v lines of 64 KiB are taken at once, want about 1 MiB of 32 KiB each", taken)
+	}
+	if !w.says("hello", 1) {
+		t.Error("a line of another workspace is lost")
+	}
+	if got := w.ask(`traces | where customDimensions.workspace == "ws" and message has "not recorded" | count`); cmp.Diff([]any{[]any{1.0}}, got) != "" {
+		t.Errorf("no trace tells of it: %v", got)
+	}
+	w.later(time.Second)
+	for range 100 {
+		w.line(strings.Repeat("x", 64<<10))
+	}
+	if got := 8292 - taken - w.counted("dropped"); got < 4 || got > 8 {
+		t.Errorf("%v lines of 32 KiB are taken in a second, want about 256 KiB", got)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 const (
 	mostRecords = 1000      // of one batch
 	mostBytes   = 512 << 10 // of one batch, about
+	overhead    = 300       // bytes of a record beside its text, about
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -42,13 +43,18 @@ func (s *Service) Request(r Request) {
 	}
 }
 
-// Line takes a record likewise.
+// Line takes a record likewise, of a workspace no more than lineRate and lineBurst.
 func (s *Service) Line(l Line) {
-	select {
-	case s.lines <- l:
-	default:
-		s.drop(l.Workspace, 0, 1)
+	l.Text = clip(l.Text, maxMessage)
+	if s.intake.take(l.Workspace.Key(), l.bytes(), s.cfg.Now()) {
+		select {
+		case s.lines <- l:
+			return
+		default:
+			s.intake.taken(l.bytes())
+		}
 	}
+	s.drop(l.Workspace, 0, 1)
 }
 
 func (s *Service) drop(workspace rid.ID, requests, lines int) {
@@ -109,32 +115,38 @@ func (s *Service) settle(ctx context.Context) {
 	}
 }
 
-// pile is what waits for one component.
+// pile is what waits for one table of a component.
 type pile struct {
 	c     component
+	table string
 	list  []record
 	bytes int
 }
 
+// pileOf names a pile: a batch has records of one table.
+type pileOf struct{ app, table string }
+
 // writing is one round of writing.
 type writing struct {
 	s       *Service
-	piles   map[string]*pile // by application id
+	piles   map[pileOf]*pile
 	cursors map[string]time.Time
 }
 
 // writeAll writes what waits now.
 func (s *Service) writeAll(ctx context.Context) {
-	w := &writing{s: s, piles: map[string]*pile{}, cursors: map[string]time.Time{}}
+	w := &writing{s: s, piles: map[pileOf]*pile{}, cursors: map[string]time.Time{}}
 	for range len(s.requests) {
 		r := <-s.requests
 		w.add(ctx, r.Workspace, r.record(uuid.NewString()))
 	}
 	for range len(s.lines) {
 		l := <-s.lines
+		s.intake.taken(l.bytes())
 		w.add(ctx, l.Workspace, l.record(uuid.NewString()))
 		w.cursors[l.cursor()] = l.Time
 	}
+	s.intake.forget(s.cfg.Now())
 	w.tellLost(ctx)
 	for _, p := range w.piles {
 		w.write(ctx, p)
@@ -149,13 +161,14 @@ func (w *writing) add(ctx context.Context, workspace rid.ID, r record) {
 		w.s.meter.records.WithLabelValues(r.Table, "unowned").Inc()
 		return
 	}
-	p := w.piles[c.App]
+	of := pileOf{c.App, r.Table}
+	p := w.piles[of]
 	if p == nil {
-		p = &pile{c: c}
-		w.piles[c.App] = p
+		p = &pile{c: c, table: r.Table}
+		w.piles[of] = p
 	}
 	p.list = append(p.list, r)
-	if p.bytes += 300 + len(r.Message) + len(r.URL); len(p.list) >= mostRecords || p.bytes >= mostBytes {
+	if p.bytes += overhead + len(r.Message) + len(r.URL); len(p.list) >= mostRecords || p.bytes >= mostBytes {
 		w.write(ctx, p)
 	}
 }
@@ -169,7 +182,7 @@ func (w *writing) tellLost(ctx context.Context) {
 	for _, l := range all {
 		w.add(ctx, l.workspace, record{
 			Table: Traces, Time: w.s.cfg.Now().UTC(), ID: uuid.NewString(), Severity: 2, Role: "lazurite",
-			Message:    fmt.Sprintf("%d requests and %d lines were not recorded: they came faster than they could be written.", l.requests, l.lines),
+			Message:    fmt.Sprintf("%d requests and %d lines were not recorded: they came faster than they are written.", l.requests, l.lines),
 			Dimensions: map[string]string{"workspace": l.workspace.Name(), "droppedRequests": itoa(l.requests), "droppedLines": itoa(l.lines)},
 		})
 	}
@@ -184,33 +197,29 @@ func (w *writing) write(ctx context.Context, p *pile) {
 	list := p.list
 	p.list, p.bytes = nil, 0
 	newest := list[0].Time
-	counts := map[string]float64{}
 	for _, r := range list {
-		counts[r.Table]++
 		if r.Time.After(newest) {
 			newest = r.Time
 		}
 	}
 	result := "kept"
-	if err := w.s.put(ctx, p.c.App, newest, batch{list}); err != nil {
+	if err := w.s.put(ctx, p.c.App, p.table, newest, batch{list}); err != nil {
 		result = "failed"
 		w.s.cfg.Log.Error("records are missing from Application Insights", "component", p.c.ID.String(), "records", len(list), "error", err)
 	}
-	for table, n := range counts {
-		w.s.meter.records.WithLabelValues(table, result).Add(n)
-	}
+	w.s.meter.records.WithLabelValues(p.table, result).Add(float64(len(list)))
 }
 
-func (s *Service) put(ctx context.Context, app string, newest time.Time, b batch) error {
+func (s *Service) put(ctx context.Context, app, table string, newest time.Time, b batch) error {
 	raw, err := json.Marshal(b)
 	if err != nil {
 		return err
 	}
-	key := batchKey(app, newest) + "/" + uuid.NewString()
+	key := batchKey(app, newest) + "/" + table + "/" + uuid.NewString()
 	if _, err := s.cfg.Store.Put(ctx, store.Doc{Key: key, Kind: batchKind, Value: raw}); err != nil {
 		return err
 	}
-	return s.grow(ctx, app, key, len(raw))
+	return s.grow(ctx, app, table, key, len(raw))
 }
 
 func batchKey(app string, newest time.Time) string {
