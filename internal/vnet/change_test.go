@@ -1,10 +1,12 @@
 package vnet_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,17 +73,24 @@ func TestGate_ASilentClientIsInNobodysWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { _ = g.Serve(t.Context(), ln) }()
-	dial := func(from string) net.Conn {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-		c, err := d.Dial("tcp4", ln.Addr().String())
+	from := func(address string) *net.Dialer {
+		return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	}
+	dial := func(address string) net.Conn {
+		c, err := from(address).Dial("tcp4", ln.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
-	for range vnet.MaxUnsureOf + 1 {
+	for range vnet.MaxUnsureOf {
 		dial("127.0.0.1")
+	}
+	if c, err := from("127.0.0.1").Dial("tcp4", ln.Addr().String()); err == nil { // or it was reset before it was seen to stand
+		t.Cleanup(func() { _ = c.Close() })
+	} else if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatal(err)
 	}
 	if r := <-refused; r.Reason != vnet.ReasonLimit || r.Client.String() != "127.0.0.1" {
 		t.Fatalf("got %+v", r)
