@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -410,9 +411,13 @@ func (g *building) finish(ctx context.Context, base baseImage) (string, error) {
 	return name, err
 }
 
-// full is the end of a build that there is no room for; other errors are as they were.
+// full is the end of a build that there is no room for, by what images may have
+// or on the disk; other errors are as they were.
 func (r *resolving) full(err error) error {
-	if !errors.Is(err, errFull) {
+	switch {
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
+		err = fmt.Errorf("the disk of this machine on which images are kept is full: make room there, or delete deployments whose environments were built here: %w", errFull)
+	case !errors.Is(err, errFull):
 		return err
 	}
 	r.say("ERROR: %s", err)

@@ -170,7 +170,7 @@ func (r *resolving) runPip(ctx context.Context, e Environment, o order, base hel
 	defer give()
 	shrink, free, err := r.built.reserve(ctx, maxInstalled)
 	if err != nil {
-		return r.full(err)
+		return err
 	}
 	defer free()
 	f, err := os.CreateTemp(r.built.Folder, buildingPrefix)

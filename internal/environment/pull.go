@@ -154,7 +154,7 @@ func (r *resolving) keep(ctx context.Context, name string, p *Pulled) (h held, k
 // store keeps an image of so many bytes, which write writes. The turn is held.
 func (r *resolving) store(ctx context.Context, name string, bytes int64, write func(context.Context, io.Writer) error) error {
 	if err := r.built.room(ctx, bytes); err != nil {
-		return r.full(err)
+		return err
 	}
 	if err := os.MkdirAll(r.built.Folder, 0o700); err != nil {
 		return err

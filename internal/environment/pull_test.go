@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -311,5 +312,39 @@ func TestPull_OfAContextThatChanges(t *testing.T) {
 	var failed *environment.BuildError
 	if _, err := catalogue(t, environment.Config{}).Resolve(t.Context(), environment.Environment{Build: b, Pull: reg.pull}); !errors.As(err, &failed) || !strings.Contains(failed.Message, "the build context changes") || n != 2 {
 		t.Errorf("got %v after %d copies", err, n)
+	}
+}
+
+// brimming is an image that is there to be read, and not to be written down.
+type brimming struct {
+	v1.Image
+	wrong error
+	read  bool
+}
+
+// Layers implements v1.Image.
+func (b *brimming) Layers() ([]v1.Layer, error) {
+	if b.read {
+		return nil, fmt.Errorf("write to disk: %w", &os.PathError{Op: "write", Path: "/secret/folder", Err: b.wrong})
+	}
+	b.read = true
+	return b.Image.Layers()
+}
+
+// TestPull_OnAFullDisk: who asks for an image can mend that as little as a quota.
+func TestPull_OnAFullDisk(t *testing.T) {
+	for _, wrong := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+		full := wrong != syscall.EIO
+		reg := &registry{image: &brimming{Image: labelled(t, packages), wrong: wrong}}
+		b := &environment.Build{Fetch: func(context.Context, *os.Root) error {
+			return &os.PathError{Op: "write", Path: "/secret/folder", Err: wrong}
+		}}
+		for _, e := range []environment.Environment{{Image: serve, Pull: reg.pull}, {Build: b}} {
+			_, err := catalogue(t, environment.Config{}).Resolve(t.Context(), e)
+			failed, ok := errors.AsType[*environment.BuildError](err)
+			if err == nil || ok != full || ok && (!failed.Full || strings.Contains(failed.Message+failed.Log, "/secret") || !strings.Contains(failed.Log, "ERROR: the disk of this machine")) {
+				t.Errorf("%v: got %v", wrong, err)
+			}
+		}
 	}
 }

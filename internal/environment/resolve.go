@@ -73,6 +73,11 @@ func (r *resolving) refuse(format string, args ...any) error {
 func (c *Catalogue) Resolve(ctx context.Context, e Environment) (Resolved, error) {
 	r := &resolving{Catalogue: c, pull: e.Pull, install: c.pip.on && e.Run != nil}
 	defer func() { c.built.release(r.claimed) }()
+	out, err := r.resolve(ctx, e)
+	return out, r.full(err)
+}
+
+func (r *resolving) resolve(ctx context.Context, e Environment) (Resolved, error) {
 	out := Resolved{Routes: ServerRoutes()}
 	if e.Inference != nil {
 		out.Routes = *e.Inference
