@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -149,13 +150,29 @@ func writePrivate(path string, b []byte) error {
 	return nil
 }
 
-// keepOwner gives f the owner of the file that it replaces: with sudo that may be
-// another one than ours.
+// keepOwner gives f, in its folder, the owner of the file that it replaces: with sudo
+// that may be another one than ours. What is written is a secret, and so whoever only
+// put a file in a folder of others, as in /tmp, is not given it.
 func keepOwner(f *os.File, path string) error {
-	if fi, err := os.Stat(path); err == nil && os.Geteuid() == 0 {
-		if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Uid != 0 {
-			return f.Chown(int(st.Uid), int(st.Gid))
-		}
+	uid, gid, ok := ownerOf(path)
+	if !ok || uid == 0 || os.Geteuid() != 0 {
+		return nil
+	}
+	folder, _, ok := ownerOf(filepath.Dir(path))
+	if ok && folder == uid || os.Getenv("SUDO_UID") == strconv.FormatUint(uint64(uid), 10) {
+		return f.Chown(int(uid), int(gid))
 	}
 	return nil
+}
+
+func ownerOf(path string) (uid, gid uint32, ok bool) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return 0, 0, false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, 0, false
+	}
+	return st.Uid, st.Gid, true
 }

@@ -93,7 +93,7 @@ users: [{name: boss, user: {exec: {apiVersion: client.authentication.k8s.io/v1, 
 		t.Fatal(err)
 	}
 	if os.Geteuid() == 0 {
-		if err := os.Chown(path, 1234, 1234); err != nil {
+		if err := errors.Join(os.Chown(path, 1234, 1234), os.Chown(dir, 1234, 1234)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -133,6 +133,39 @@ users: [{name: boss, user: {exec: {apiVersion: client.authentication.k8s.io/v1, 
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
 		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// TestWritePrivate_Owner: what root writes belongs to whoever owned the file only where
+// the folder is theirs, too, or it is they who became root.
+func TestWritePrivate_Owner(t *testing.T) {
+	if os.Geteuid() != 0 {
+		return // others own what they write
+	}
+	for _, tc := range []struct {
+		folder int
+		sudo   string
+		want   uint32
+	}{
+		{0, "", 0},
+		{99, "", 0},
+		{0, "99", 0},
+		{1234, "", 1234},
+		{1234, "99", 1234},
+		{0, "1234", 1234},
+	} {
+		t.Setenv("SUDO_UID", tc.sudo)
+		dir := t.TempDir()
+		path := filepath.Join(dir, "config")
+		if err := errors.Join(os.WriteFile(path, nil, 0o644), os.Chown(path, 1234, 1234), os.Chown(dir, tc.folder, -1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := writePrivate(path, []byte("secret")); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 || st.Sys().(*syscall.Stat_t).Uid != tc.want {
+			t.Errorf("%+v: %+v, %v", tc, st.Sys(), err)
+		}
 	}
 }
 
