@@ -195,7 +195,7 @@ func (k *kube) scorerOfARegistry(t *testing.T, dir string) {
 	principal := k.az(t, "ml", "online-endpoint", "show", "-n", "scorer", "--query", "identity.principal_id", "-o", "tsv")
 	_, err := deploy("1")
 	for _, want := range []string{"BadArgument", "Unable to download user container image '" + image + ":v1'",
-		"az role assignment create --assignee-object-id " + principal + " --assignee-principal-type ServicePrincipal --role AcrPull --scope " + id} {
+		"az role assignment create --assignee-object-id " + principal + " --assignee-principal-type ServicePrincipal --role AcrPull --scope $(az acr show -n " + registry + " --query id -o tsv)"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("without the role: wanted %q, got %v", want, err)
 		}

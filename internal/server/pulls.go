@@ -52,10 +52,12 @@ func (r registryImages) Image(ctx context.Context, reader string, workspace rid.
 const registryGroup = "registry" // the member of a registry that private endpoints lead to
 
 // reaches refuses what the computes of a workspace can't reach, with what would
-// let them.
+// let them, and no more of the registry than its name: who asks may have no right
+// there.
 func reaches(ctx context.Context, way machinelearningservices.Way, workspace, registry rid.ID, host string, n gate.Network) error {
 	rule := fmt.Sprintf("az ml workspace outbound-rule set --workspace-name %s --resource-group %s --rule allow-%s", workspace.Name(), workspace.ResourceGroup(), strings.ToLower(registry.Name()))
-	private := rule + fmt.Sprintf(" --type private_endpoint --service-resource-id %s --subresource-target %s", registry, registryGroup)
+	id := fmt.Sprintf("$(az acr show -n %s --query id -o tsv)", registry.Name())
+	private := rule + fmt.Sprintf(" --type private_endpoint --service-resource-id %s --subresource-target %s", id, registryGroup)
 	a := arrival.Arrival{Local: true, Network: workspace.String()} // whose addresses mean nothing outside of it
 	if !way.Endpoint.IsRoot() {
 		a.Kind, a.Endpoint = arrival.PrivateEndpoint, way.Endpoint.String()
@@ -67,7 +69,7 @@ func reaches(ctx context.Context, way machinelearningservices.Way, workspace, re
 	refuse := func(format string, args ...any) error { return apierr.New(apierr.Forbidden, "DENIED", format, args...) }
 	switch {
 	case blocked != 0 && a.Kind == arrival.PrivateEndpoint:
-		return refuse("The workspace's private endpoint %s has no approved connection to the registry. Approve it: az network private-endpoint-connection approve --id CONNECTION, from: az network private-endpoint-connection list --id %s", way.Endpoint, registry)
+		return refuse("The workspace's private endpoint %s has no approved connection to the registry. Approve it: az network private-endpoint-connection approve --id CONNECTION, from: az network private-endpoint-connection list --id %s", way.Endpoint, id)
 	case blocked != 0 && way.Mode == machinelearningservices.Disabled:
 		return refuse("The registry's network rules do not let the workspace's computes in, which have no managed network with private endpoints. Let the public network in: az acr update -n %s --public-network-enabled true --default-action Allow", registry.Name())
 	case blocked != 0:

@@ -69,7 +69,7 @@ func (p *Plane) ours(host string) (label string, ok bool) {
 // Pull opens the image that a reference names, for the platform of this
 // machine; nil where the reference is of no registry of this cloud. Network and
 // role are judged as for a request, in this order. An *apierr.Error says why the
-// image can't be had.
+// image can't be had, and of the registry no more than its name.
 func (p *Plane) Pull(ctx context.Context, who Puller, reference string) (*Opened, error) {
 	host, _, slash := strings.Cut(reference, "/")
 	label, ok := p.ours(host)
@@ -98,8 +98,8 @@ func (p *Plane) Pull(ctx context.Context, who Puller, reference string) (*Opened
 	}
 	if !d.Allowed {
 		return nil, apierr.New(apierr.Forbidden, "DENIED",
-			"The identity with the object id '%s' may not pull from the registry '%s' (%s). Give it the role: az role assignment create --assignee-object-id %s --assignee-principal-type ServicePrincipal --role AcrPull --scope %s",
-			who.ObjectID, r.ID.Name(), actionPull, who.ObjectID, r.ID)
+			"The identity with the object id '%s' may not pull from the registry '%s' (%s). Give it the role: az role assignment create --assignee-object-id %s --assignee-principal-type ServicePrincipal --role AcrPull --scope $(az acr show -n %s --query id -o tsv)",
+			who.ObjectID, r.ID.Name(), actionPull, who.ObjectID, r.ID.Name())
 	}
 	return p.open(ctx, r.UID, ref)
 }
