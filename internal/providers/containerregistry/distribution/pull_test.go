@@ -3,11 +3,14 @@ package distribution_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"lazurite.dev/internal/apierr"
 	"lazurite.dev/internal/gate"
@@ -165,7 +168,11 @@ func TestPull_Refusals(t *testing.T) {
 func TestPull_IsAsItWas(t *testing.T) {
 	w := newWorld(t)
 	auth := w.bearer("me", all)
-	w.image(auth, "a/b", "v1", configOf(runtime.GOARCH))
+	const layer = "a layer that is no archive"
+	config := w.push(auth, "a/b", configOf(runtime.GOARCH))
+	m := strings.Replace(manifestOf(config, len(configOf(runtime.GOARCH)), ""), `"layers":[]`,
+		fmt.Sprintf(`"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":%q,"size":%d}]`, w.push(auth, "a/b", layer), len(layer)), 1)
+	w.want(201, "", auth, "PUT", "/v2/a/b/manifests/v1", m, "Content-Type", ociManifest)
 	got, err := w.plane.Pull(t.Context(), puller("puller"), "first.azurecr.io/a/b:v1")
 	if err != nil {
 		t.Fatal(err)
@@ -177,6 +184,26 @@ func TestPull_IsAsItWas(t *testing.T) {
 	if raw, err := got.RawConfigFile(); err != nil || string(raw) != configOf(runtime.GOARCH) {
 		t.Errorf("got %s, %v", raw, err)
 	}
+	l, err := got.LayerByDigest(hash(t, sum(layer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Compressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := io.ReadAll(r); err != nil || string(raw) != layer {
+		t.Errorf("got %q, %v", raw, err)
+	}
+}
+
+func hash(t *testing.T, text string) v1.Hash {
+	t.Helper()
+	h, err := v1.NewHash(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 func FuzzPull(f *testing.F) {
