@@ -24,6 +24,7 @@ type compiler struct {
 	text string
 	cols []Column
 	now  time.Time
+	b    *budget
 }
 
 func (c *compiler) fail(t token, format string, args ...any) error {

@@ -245,7 +245,7 @@ func mod(n, by int64) int64 { return ((n % by) + by) % by }
 
 // total is an aggregation under way.
 type total interface {
-	add(args []any)
+	add(args []any) (bytes int) // that are kept more than before
 	result() any
 }
 
@@ -270,10 +270,11 @@ type counter struct {
 	onlyIf bool
 }
 
-func (t *counter) add(args []any) {
+func (t *counter) add(args []any) int {
 	if b, _ := first(args).(bool); b || !t.onlyIf {
 		t.n++
 	}
+	return 0
 }
 func (t *counter) result() any { return t.n }
 
@@ -293,7 +294,7 @@ type adder struct {
 	real float64
 }
 
-func (t *adder) add(args []any) {
+func (t *adder) add(args []any) int {
 	switch v := args[0].(type) {
 	case int64:
 		t.long += v
@@ -303,9 +304,10 @@ func (t *adder) add(args []any) {
 	case time.Duration:
 		t.long += int64(v)
 	default:
-		return
+		return 0
 	}
 	t.n++
+	return 0
 }
 
 func (t *adder) result() any {
@@ -330,21 +332,30 @@ type extreme struct {
 	v   any
 }
 
-func (t *extreme) add(args []any) {
+func (t *extreme) add(args []any) int {
 	if args[0] == nil {
-		return
+		return 0
 	}
+	before := size(t.v)
 	if n, ok := compare(args[0], t.v); t.v == nil || ok && (n > 0) == t.max && n != 0 {
 		t.v = args[0]
 	}
+	return size(t.v) - before
 }
 func (t *extreme) result() any { return t.v }
 
 // distinct is dcount; it counts exactly.
 type distinct map[string]bool
 
-func (t distinct) add(args []any) { t[keyOf(args[0])] = true }
-func (t distinct) result() any    { return int64(len(t)) }
+func (t distinct) add(args []any) int {
+	k := keyOf(args[0])
+	if t[k] {
+		return 0
+	}
+	t[k] = true
+	return 48 + len(k)
+}
+func (t distinct) result() any { return int64(len(t)) }
 
 // percent is percentile, by the nearest rank.
 type percent struct {
@@ -352,10 +363,12 @@ type percent struct {
 	vals []any
 }
 
-func (t *percent) add(args []any) {
-	if args[0] != nil {
-		t.vals = append(t.vals, args[0])
+func (t *percent) add(args []any) int {
+	if args[0] == nil {
+		return 0
 	}
+	t.vals = append(t.vals, args[0])
+	return size(args[0])
 }
 
 func (t *percent) result() any {

@@ -30,7 +30,7 @@ const (
 const (
 	SyntaxError   = "SyntaxError"   // the text is no query
 	SemanticError = "SemanticError" // it is one, but not over this table
-	LimitError    = "QueryLimit"    // it needs more rows at once than it may have
+	LimitError    = "QueryLimit"    // it needs more at once than it may have
 )
 
 const (
@@ -117,11 +117,12 @@ func Parse(text string) (*Query, error) {
 func (q *Query) Table() string { return q.table.text }
 
 // Run gives the query's result over rows, which have the columns, at the time
-// now. It keeps no more than most rows at once: a query that needs more is a
-// LimitError. Its errors are of type *Error, or those of rows.
-func (q *Query) Run(columns []Column, rows iter.Seq2[[]any, error], now time.Time, most int) (*Table, error) {
-	out := &collect{most: most}
-	first, cols, err := q.compile(columns, out, now, most)
+// now. A query that needs more than the limits at once is a LimitError. Errors
+// are of type *Error, or those of rows.
+func (q *Query) Run(columns []Column, rows iter.Seq2[[]any, error], now time.Time, limits Limits) (*Table, error) {
+	b := &budget{limits, limits.Bytes}
+	out := &collect{b: b}
+	first, cols, err := q.compile(columns, out, now, b)
 	if err != nil {
 		return nil, err
 	}
@@ -148,17 +149,20 @@ func (q *Query) Run(columns []Column, rows iter.Seq2[[]any, error], now time.Tim
 }
 
 // compile chains the stages of the steps, the last of which is out.
-func (q *Query) compile(columns []Column, out stage, now time.Time, most int) (stage, []Column, error) {
+func (q *Query) compile(columns []Column, out stage, now time.Time, b *budget) (stage, []Column, error) {
 	type made struct {
 		make func(next stage) stage
 	}
 	var all []made
 	cols := columns
 	for _, s := range q.steps {
-		c := &compiler{text: q.text, cols: cols, now: now}
-		mk, next, err := c.step(s, most)
+		c := &compiler{text: q.text, cols: cols, now: now, b: b}
+		mk, next, err := c.step(s)
 		if err != nil {
 			return nil, nil, err
+		}
+		if len(next) > mostColumns {
+			return nil, nil, c.fail(s.name, "A step gives no more than %d columns, and this one %d.", mostColumns, len(next))
 		}
 		all, cols = append(all, made{mk}), next
 	}

@@ -2,6 +2,7 @@ package kql_test
 
 import (
 	"errors"
+	"fmt"
 	"iter"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ func run(t *testing.T, text string) (*kql.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.Run(columns, rows(), at(10), 1000)
+	return q.Run(columns, rows(), at(10), kql.Limits{Rows: 1000, Bytes: 1 << 20})
 }
 
 func TestRun(t *testing.T) {
@@ -127,6 +128,9 @@ func TestRefusals(t *testing.T) {
 		`requests | where ` + strings.Repeat("-", 1000):        "too deeply",
 		`requests | where 1 == 1` + strings.Repeat("+1", 1000): "too long",
 		strings.Repeat("a", 40_000):                            "longer than",
+		`requests | project ` + wide(201):                      "no more than 200 columns",
+		`requests | extend ` + wide(200):                       "no more than 200 columns",
+		`requests | distinct ` + wide(201):                     "no more than 200 columns",
 	} {
 		_, err := run(t, text)
 		e, ok := errors.AsType[*kql.Error](err)
@@ -141,15 +145,67 @@ func TestRowLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Run(columns, rows(), at(10), 3); err == nil {
+	if _, err := q.Run(columns, rows(), at(10), kql.Limits{Rows: 3, Bytes: 1 << 20}); err == nil {
 		t.Error("four rows were kept where three are the most")
 	}
 	e := errors.New("broken")
-	if _, err := q.Run(columns, func(yield func([]any, error) bool) { yield(nil, e) }, at(10), 3); !errors.Is(err, e) {
+	if _, err := q.Run(columns, func(yield func([]any, error) bool) { yield(nil, e) }, at(10), kql.Limits{Rows: 3, Bytes: 1 << 20}); !errors.Is(err, e) {
 		t.Errorf("got %v", err)
 	}
 	if got, want := kql.FormatSpan(26*time.Hour+1500*time.Millisecond), "1.02:00:01.5000000"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// wide are so many columns, each with the name again.
+func wide(n int) string {
+	var list []string
+	for i := range n {
+		list = append(list, fmt.Sprintf("c%d = toupper(name)", i))
+	}
+	return strings.Join(list, ", ")
+}
+
+// No query keeps more than its budget, whatever it keeps it in; and what it
+// keeps no longer doesn't count.
+func TestBudget(t *testing.T) {
+	many := func(yield func([]any, error) bool) {
+		for i := range 2000 {
+			if !yield([]any{at(0), fmt.Sprintf("%04d", i) + strings.Repeat("x", 200), "200", float64(i), int64(i), map[string]string{"k": strings.Repeat("y", 200)}}, nil) {
+				return
+			}
+		}
+	}
+	for text, fits := range map[string]bool{
+		"requests":                       false,
+		"requests | project " + wide(40): false,
+		"requests | project name | order by name asc":                 false,
+		"requests | project customDimensions":                         false,
+		"requests | distinct name":                                    false,
+		"requests | summarize count() by name":                        false,
+		"requests | summarize dcount(name)":                           false,
+		"requests | summarize min(timestamp), max(name) by itemCount": false,
+		"requests | project " + wide(9) + " | top 900 by c1":          false,
+		"requests | summarize percentile(duration, 50), percentile(duration, 51), percentile(duration, 52), percentile(duration, 53), percentile(duration, 54)": false,
+		"requests | summarize percentile(duration, 50)": true,
+		"requests | take 500":                           true,
+		"requests | top 10 by name":                     true,
+		"requests | project itemCount | order by itemCount desc | order by itemCount asc | where itemCount < 1000": true,
+		"requests | summarize max(name), count(), sum(duration)":                                                   true,
+		"requests | count": true,
+	} {
+		q, err := kql.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytes := 320 << 10
+		if strings.Contains(text, "top 10 ") || strings.Contains(text, "take 500") {
+			bytes = 1 << 20
+		}
+		_, err = q.Run(columns, many, at(10), kql.Limits{Rows: 5000, Bytes: bytes})
+		if e, ok := errors.AsType[*kql.Error](err); fits && err != nil || !fits && (!ok || e.Code != kql.LimitError) {
+			t.Errorf("%.80s: %v, fits %v", text, err, fits)
+		}
 	}
 }
 
@@ -163,7 +219,7 @@ func FuzzRun(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		q, err := kql.Parse(text)
 		if err == nil {
-			_, err = q.Run(columns, rows(), at(10), 100)
+			_, err = q.Run(columns, rows(), at(10), kql.Limits{Rows: 100, Bytes: 1 << 20})
 		}
 		if _, ok := errors.AsType[*kql.Error](err); err != nil && !ok {
 			t.Errorf("%q: %v", text, err)

@@ -12,22 +12,18 @@ type stage interface {
 	end() error
 }
 
-func crowded(most int) error {
-	return &Error{Code: LimitError, Message: fmt.Sprintf("The query needs more than %d rows at once. Ask for less: a shorter timespan, where, take, summarize.", most)}
-}
-
 // collect is what comes out.
 type collect struct {
 	rows [][]any
-	most int
+	b    *budget
 }
 
 func (s *collect) push(row []any) (bool, error) {
-	if len(s.rows) >= s.most {
-		return false, crowded(s.most)
+	if err := s.b.room(len(s.rows)); err != nil {
+		return false, err
 	}
 	s.rows = append(s.rows, row)
-	return true, nil
+	return true, s.b.keep(sizeOf(row))
 }
 func (s *collect) end() error { return nil }
 
@@ -66,32 +62,50 @@ type sorting struct {
 	rows [][]any
 	by   func(a, b []any) int
 	n    int // -1 is all
-	most int
+	b    *budget
 	next stage
 }
 
 func (s *sorting) push(row []any) (bool, error) {
-	s.rows = append(s.rows, row)
-	if s.n >= 0 && s.n <= s.most/2 && len(s.rows) >= 2*s.n+1024 {
-		s.shrink()
+	if err := s.b.room(len(s.rows)); err != nil {
+		return false, err
 	}
-	if len(s.rows) > s.most {
-		return false, crowded(s.most)
+	s.rows = append(s.rows, row)
+	if err := s.b.keep(sizeOf(row)); err != nil {
+		return false, err
+	}
+	if s.n >= 0 && s.n <= s.b.Rows/2 && len(s.rows) >= 2*s.n+1024 {
+		return true, s.shrink()
 	}
 	return true, nil
 }
 
-func (s *sorting) shrink() {
+func (s *sorting) shrink() error {
 	slices.SortStableFunc(s.rows, s.by)
-	if s.n >= 0 && len(s.rows) > s.n {
-		clear(s.rows[s.n:])
-		s.rows = s.rows[:s.n]
+	for s.n >= 0 && len(s.rows) > s.n {
+		if err := s.release(len(s.rows) - 1); err != nil {
+			return err
+		}
+		s.rows = s.rows[:len(s.rows)-1]
 	}
+	return nil
+}
+
+// release keeps a row no longer.
+func (s *sorting) release(i int) error {
+	row := s.rows[i]
+	s.rows[i] = nil
+	return s.b.keep(-sizeOf(row))
 }
 
 func (s *sorting) end() error {
-	s.shrink()
-	for _, row := range s.rows {
+	if err := s.shrink(); err != nil {
+		return err
+	}
+	for i, row := range s.rows {
+		if err := s.release(i); err != nil {
+			return err
+		}
 		if more, err := s.next.push(row); err != nil || !more {
 			return errorOr(err, s.next)
 		}
@@ -112,13 +126,14 @@ type group struct {
 	aggs   []aggregate
 	groups map[string]int
 	rows   []groupRow
-	most   int
+	b      *budget
 	next   stage
 }
 
 type groupRow struct {
 	keys   []any
 	totals []total
+	bytes  int
 }
 
 // aggregate is one aggregation of a summarize.
@@ -137,23 +152,26 @@ func (s *group) push(row []any) (bool, error) {
 		t := keyOf(keys[i])
 		fmt.Fprintf(&b, "%d %s", len(t), t)
 	}
+	n := 0
 	i, ok := s.groups[b.String()]
 	if !ok {
-		if len(s.rows) >= s.most {
-			return false, crowded(s.most)
+		if err := s.b.room(len(s.rows)); err != nil {
+			return false, err
 		}
 		i = len(s.rows)
 		s.groups[b.String()] = i
 		s.rows = append(s.rows, s.row(keys))
+		n += sizeOf(keys) + b.Len() + 96 + 96*len(s.aggs)
 	}
-	for n, a := range s.aggs {
+	for j, a := range s.aggs {
 		args := make([]any, len(a.args))
 		for k, one := range a.args {
 			args[k] = one.get(row)
 		}
-		s.rows[i].totals[n].add(args)
+		n += s.rows[i].totals[j].add(args)
 	}
-	return true, nil
+	s.rows[i].bytes += n
+	return true, s.b.keep(n)
 }
 
 func (s *group) row(keys []any) groupRow {
@@ -165,13 +183,18 @@ func (s *group) row(keys []any) groupRow {
 }
 
 func (s *group) end() error {
+	s.groups = nil
 	if len(s.keys) == 0 && len(s.rows) == 0 { // of nothing, too, there is a count
 		s.rows = append(s.rows, s.row(nil))
 	}
-	for _, r := range s.rows {
+	for i, r := range s.rows {
 		row := slices.Clone(r.keys)
 		for _, t := range r.totals {
 			row = append(row, t.result())
+		}
+		s.rows[i] = groupRow{}
+		if err := s.b.keep(-r.bytes); err != nil {
+			return err
 		}
 		if more, err := s.next.push(row); err != nil || !more {
 			return errorOr(err, s.next)
@@ -181,7 +204,7 @@ func (s *group) end() error {
 }
 
 // step compiles one operator: the stage that it is, and the columns after it.
-func (c *compiler) step(s step, most int) (func(stage) stage, []Column, error) {
+func (c *compiler) step(s step) (func(stage) stage, []Column, error) {
 	switch s.op {
 	case "where":
 		b, err := c.expr(s.exps[0].e)
@@ -204,13 +227,13 @@ func (c *compiler) step(s step, most int) (func(stage) stage, []Column, error) {
 	case "take":
 		return func(next stage) stage { return &taking{n: s.n, next: next} }, c.cols, nil
 	case "order", "top":
-		return c.order(s, most)
+		return c.order(s)
 	case "count":
 		return func(next stage) stage {
-			return &group{aggs: []aggregate{{make: func() total { return &counter{} }}}, groups: map[string]int{}, most: most, next: next}
+			return &group{aggs: []aggregate{{make: func() total { return &counter{} }}}, groups: map[string]int{}, b: c.b, next: next}
 		}, []Column{{"Count", Long}}, nil
 	}
-	return c.group(s, most)
+	return c.group(s)
 }
 
 // project is project and extend.
@@ -281,7 +304,7 @@ func unique(cols []Column, name string, replaces bool) string {
 	return name
 }
 
-func (c *compiler) order(s step, most int) (func(stage) stage, []Column, error) {
+func (c *compiler) order(s step) (func(stage) stage, []Column, error) {
 	var keys []bound
 	for _, k := range s.keys {
 		b, err := c.expr(k.e)
@@ -305,7 +328,7 @@ func (c *compiler) order(s step, most int) (func(stage) stage, []Column, error) 
 	if s.op == "top" {
 		n = s.n
 	}
-	return func(next stage) stage { return &sorting{by: by, n: n, most: most, next: next} }, c.cols, nil
+	return func(next stage) stage { return &sorting{by: by, n: n, b: c.b, next: next} }, c.cols, nil
 }
 
 // compare is the order of two rows' values; missing ones come first where the
@@ -333,8 +356,8 @@ func (k sortKey) compare(a, b any) int {
 }
 
 // group is summarize and distinct.
-func (c *compiler) group(s step, most int) (func(stage) stage, []Column, error) {
-	g := group{most: most}
+func (c *compiler) group(s step) (func(stage) stage, []Column, error) {
+	g := group{b: c.b}
 	var cols []Column
 	for _, n := range s.exps {
 		b, err := c.expr(n.e)

@@ -83,6 +83,7 @@ func (p *Plane) events(c *gate.Call) (any, error) {
 	p.s.settle(c.Context)
 	comp := c.Target.Data.(component)
 	var found []*record
+	left := mostKept
 	for r, err := range p.s.records(c.Context, comp, l.table, l.in) {
 		if err != nil {
 			return nil, err
@@ -93,8 +94,12 @@ func (p *Plane) events(c *gate.Call) (any, error) {
 				continue
 			}
 		}
-		if found = append(found, r); len(found) > mostRows {
+		one := *r // without the rest of its batch
+		if found = append(found, &one); len(found) > mostRows {
 			return nil, bad(kql.LimitError, "More than %d events fit. Ask for a shorter timespan or less by $filter.", mostRows)
+		}
+		if left -= one.size(); left < 0 {
+			return nil, bad(kql.LimitError, "More than %d MiB of events fit. Ask for a shorter timespan or less by $filter.", mostKept>>20)
 		}
 	}
 	slices.SortStableFunc(found, l.compare(&comp))
@@ -102,9 +107,13 @@ func (p *Plane) events(c *gate.Call) (any, error) {
 	if l.count {
 		out["@odata.count"] = len(found)
 	}
-	list := []any{}
+	list, a := []any{}, answering{mostAnswer}
 	for _, r := range found[min(l.skip, len(found)):min(l.skip+l.top, len(found))] {
-		list = append(list, l.pick(r.event(&comp)))
+		one, err := a.part(l.pick(r.event(&comp)))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, one)
 	}
 	out["value"] = list
 	return out, nil

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -196,11 +195,11 @@ func (s *Service) query(ctx context.Context, c component, ask insights.Ask) (any
 			}
 		}
 	}
-	t, err := q.Run(cols, rows, s.cfg.Now().UTC(), mostRows)
+	t, err := q.Run(cols, rows, s.cfg.Now().UTC(), kql.Limits{Rows: mostRows, Bytes: mostKept})
 	if err != nil {
 		return nil, queryError(err)
 	}
-	return answer(t), nil
+	return answer(t)
 }
 
 func queryError(err error) error {
@@ -208,38 +207,4 @@ func queryError(err error) error {
 		return bad(e.Code, "%s", e.Error())
 	}
 	return err
-}
-
-// answer is a result as the API shows it.
-func answer(t *kql.Table) any {
-	rows := make([][]any, len(t.Rows))
-	for i, row := range t.Rows {
-		rows[i] = make([]any, len(row))
-		for k, v := range row {
-			rows[i][k] = cell(v, t.Columns[k].Type)
-		}
-	}
-	return map[string]any{"tables": []any{struct {
-		Name    string       `json:"name"`
-		Columns []kql.Column `json:"columns"`
-		Rows    [][]any      `json:"rows"`
-	}{"PrimaryResult", t.Columns, rows}}}
-}
-
-// cell is a value of a row: a dynamic one is JSON in a string.
-func cell(v any, typ string) any {
-	if v == nil {
-		return nil
-	}
-	if typ == kql.Dynamic {
-		if s, ok := v.(string); ok {
-			return s
-		}
-		b, err := json.Marshal(v)
-		if err != nil {
-			return nil
-		}
-		return string(b)
-	}
-	return kql.JSON(v)
 }
