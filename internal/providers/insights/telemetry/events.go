@@ -41,6 +41,11 @@ func (p *Plane) event(c *gate.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	end, err := p.s.turns.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	p.s.settle(c.Context)
 	comp := c.Target.Data.(component)
 	for r, err := range p.s.records(c.Context, comp, table, in) {
@@ -80,6 +85,11 @@ func (p *Plane) events(c *gate.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	end, err := p.s.turns.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	p.s.settle(c.Context)
 	comp := c.Target.Data.(component)
 	var found []*record

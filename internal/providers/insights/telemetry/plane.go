@@ -23,7 +23,6 @@ const MaxBody = 64 << 10
 
 const (
 	mostRows = 500_000 // that one query keeps at once. Source: "Azure Monitor service limits", Log Analytics queries
-	mostAsks = 4       // queries at once
 )
 
 // The codes of refusals. Source: "Azure Monitor Log Analytics API errors".
@@ -39,13 +38,12 @@ const (
 // Plane is the query API.
 type Plane struct {
 	*gate.Handler
-	s    *Service
-	asks chan struct{}
+	s *Service
 }
 
 // NewPlane makes the query API over s, for tokens of the audiences.
 func NewPlane(s *Service, cfg gate.Config, audiences ...string) *Plane {
-	p := &Plane{s: s, asks: make(chan struct{}, mostAsks)}
+	p := &Plane{s: s}
 	p.Handler = gate.New(cfg, gate.Plane{
 		Name: "insights", Audiences: audiences,
 		Operations: []gate.Operation{
@@ -54,7 +52,7 @@ func NewPlane(s *Service, cfg gate.Config, audiences ...string) *Plane {
 			{Method: http.MethodGet, Path: "/v1/apps/{app}/events/{type}", Action: insights.ActionEvents, Manage: true, Handle: p.events},
 			{Method: http.MethodGet, Path: "/v1/apps/{app}/events/{type}/{id}", Action: insights.ActionEvents, Manage: true, Handle: p.event},
 		},
-		Resolve: p.resolve, Version: func(*gate.Call) error { return nil }, Limit: p.limit, Headers: headers,
+		Resolve: p.resolve, Version: func(*gate.Call) error { return nil }, Headers: headers,
 		WriteError:    func(w http.ResponseWriter, c *gate.Call, e *apierr.Error) { WriteError(w, c.Request, e) },
 		RefuseNetwork: func(c *gate.Call, _ gate.Blocked) *apierr.Error { return closed(c.Target.ID) },
 		RefuseRole: func(c *gate.Call, action string, scope rid.ID, _ rbac.Decision) *apierr.Error {
@@ -83,19 +81,6 @@ func (p *Plane) resolve(_ context.Context, r *http.Request) (*gate.Target, error
 		return nil, apierr.New(apierr.NotFound, codePath, "There is no component with this application id. `az monitor app-insights component show` says what a component's is.")
 	}
 	return &gate.Target{ID: c.ID, Location: c.Location, Network: gate.Network{Public: c.Public, DefaultAllow: true}, Data: c}, nil
-}
-
-// limit bounds how many queries run at once.
-func (p *Plane) limit(c *gate.Call) error {
-	select {
-	case p.asks <- struct{}{}:
-		c.AtEnd(func() { <-p.asks })
-		return nil
-	default:
-		e := apierr.New(apierr.TooManyRequests, codeBusy, "%d queries run already. Try again in a moment.", mostAsks)
-		e.RetryAfter = 1e9
-		return e
-	}
 }
 
 func headers(h http.Header, _ *gate.Call) { h.Set("Cache-Control", "no-store") }
@@ -159,6 +144,11 @@ func bad(inner, format string, args ...any) error {
 }
 
 func (s *Service) query(ctx context.Context, c component, ask insights.Ask) (any, error) {
+	end, err := s.turns.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer end()
 	others := slices.DeleteFunc(append(slices.Clone(ask.Applications), ask.Workspaces...), func(a string) bool { return strings.EqualFold(a, c.App) })
 	if len(others) > 0 {
 		return nil, bad("InvalidArgument", "A query is of one component here: 'applications' and 'workspaces' name others.")

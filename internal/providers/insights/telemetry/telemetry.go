@@ -55,6 +55,7 @@ type Service struct {
 	cfg   Config
 	docs  *store.Mirror[*arm.Envelope] // components and workspaces
 	meter meter
+	turns turns
 
 	requests chan Request
 	lines    chan Line
