@@ -1,6 +1,9 @@
 package kql
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // Limits bound what one run keeps at once.
 type Limits struct {
@@ -14,8 +17,12 @@ const mostColumns = 200
 // budget is what a run may still keep.
 type budget struct {
 	Limits
-	left int // bytes
+	ctx  context.Context // of the run
+	left int             // bytes
 }
+
+// over is why the run has to end.
+func (b *budget) over() error { return b.ctx.Err() }
 
 // keep takes bytes, or gives them back where they are fewer than none.
 func (b *budget) keep(bytes int) error {

@@ -8,6 +8,7 @@
 package kql
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"slices"
@@ -118,9 +119,10 @@ func (q *Query) Table() string { return q.table.text }
 
 // Run gives the query's result over rows, which have the columns, at the time
 // now. A query that needs more than the limits at once is a LimitError. Errors
-// are of type *Error, or those of rows.
-func (q *Query) Run(columns []Column, rows iter.Seq2[[]any, error], now time.Time, limits Limits) (*Table, error) {
-	b := &budget{limits, limits.Bytes}
+// are of type *Error, those of rows, or ctx's, whose end the query looks at in
+// all that it does.
+func (q *Query) Run(ctx context.Context, columns []Column, rows iter.Seq2[[]any, error], now time.Time, limits Limits) (*Table, error) {
+	b := &budget{limits, ctx, limits.Bytes}
 	out := &collect{b: b}
 	first, cols, err := q.compile(columns, out, now, b)
 	if err != nil {
@@ -128,6 +130,9 @@ func (q *Query) Run(columns []Column, rows iter.Seq2[[]any, error], now time.Tim
 	}
 	for row, err := range rows {
 		if err != nil {
+			return nil, err
+		}
+		if err := b.over(); err != nil {
 			return nil, err
 		}
 		more, err := first.push(row)

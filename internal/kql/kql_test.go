@@ -1,6 +1,7 @@
 package kql_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -42,7 +43,7 @@ func run(t *testing.T, text string) (*kql.Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return q.Run(columns, rows(), at(10), kql.Limits{Rows: 1000, Bytes: 1 << 20})
+	return q.Run(t.Context(), columns, rows(), at(10), kql.Limits{Rows: 1000, Bytes: 1 << 20})
 }
 
 func TestRun(t *testing.T) {
@@ -145,11 +146,11 @@ func TestRowLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.Run(columns, rows(), at(10), kql.Limits{Rows: 3, Bytes: 1 << 20}); err == nil {
+	if _, err := q.Run(t.Context(), columns, rows(), at(10), kql.Limits{Rows: 3, Bytes: 1 << 20}); err == nil {
 		t.Error("four rows were kept where three are the most")
 	}
 	e := errors.New("broken")
-	if _, err := q.Run(columns, func(yield func([]any, error) bool) { yield(nil, e) }, at(10), kql.Limits{Rows: 3, Bytes: 1 << 20}); !errors.Is(err, e) {
+	if _, err := q.Run(t.Context(), columns, func(yield func([]any, error) bool) { yield(nil, e) }, at(10), kql.Limits{Rows: 3, Bytes: 1 << 20}); !errors.Is(err, e) {
 		t.Errorf("got %v", err)
 	}
 	if got, want := kql.FormatSpan(26*time.Hour+1500*time.Millisecond), "1.02:00:01.5000000"; got != want {
@@ -202,9 +203,43 @@ func TestBudget(t *testing.T) {
 		if strings.Contains(text, "top 10 ") || strings.Contains(text, "take 500") {
 			bytes = 1 << 20
 		}
-		_, err = q.Run(columns, many, at(10), kql.Limits{Rows: 5000, Bytes: bytes})
+		_, err = q.Run(t.Context(), columns, many, at(10), kql.Limits{Rows: 5000, Bytes: bytes})
 		if e, ok := errors.AsType[*kql.Error](err); fits && err != nil || !fits && (!ok || e.Code != kql.LimitError) {
 			t.Errorf("%.80s: %v, fits %v", text, err, fits)
+		}
+	}
+}
+
+// A query ends with its context wherever it is: between rows, in an order, and
+// while groups go on.
+func TestRunEnds(t *testing.T) {
+	for text, after := range map[string]int{
+		"requests":                                      2,
+		"requests | where name == 'none'":               2,
+		"requests | order by name asc":                  4,
+		"requests | summarize count() by name":          4,
+		"requests | distinct name | order by name desc": 4,
+	} {
+		q, err := kql.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		_, err = q.Run(ctx, columns, func(yield func([]any, error) bool) {
+			n := 0
+			for row, err := range rows() {
+				if n == after {
+					cancel()
+				}
+				if n++; !yield(row, err) {
+					return
+				}
+			}
+			cancel()
+		}, at(10), kql.Limits{Rows: 100, Bytes: 1 << 20})
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
@@ -219,7 +254,7 @@ func FuzzRun(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		q, err := kql.Parse(text)
 		if err == nil {
-			_, err = q.Run(columns, rows(), at(10), kql.Limits{Rows: 100, Bytes: 1 << 20})
+			_, err = q.Run(t.Context(), columns, rows(), at(10), kql.Limits{Rows: 100, Bytes: 1 << 20})
 		}
 		if _, ok := errors.AsType[*kql.Error](err); err != nil && !ok {
 			t.Errorf("%q: %v", text, err)

@@ -81,7 +81,15 @@ func (s *sorting) push(row []any) (bool, error) {
 }
 
 func (s *sorting) shrink() error {
-	slices.SortStableFunc(s.rows, s.by)
+	slices.SortStableFunc(s.rows, func(x, y []any) int {
+		if s.b.over() != nil {
+			return 0 // no order is needed any more
+		}
+		return s.by(x, y)
+	})
+	if err := s.b.over(); err != nil {
+		return err
+	}
 	for s.n >= 0 && len(s.rows) > s.n {
 		if err := s.release(len(s.rows) - 1); err != nil {
 			return err
@@ -103,6 +111,9 @@ func (s *sorting) end() error {
 		return err
 	}
 	for i, row := range s.rows {
+		if err := s.b.over(); err != nil {
+			return err
+		}
 		if err := s.release(i); err != nil {
 			return err
 		}
@@ -188,6 +199,9 @@ func (s *group) end() error {
 		s.rows = append(s.rows, s.row(nil))
 	}
 	for i, r := range s.rows {
+		if err := s.b.over(); err != nil {
+			return err
+		}
 		row := slices.Clone(r.keys)
 		for _, t := range r.totals {
 			row = append(row, t.result())

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,22 +42,18 @@ func (p *Plane) event(c *gate.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	end, err := p.s.turns.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer end()
-	p.s.settle(c.Context)
-	comp := c.Target.Data.(component)
-	for r, err := range p.s.records(c.Context, comp, table, in) {
-		if err != nil {
-			return nil, err
+	return p.within(c, func(ctx context.Context, comp component) (any, error) {
+		p.s.settle(ctx)
+		for r, err := range p.s.records(ctx, comp, table, in) {
+			if err != nil {
+				return nil, err
+			}
+			if strings.EqualFold(r.ID, c.Params["id"]) {
+				return results(c, []any{r.event(&comp)}), nil
+			}
 		}
-		if strings.EqualFold(r.ID, c.Params["id"]) {
-			return results(c, []any{r.event(&comp)}), nil
-		}
-	}
-	return nil, apierr.New(apierr.NotFound, codePath, "There is no event '%.100s' in the timespan.", c.Params["id"])
+		return nil, apierr.New(apierr.NotFound, codePath, "There is no event '%.100s' in the timespan.", c.Params["id"])
+	})
 }
 
 func results(c *gate.Call, list []any) map[string]any {
@@ -85,16 +82,18 @@ func (p *Plane) events(c *gate.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	end, err := p.s.turns.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer end()
-	p.s.settle(c.Context)
-	comp := c.Target.Data.(component)
+	return p.within(c, func(ctx context.Context, comp component) (any, error) { return p.found(ctx, c, comp, l) })
+}
+
+// found are the events that a listing asks for.
+func (p *Plane) found(ctx context.Context, c *gate.Call, comp component, l *listing) (any, error) {
+	p.s.settle(ctx)
 	var found []*record
 	left := mostKept
-	for r, err := range p.s.records(c.Context, comp, l.table, l.in) {
+	for r, err := range p.s.records(ctx, comp, l.table, l.in) {
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -112,7 +111,10 @@ func (p *Plane) events(c *gate.Call) (any, error) {
 			return nil, bad(kql.LimitError, "More than %d MiB of events fit. Ask for a shorter timespan or less by $filter.", mostKept>>20)
 		}
 	}
-	slices.SortStableFunc(found, l.compare(&comp))
+	slices.SortStableFunc(found, l.compare(ctx, &comp))
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	out := results(c, []any{})
 	if l.count {
 		out["@odata.count"] = len(found)
@@ -328,9 +330,12 @@ func (r *record) value(path string, c *component) (string, bool) {
 	return v, true
 }
 
-// compare orders by $orderby.
-func (l *listing) compare(c *component) func(a, b *record) int {
+// compare orders by $orderby, until ctx ends.
+func (l *listing) compare(ctx context.Context, c *component) func(a, b *record) int {
 	return func(a, b *record) int {
+		if ctx.Err() != nil {
+			return 0
+		}
 		for _, o := range l.order {
 			x, _ := a.value(o.path, c)
 			y, _ := b.value(o.path, c)

@@ -146,13 +146,18 @@ type reply struct {
 	json   map[string]any
 }
 
-func (w *world) do(as, method, path, body string) reply {
-	w.t.Helper()
+func (w *world) request(as, method, path, body string) *http.Request {
 	r := httptest.NewRequest(method, "https://api.applicationinsights.io"+path, strings.NewReader(body))
 	r = r.WithContext(arrival.With(r.Context(), arrival.Arrival{Client: netip.MustParseAddr("203.0.113.9")}))
 	if as != "" {
 		r.Header.Set("Authorization", "Bearer "+as)
 	}
+	return r
+}
+
+func (w *world) do(as, method, path, body string) reply {
+	w.t.Helper()
+	r := w.request(as, method, path, body)
 	rec := httptest.NewRecorder()
 	w.plane.ServeHTTP(rec, r)
 	b, _ := io.ReadAll(rec.Body)
