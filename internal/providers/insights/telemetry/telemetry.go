@@ -61,9 +61,9 @@ type Service struct {
 	lines    chan Line
 	flush    chan chan struct{}
 	intake   intake
+	losses   losses
 
-	mu      sync.Mutex // guards what follows
-	dropped map[string]lost
+	mu      sync.Mutex           // guards what follows, and is never held over the store
 	sizes   map[string]*kept     // by application id
 	cursors map[string]time.Time // newest line that is written, by pod
 	rev     int64                // of the cursors' document; -1 before it was read
@@ -92,8 +92,8 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: c, requests: make(chan Request, c.Queue), lines: make(chan Line, c.Queue), flush: make(chan chan struct{}),
-		intake:  intake{buckets: map[string]bucketOf{}},
-		dropped: map[string]lost{}, sizes: map[string]*kept{}, cursors: map[string]time.Time{}, rev: -1,
+		intake: intake{buckets: map[string]bucketOf{}},
+		losses: losses{by: map[string]lost{}}, sizes: map[string]*kept{}, cursors: map[string]time.Time{}, rev: -1,
 		meter: meter{prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "laz_telemetry_records_total", Help: "Records for components of Application Insights, by table and by what became of them.",
 		}, []string{"table", "result"})},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -177,6 +178,49 @@ func TestDropped(t *testing.T) {
 	}
 	if got := w.ask("requests | count"); cmp.Diff([]any{[]any{3.0}}, got) != "" {
 		t.Errorf("got %v", got)
+	}
+}
+
+// stalled is a store whose writes of one document wait, as those of a database
+// that stalls do.
+type stalled struct {
+	store.Store
+	key          string
+	waits, again chan struct{}
+	once         sync.Once
+}
+
+func (s *stalled) Put(ctx context.Context, d store.Doc) (int64, error) {
+	if d.Key == s.key {
+		s.once.Do(func() { close(s.waits) })
+		<-s.again
+	}
+	return s.Store.Put(ctx, d)
+}
+
+// Who scores and who reads what pods print waits for no database.
+func TestDropped_WhileTheDatabaseStalls(t *testing.T) {
+	st := &stalled{key: "telemetry/cursors", waits: make(chan struct{}), again: make(chan struct{})}
+	w := newWorld(t, func(c *telemetry.Config) { c.Queue, c.Every, st.Store, c.Store = 1, time.Millisecond, c.Store, st })
+	w.line("l")
+	<-st.waits
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 3 {
+			w.score("r", 200, time.Millisecond)
+			w.line("l")
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Error("scoring waits for the database")
+	}
+	close(st.again)
+	<-done
+	if got := w.counted("dropped"); got != 4 {
+		t.Errorf("%v are dropped, want 4", got)
 	}
 }
 

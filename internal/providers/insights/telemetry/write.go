@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,6 +23,13 @@ const (
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// losses are what was dropped. Their lock is taken where requests are scored:
+// nothing that may wait is done under it.
+type losses struct {
+	mu sync.Mutex // guards the rest
+	by map[string]lost
+}
 
 // lost are records of one workspace that were dropped.
 type lost struct {
@@ -60,11 +69,11 @@ func (s *Service) Line(l Line) {
 func (s *Service) drop(workspace rid.ID, requests, lines int) {
 	s.meter.records.WithLabelValues(Requests, "dropped").Add(float64(requests))
 	s.meter.records.WithLabelValues(Traces, "dropped").Add(float64(lines))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.dropped[workspace.Key()]
+	s.losses.mu.Lock()
+	defer s.losses.mu.Unlock()
+	l := s.losses.by[workspace.Key()]
 	l.workspace, l.requests, l.lines = workspace, l.requests+requests, l.lines+lines
-	s.dropped[workspace.Key()] = l
+	s.losses.by[workspace.Key()] = l
 }
 
 // Run writes what comes until ctx ends, then what waits, and each hour forgets
@@ -175,10 +184,10 @@ func (w *writing) add(ctx context.Context, workspace rid.ID, r record) {
 
 // tellLost makes traces of what was dropped.
 func (w *writing) tellLost(ctx context.Context) {
-	w.s.mu.Lock()
-	all := w.s.dropped
-	w.s.dropped = map[string]lost{}
-	w.s.mu.Unlock()
+	w.s.losses.mu.Lock()
+	all := w.s.losses.by
+	w.s.losses.by = map[string]lost{}
+	w.s.losses.mu.Unlock()
 	for _, l := range all {
 		w.add(ctx, l.workspace, record{
 			Table: Traces, Time: w.s.cfg.Now().UTC(), ID: uuid.NewString(), Severity: 2, Role: "lazurite",
@@ -230,8 +239,6 @@ func (l *Line) cursor() string { return l.UID + "/" + l.Instance }
 
 // keepCursors notes up to where lines of pods are written.
 func (s *Service) keepCursors(ctx context.Context, news map[string]time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if len(news) == 0 {
 		return
 	}
@@ -239,15 +246,8 @@ func (s *Service) keepCursors(ctx context.Context, news map[string]time.Time) {
 		s.cfg.Log.Warn("noting up to where logs were collected", "error", err)
 		return
 	}
-	for k, t := range news {
-		s.cursors[k] = t
-	}
-	for k, t := range s.cursors {
-		if s.cfg.Now().Sub(t) > 30*24*time.Hour {
-			delete(s.cursors, k) // a pod that has said nothing since, or is gone
-		}
-	}
-	rev, err := store.PutJSON(ctx, s.cfg.Store, cursorsKey, "telemetry.cursors", s.rev, s.cursors)
+	all, rev := s.noteCursors(news)
+	rev, err := store.PutJSON(ctx, s.cfg.Store, cursorsKey, "telemetry.cursors", rev, all)
 	if errors.Is(err, store.ErrConflict) {
 		rev, err = -1, nil // another replica's, read again next time
 	}
@@ -255,30 +255,51 @@ func (s *Service) keepCursors(ctx context.Context, news map[string]time.Time) {
 		s.cfg.Log.Warn("noting up to where logs were collected", "error", err)
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.rev = rev
 }
 
-// readCursors reads them once. mu is held.
+// noteCursors adds news to the cursors, and gives all of them to be stored.
+func (s *Service) noteCursors(news map[string]time.Time) (map[string]time.Time, int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(s.cursors, news)
+	for k, t := range s.cursors {
+		if s.cfg.Now().Sub(t) > 30*24*time.Hour {
+			delete(s.cursors, k) // a pod that has said nothing since, or is gone
+		}
+	}
+	return maps.Clone(s.cursors), s.rev
+}
+
+// readCursors reads them once.
 func (s *Service) readCursors(ctx context.Context) error {
-	if s.rev >= 0 {
+	s.mu.Lock()
+	known := s.rev >= 0
+	s.mu.Unlock()
+	if known {
 		return nil
 	}
 	have, rev, err := store.GetJSON[map[string]time.Time](ctx, s.cfg.Store, cursorsKey)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for k, t := range have {
 		if t.After(s.cursors[k]) {
 			s.cursors[k] = t
 		}
 	}
-	s.rev = rev
+	s.rev = max(s.rev, rev)
 	return nil
 }
 
 // since is up to where the lines of a pod are written; zero where none is.
 func (s *Service) since(ctx context.Context, uid, pod string) (time.Time, error) {
+	err := s.readCursors(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cursors[uid+"/"+pod], s.readCursors(ctx)
+	return s.cursors[uid+"/"+pod], err
 }
