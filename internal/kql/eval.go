@@ -201,7 +201,11 @@ func (c *compiler) comparison(e expr, args []bound) (bound, error) {
 		return not(func(row []any) bool { return equal(x(row), y(row), true) }), nil
 	}
 	return bound{Bool, func(row []any) any {
-		n, ok := compare(x(row), y(row))
+		a, b := x(row), y(row)
+		n, ok := compare(a, b)
+		if !ok && op == "!=" {
+			return a != nil || b != nil // two that are missing don't differ. Source: "Null values", predicates
+		}
 		return ok && holds(op, n)
 	}}, nil
 }
