@@ -53,18 +53,21 @@ func NewPlane(s *Service, cfg gate.Config, audiences ...string) *Plane {
 			{Method: http.MethodGet, Path: "/v1/apps/{app}/events/{type}/{id}", Action: insights.ActionEvents, Manage: true, Handle: p.event},
 		},
 		Resolve: p.resolve, Version: func(*gate.Call) error { return nil }, Headers: headers,
-		WriteError:    func(w http.ResponseWriter, c *gate.Call, e *apierr.Error) { WriteError(w, c.Request, e) },
-		RefuseNetwork: func(c *gate.Call, _ gate.Blocked) *apierr.Error { return closed(c.Target.ID) },
-		RefuseRole: func(c *gate.Call, action string, scope rid.ID, _ rbac.Decision) *apierr.Error {
-			return apierr.New(apierr.Forbidden, codeAccess, "The provided credentials have insufficient access to perform the requested operation: the principal %s has no role with the action '%s' on '%s', such as Reader.", c.Caller.ObjectID, action, scope)
+		WriteError: func(w http.ResponseWriter, c *gate.Call, e *apierr.Error) { WriteError(w, c.Request, e) },
+		RefuseNetwork: func(c *gate.Call, _ gate.Blocked) *apierr.Error {
+			return closed(c.Target.Data.(component).App, "RESOURCE-ID")
+		},
+		RefuseRole: func(c *gate.Call, action string, _ rid.ID, _ rbac.Decision) *apierr.Error {
+			return apierr.New(apierr.Forbidden, codeAccess, "The provided credentials have insufficient access to perform the requested operation: the principal %s has no role with the action '%s', such as Reader, on the component with the application id '%s'.", c.Caller.ObjectID, action, c.Target.Data.(component).App)
 		},
 	})
 	return p
 }
 
-// closed refuses a query where the component does not answer the public network.
-func closed(id rid.ID) *apierr.Error {
-	return apierr.New(apierr.Forbidden, codeAccess, "The component '%s' takes no queries over the public network, and there are no private link scopes here. To open it: az resource update --ids %s --set properties.publicNetworkAccessForQuery=Enabled", id.Name(), id)
+// closed refuses a query where the component does not answer the public
+// network. Who asks may be anybody: the resource id is theirs to give.
+func closed(app, id string) *apierr.Error {
+	return apierr.New(apierr.Forbidden, codeAccess, "The component with the application id '%s' takes no queries over the public network, and there are no private link scopes here. To open it: az resource update --ids %s --set properties.publicNetworkAccessForQuery=Enabled", app, id)
 }
 
 // resolve finds the component with the application id in the path.
@@ -76,7 +79,7 @@ func (p *Plane) resolve(_ context.Context, r *http.Request) (*gate.Target, error
 	if err := p.s.docs.Fresh(); err != nil {
 		return nil, err
 	}
-	c, ok := p.s.apps()[strings.ToLower(segs[2])]
+	c, ok := p.s.index.get(segs[2])
 	if !ok {
 		return nil, apierr.New(apierr.NotFound, codePath, "There is no component with this application id. `az monitor app-insights component show` says what a component's is.")
 	}
@@ -143,24 +146,22 @@ func (p *Plane) within(c *gate.Call, do func(context.Context, component) (any, e
 // Query runs a query on a component, for the management plane's path to it. Who
 // asks has the action insights.ActionQuery on it.
 func (s *Service) Query(ctx context.Context, id rid.ID, ask insights.Ask) (any, error) {
-	for _, c := range s.apps() {
-		if c.ID.Key() != id.Key() {
-			continue
-		}
-		if !c.Public {
-			return nil, closed(id)
-		}
-		t, err := s.turns.begin(c.App)
-		if err != nil {
-			return nil, err
-		}
-		defer t.end()
-		ctx, cancel := context.WithTimeout(ctx, mostTime)
-		defer cancel()
-		out, err := s.query(ctx, c, ask)
-		return out, timed(ctx, err)
+	c, ok := s.at(id)
+	if !ok {
+		return nil, store.ErrNotFound
 	}
-	return nil, store.ErrNotFound
+	if !c.Public {
+		return nil, closed(c.App, id.String()) // who asks may read it
+	}
+	t, err := s.turns.begin(c.App)
+	if err != nil {
+		return nil, err
+	}
+	defer t.end()
+	ctx, cancel := context.WithTimeout(ctx, mostTime)
+	defer cancel()
+	out, err := s.query(ctx, c, ask)
+	return out, timed(ctx, err)
 }
 
 func bad(inner, format string, args ...any) error {

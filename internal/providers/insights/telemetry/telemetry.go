@@ -56,6 +56,7 @@ type Service struct {
 	docs  *store.Mirror[*arm.Envelope] // components and workspaces
 	meter meter
 	turns turns
+	index index
 
 	requests chan Request
 	lines    chan Line
@@ -105,7 +106,11 @@ func Open(ctx context.Context, c Config) (*Service, error) {
 	}
 	var err error
 	s.docs, err = store.NewMirror(ctx, c.Store, arm.KeyPrefix+"/", arm.DecodeEnvelope, maxStale, componentType, workspaceType)
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	s.index.follow(s.docs)
+	return s, nil
 }
 
 // Close ends what Open began.
@@ -153,6 +158,11 @@ func (s *Service) of(workspace rid.ID) (component, bool) {
 	if err != nil {
 		return component{}, false
 	}
+	return s.at(id)
+}
+
+// at is the component with a resource id.
+func (s *Service) at(id rid.ID) (component, bool) {
 	e, ok := s.docs.Get(arm.ResourceKey(id))
 	if !ok || !strings.EqualFold(e.Type, componentType) {
 		return component{}, false

@@ -91,12 +91,39 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s %s as %q: %d %s, want %d %s %q", c.method, c.path, c.as, r.status, r.text, c.status, c.code, c.text)
 		}
 	}
+	if r := w.do("stranger", "GET", query+"?query=requests", ""); strings.Contains(r.text, "app1") || strings.Contains(r.text, "11111111-2222") || !strings.Contains(r.text, appID) {
+		t.Errorf("who has no role is told whose it is: %s", r.text)
+	}
 	w.resource(componentID, map[string]any{"AppId": appID, "publicNetworkAccessForQuery": "Disabled"})
-	if r := w.do("reader", "GET", query+"?query=requests", ""); r.status != 403 || !strings.Contains(r.text, "publicNetworkAccessForQuery=Enabled") {
-		t.Errorf("closed: %d %s", r.status, r.text)
+	for _, as := range []string{"", "stranger", "reader"} {
+		if r := w.do(as, "GET", query+"?query=requests", ""); r.status != 403 || !strings.Contains(r.text, "publicNetworkAccessForQuery=Enabled") || strings.Contains(r.text, "app1") || strings.Contains(r.text, "11111111-2222") {
+			t.Errorf("closed, as %q: %d %s", as, r.status, r.text)
+		}
 	}
 	if _, err := w.s.Query(t.Context(), rid.MustParse(componentID), insights.Ask{Query: "requests"}); err == nil {
 		t.Error("the management plane's path is open where the component is closed")
+	}
+}
+
+// A component is found by the application id that it has now, in any case.
+func TestIndex(t *testing.T) {
+	w := newWorld(t)
+	status := func(app string) int {
+		return w.do("reader", "GET", "/v1/apps/"+app+"/query?query=requests", "").status
+	}
+	other := appID[:35] + "5"
+	if a, b := status(strings.ToUpper(appID)), status(other); a != 200 || b != 404 {
+		t.Errorf("%d, %d", a, b)
+	}
+	w.resource(componentID, map[string]any{"AppId": other})
+	if a, b := status(appID), status(other); a != 404 || b != 200 {
+		t.Errorf("changed: %d, %d", a, b)
+	}
+	if err := w.store.Delete(t.Context(), arm.ResourceKey(rid.MustParse(componentID)), 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(other); got != 404 {
+		t.Errorf("deleted: %d", got)
 	}
 }
 
