@@ -216,20 +216,34 @@ func floorTo(v, by any) any {
 		if !ok || d <= 0 {
 			return nil
 		}
-		n := x.UnixNano()
-		return time.Unix(0, n-mod(n, int64(d))).UTC()
+		if y := x.UTC().Year(); y < 1678 || y > 2261 { // beyond what has nanoseconds
+			return nil
+		}
+		n, ok := floorInt(x.UnixNano(), int64(d))
+		if !ok {
+			return nil
+		}
+		return time.Unix(0, n).UTC()
 	case time.Duration:
 		d, ok := by.(time.Duration)
 		if !ok || d <= 0 {
 			return nil
 		}
-		return x - time.Duration(mod(int64(x), int64(d)))
+		n, ok := floorInt(int64(x), int64(d))
+		if !ok {
+			return nil
+		}
+		return time.Duration(n)
 	case int64:
 		if n, ok := by.(int64); ok {
 			if n <= 0 {
 				return nil
 			}
-			return x - mod(x, n)
+			low, ok := floorInt(x, n)
+			if !ok {
+				return nil
+			}
+			return low
 		}
 	}
 	x, okx := float(v)
@@ -240,8 +254,15 @@ func floorTo(v, by any) any {
 	return math.Floor(x/n) * n
 }
 
-// mod is never negative.
-func mod(n, by int64) int64 { return ((n % by) + by) % by }
+// floorInt is the greatest multiple of by that is not above n; ok is false where
+// there is none.
+func floorInt(n, by int64) (low int64, ok bool) {
+	m := n % by
+	if m < 0 {
+		m += by
+	}
+	return n - m, n >= math.MinInt64+m
+}
 
 // total is an aggregation under way.
 type total interface {

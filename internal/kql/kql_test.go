@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -49,25 +50,27 @@ func run(t *testing.T, text string) (*kql.Table, error) {
 func TestRun(t *testing.T) {
 	for text, want := range map[string][][]any{
 		`requests | count`: {{int64(4)}},
-		`requests | where resultCode == "200" | count`:                                                                                  {{int64(3)}},
-		`requests | where not(resultCode == '200') | project resultCode`:                                                                {{"424"}},
-		"requests\n| where duration > 15 and resultCode != '424' // slow\n| project duration":                                           {{20.0}},
-		`requests | where timestamp > ago(5m) | project name, itemCount`:                                                                {{"POST /score", int64(1)}, {"GET /health-check", int64(3)}},
-		`requests | where timestamp between (datetime(2026-01-31T08:01:00Z) .. datetime(2026-01-31 08:07)) | count`:                     {{int64(2)}},
-		`requests | where name has "health" and name !has "heal" | count`:                                                               {{int64(1)}},
-		`requests | where name contains "SCORE" and name startswith "post" and name !contains_cs "SCORE" | count`:                       {{int64(3)}},
-		`requests | where resultCode in ("424", "500") or name =~ "get /HEALTH-check" | count`:                                          {{int64(2)}},
-		`requests | where customDimensions.deployment == "green" and customDimensions["n"] == "7" | count`:                              {{int64(1)}},
-		`requests | where customDimensions.n != "7" | count`:                                                                            {{int64(3)}},
-		`requests | where customDimensions.n == "7" | count`:                                                                            {{int64(1)}},
-		`requests | where customDimensions.n !in ("7") | count`:                                                                         {{int64(3)}},
-		`requests | where customDimensions.n !~ "7" | count`:                                                                            {{int64(3)}},
-		`requests | where not(customDimensions.n == "7") | count`:                                                                       {{int64(3)}},
-		`requests | where duration != 20 | count`:                                                                                       {{int64(3)}},
-		`requests | where customDimensions.n != customDimensions.other | count`:                                                         {{int64(1)}},
-		`requests | where customDimensions.n < "8" | count`:                                                                             {{int64(1)}},
-		`requests | where customDimensions.list[1] == "b" | count`:                                                                      {{int64(1)}},
-		`requests | summarize count() by tostring(customDimensions.deployment) | order by count_ desc, customDimensions_deployment asc`: {{"blue", int64(2)}, {"green", int64(2)}},
+		`requests | where resultCode == "200" | count`:                                                                                                      {{int64(3)}},
+		`requests | where not(resultCode == '200') | project resultCode`:                                                                                    {{"424"}},
+		"requests\n| where duration > 15 and resultCode != '424' // slow\n| project duration":                                                               {{20.0}},
+		`requests | where timestamp > ago(5m) | project name, itemCount`:                                                                                    {{"POST /score", int64(1)}, {"GET /health-check", int64(3)}},
+		`requests | where timestamp between (datetime(2026-01-31T08:01:00Z) .. datetime(2026-01-31 08:07)) | count`:                                         {{int64(2)}},
+		`requests | where name has "health" and name !has "heal" | count`:                                                                                   {{int64(1)}},
+		`requests | where name contains "SCORE" and name startswith "post" and name !contains_cs "SCORE" | count`:                                           {{int64(3)}},
+		`requests | where resultCode in ("424", "500") or name =~ "get /HEALTH-check" | count`:                                                              {{int64(2)}},
+		`requests | where customDimensions.deployment == "green" and customDimensions["n"] == "7" | count`:                                                  {{int64(1)}},
+		`requests | where customDimensions.n != "7" | count`:                                                                                                {{int64(3)}},
+		`requests | where customDimensions.n == "7" | count`:                                                                                                {{int64(1)}},
+		`requests | where customDimensions.n !in ("7") | count`:                                                                                             {{int64(3)}},
+		`requests | where customDimensions.n !~ "7" | count`:                                                                                                {{int64(3)}},
+		`requests | where not(customDimensions.n == "7") | count`:                                                                                           {{int64(3)}},
+		`requests | where duration != 20 | count`:                                                                                                           {{int64(3)}},
+		`requests | where customDimensions.n != customDimensions.other | count`:                                                                             {{int64(1)}},
+		`requests | where customDimensions.n < "8" | count`:                                                                                                 {{int64(1)}},
+		`requests | take 1 | project bin(datetime(2300-01-01), 1h), bin(datetime(1600-01-01), 1h), bin(datetime(2261-12-31T23:59:59Z), 1d)`:                 {{nil, nil, time.Date(2261, 12, 31, 0, 0, 0, 0, time.UTC)}},
+		`requests | take 1 | project bin(5, 9223372036854775807), bin(-5, 9223372036854775807), bin(-9223372036854775807, 9223372036854775806), bin(-7, 5)`: {{int64(0), int64(-math.MaxInt64), nil, int64(-10)}},
+		`requests | where customDimensions.list[1] == "b" | count`:                                                                                          {{int64(1)}},
+		`requests | summarize count() by tostring(customDimensions.deployment) | order by count_ desc, customDimensions_deployment asc`:                     {{"blue", int64(2)}, {"green", int64(2)}},
 		`requests | summarize n=count(), avg(duration), max(duration), sum(itemCount), dcount(resultCode) by bin(timestamp, 5m) | order by timestamp asc`: {
 			{at(0), int64(2), 50.25, 90.0, int64(2), int64(2)}, {at(5), int64(2), 20.0, 20.0, int64(4), int64(1)}},
 		`requests | summarize percentile(duration, 50), countif(resultCode == "200"), min(timestamp)`:                {{20.0, int64(3), at(0)}},
