@@ -99,7 +99,10 @@ func (p *Plane) found(ctx context.Context, c *gate.Call, comp component, l *list
 		}
 		if l.filter != nil {
 			ok, err := l.filter.Eval(func(path string) []string { v, _ := r.value(path, &comp); return []string{v} })
-			if err != nil || !ok {
+			if err != nil {
+				return nil, bad("InvalidArgument", "The $filter is invalid: %v.", err)
+			}
+			if !ok {
 				continue
 			}
 		}
@@ -201,6 +204,9 @@ func (l *listing) parseLists(order, selected string) error {
 		}
 		if !known(one) && !group(one) {
 			return bad("InvalidArgument", "$select takes properties of events: '%.100s' is none.", one)
+		}
+		if i := slices.IndexFunc(properties(), func(s string) bool { return strings.EqualFold(s, one) }); i >= 0 {
+			one = properties()[i] // as events have it
 		}
 		l.selected = append(l.selected, strings.Split(one, "/"))
 	}

@@ -162,7 +162,7 @@ func TestEvents(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", path, d)
 		}
 	}
-	r := w.do("reader", "GET", base+"requests?$count=true&$top=1&$select=timestamp,request/resultCode,customDimensions/endpoint", "")
+	r := w.do("reader", "GET", base+"requests?$count=true&$top=1&$select=Timestamp,request/ResultCode,customDimensions/endpoint", "")
 	v := r.json["value"].([]any)[0].(map[string]any)
 	want := map[string]any{"id": v["id"], "type": "request", "timestamp": "2026-01-31T08:01:00Z", "request": map[string]any{"resultCode": "500"}, "customDimensions": map[string]any{"endpoint": "ep"}}
 	if d := cmp.Diff(want, v); d != "" || r.json["@odata.count"] != 2.0 {
