@@ -107,7 +107,7 @@ func complete(n *Component, old *arm.Resource[Component]) {
 }
 
 // validateComponent refuses what would promise something that is not there.
-func (l *Log) validateComponent(ctx context.Context, _, next *arm.Resource[Component]) error {
+func (l *Log) validateComponent(ctx context.Context, old, next *arm.Resource[Component]) error {
 	n := &next.Properties
 	bad := func(property, format string, args ...any) error {
 		return apierr.New(apierr.BadRequest, "BadRequest", format, args...).WithTarget("properties." + property)
@@ -117,7 +117,8 @@ func (l *Log) validateComponent(ctx context.Context, _, next *arm.Resource[Compo
 			return bad(name, "The value '%s' of %s is neither 'Enabled' nor 'Disabled'.", v, name)
 		}
 	}
-	if !slices.Contains([]int{30, 60, 90, 120, 180, 270, 365, 550, 730}, *n.Retention) {
+	same := old != nil && old.Properties.Retention != nil && *old.Properties.Retention == *n.Retention
+	if !same && !slices.Contains([]int{30, 60, 90, 120, 180, 270, 365, 550, 730}, *n.Retention) {
 		return bad("RetentionInDays", "RetentionInDays is 30, 60, 90, 120, 180, 270, 365, 550 or 730, not %d.", *n.Retention)
 	}
 	if n.OwnStorage != nil && *n.OwnStorage {

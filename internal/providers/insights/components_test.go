@@ -8,6 +8,7 @@ import (
 	"lazurite.dev/internal/arm"
 	"lazurite.dev/internal/arm/armtest"
 	"lazurite.dev/internal/providers/insights"
+	"lazurite.dev/internal/rid"
 	"lazurite.dev/internal/store"
 )
 
@@ -43,4 +44,28 @@ func TestComponents_KeyAndSink(t *testing.T) {
 		p.WantError(400, "BadRequest", "PUT", path+componentVersion, `{"location":"eastus","properties":{`+bad+`}}`)
 	}
 	p.Want(200, "DELETE", path+componentVersion, "")
+}
+
+// A component that was kept for 40 days by a release that took any number can
+// be changed still; what is new is one of Azure's numbers.
+func TestComponents_Retention(t *testing.T) {
+	p := plane(t)
+	path := p.Group("g") + "/providers/Microsoft.Insights/components/app"
+	body := func(days string) string {
+		return `{"location":"eastus","properties":{"RetentionInDays":` + days + `}}`
+	}
+	p.Want(201, "PUT", path+componentVersion, body("30"))
+	res := arm.Resources{Store: p.Store}
+	e, err := res.Get(t.Context(), rid.MustParse(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Properties["RetentionInDays"] = 40
+	if err := res.Put(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	p.Want(200, "PUT", path+componentVersion, body("40"))
+	p.WantError(400, "BadRequest", "PUT", path+componentVersion, body("41"))
+	p.Want(200, "PUT", path+componentVersion, body("60"))
+	p.WantError(400, "BadRequest", "PUT", path+componentVersion, body("40"))
 }
