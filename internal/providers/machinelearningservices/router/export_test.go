@@ -58,6 +58,20 @@ func (r *Router) Busy(uid string) int {
 	return n
 }
 
+// BusyIn is how many requests are with one instance of a deployment.
+func (r *Router) BusyIn(uid, id string) int {
+	p := r.pools.of(uid)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, i := range p.instances {
+		if i.ID == id {
+			n += i.busy
+		}
+	}
+	return n
+}
+
 // Forget is forget.
 func (r *Router) Forget(now time.Time) { r.forget(context.Background(), now) }
 

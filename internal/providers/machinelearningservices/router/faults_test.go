@@ -502,25 +502,43 @@ func TestInstanceKilled(t *testing.T) {
 }
 
 // TestLeastBusy: a slow instance gets few requests.
+
 func TestLeastBusy(t *testing.T) {
 	w := newWorld(t)
-	w.change(func(ep *router.Endpoint) { ep.Deployments["blue"].Instances = 2 })
-	var slow, fast atomic.Int64
-	after := func(n *atomic.Int64, d time.Duration) http.HandlerFunc {
-		return func(http.ResponseWriter, *http.Request) {
-			n.Add(1)
-			timer := time.NewTimer(d)
-			defer timer.Stop()
-			<-timer.C
+	w.change(func(ep *router.Endpoint) {
+		ep.Deployments["blue"].Instances, ep.Deployments["blue"].Timeout = 2, time.Minute
+	})
+	until := func(n *atomic.Int64, free chan struct{}) http.HandlerFunc { // for the first two
+		return func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			if n.Add(1) > 2 {
+				return
+			}
+			select {
+			case <-free:
+			case <-r.Context().Done():
+			}
 		}
 	}
-	a, _ := w.runs("slow", after(&slow, 200*time.Millisecond))
-	b, _ := w.runs("fast", after(&fast, time.Millisecond))
+	var slow, fast atomic.Int64
+	slowFree, fastFree := make(chan struct{}), make(chan struct{})
+	a, _ := w.runs("slow", until(&slow, slowFree))
+	b, _ := w.runs("fast", until(&fast, fastFree))
 	w.fleetOf("blue", a, b)
-	l := w.load(4)
-	eventually(t, "there were requests", func() bool { return l.done() > 200 })
-	if statuses, _ := l.end(); len(statuses) != 1 || slow.Load()*5 > fast.Load() {
-		t.Errorf("slow %d, fast %d: %v", slow.Load(), fast.Load(), statuses)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() { w.wants("one of four at once", w.score("{}"), 200, "") })
+	}
+	eventually(t, "each had two", func() bool { return slow.Load() == 2 && fast.Load() == 2 })
+	close(fastFree)
+	for range 100 {
+		eventually(t, "one was free", func() bool { return w.router.BusyIn("uid-blue", "fast") == 0 })
+		w.wants("while one is slow", w.score("{}"), 200, "")
+	}
+	close(slowFree)
+	all.Wait()
+	if slow.Load() != 2 || fast.Load() != 102 {
+		t.Errorf("slow %d, fast %d, want 2 and 102", slow.Load(), fast.Load())
 	}
 }
 
