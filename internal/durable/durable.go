@@ -62,7 +62,9 @@ func Finish(w *os.File, err error) error {
 }
 
 // Rename gives a finished file another name, which replaces what had it. Where it
-// fails, what had the name has it still.
+// fails, what had the name has it still; or where only its sync fails, the new one
+// has it, and may lose it again with the machine's power. A caller that can't tell
+// finds out by reading, or does it again.
 func Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return fmt.Errorf("rename a file: %w", err)
@@ -72,7 +74,8 @@ func Rename(from, to string) error {
 
 // Replace puts what write writes at path, readable by its owner alone where write
 // says nothing else. A reader and a power cut find what was there, or all of the
-// new: where it fails, path is as it was and nothing else is left.
+// new, and nothing else is left. Where it fails, path is as it was, but for a sync
+// of the folder that fails, as with Rename.
 func Replace(path string, write func(*os.File) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // mode 0600
 	if err != nil {
