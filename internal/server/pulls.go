@@ -58,24 +58,45 @@ func reaches(ctx context.Context, way machinelearningservices.Way, workspace, re
 	rule := fmt.Sprintf("az ml workspace outbound-rule set --workspace-name %s --resource-group %s --rule allow-%s", workspace.Name(), workspace.ResourceGroup(), strings.ToLower(registry.Name()))
 	id := fmt.Sprintf("$(az acr show -n %s --query id -o tsv)", registry.Name())
 	private := rule + fmt.Sprintf(" --type private_endpoint --service-resource-id %s --subresource-target %s", id, registryGroup)
-	a := arrival.Arrival{Local: true, Network: workspace.String()} // whose addresses mean nothing outside of it
-	if !way.Endpoint.IsRoot() {
-		a.Kind, a.Endpoint = arrival.PrivateEndpoint, way.Endpoint.String()
-	}
-	blocked, err := gate.Judge(ctx, a, n)
+	blocked, err := arrives(ctx, way, workspace, n)
 	if err != nil {
 		return err
 	}
 	refuse := func(format string, args ...any) error { return apierr.New(apierr.Forbidden, "DENIED", format, args...) }
 	switch {
-	case blocked != 0 && a.Kind == arrival.PrivateEndpoint:
-		return refuse("The workspace's private endpoint %s has no approved connection to the registry. Approve it: az network private-endpoint-connection approve --id CONNECTION, from: az network private-endpoint-connection list --id %s", way.Endpoint, id)
+	case blocked != 0 && len(way.Endpoints) > 0:
+		return refuse("The workspace's private endpoint %s has no approved connection to the registry. Approve it: az network private-endpoint-connection approve --id CONNECTION, from: az network private-endpoint-connection list --id %s", points(way.Endpoints), id)
 	case blocked != 0 && way.Mode == machinelearningservices.Disabled:
 		return refuse("The registry's network rules do not let the workspace's computes in, which have no managed network with private endpoints. Let the public network in: az acr update -n %s --public-network-enabled true --default-action Allow", registry.Name())
 	case blocked != 0:
 		return refuse("The registry's network rules let private endpoints in, and the workspace's managed network has none to it. Add one: %s", private)
-	case a.Kind != arrival.PrivateEndpoint && !way.Out:
+	case len(way.Endpoints) == 0 && !way.Out:
 		return refuse("No outbound rule of the workspace's managed network has '%s'. Add one: %s --type fqdn --destination %s, or a private endpoint: %s", host, rule, host, private)
 	}
 	return nil
+}
+
+// arrives says what refuses the computes of a workspace at a resource: by every
+// private endpoint that they have to it, or without any.
+func arrives(ctx context.Context, way machinelearningservices.Way, workspace rid.ID, n gate.Network) (blocked gate.Blocked, err error) {
+	a := arrival.Arrival{Local: true, Network: workspace.String()} // whose addresses mean nothing outside of it
+	if len(way.Endpoints) == 0 {
+		return gate.Judge(ctx, a, n)
+	}
+	a.Kind = arrival.PrivateEndpoint
+	for _, e := range way.Endpoints {
+		a.Endpoint = e.String()
+		if blocked, err = gate.Judge(ctx, a, n); blocked == 0 || err != nil {
+			break
+		}
+	}
+	return blocked, err
+}
+
+func points(endpoints []rid.ID) string {
+	var names []string
+	for _, e := range endpoints {
+		names = append(names, e.String())
+	}
+	return strings.Join(names, " or ")
 }

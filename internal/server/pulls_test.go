@@ -19,6 +19,7 @@ func TestPulls_WhatComputesReach(t *testing.T) {
 	ws := rid.MustParse(group + "Microsoft.MachineLearningServices/workspaces/ws")
 	registry := rid.MustParse(group + "Microsoft.ContainerRegistry/registries/Acme")
 	endpoint := ws.Child("outboundRules", "acme")
+	other := ws.Child("outboundRules", "other")
 	approved := func(is bool) func(context.Context, string) (bool, error) {
 		return func(_ context.Context, e string) (bool, error) { return is && e == endpoint.String(), nil }
 	}
@@ -40,9 +41,12 @@ func TestPulls_WhatComputesReach(t *testing.T) {
 		"no isolation, addresses":          {machinelearningservices.Way{Mode: off, Out: true}, ruled, "--default-action Allow"},
 		"the internet, public":             {machinelearningservices.Way{Mode: all, Out: true}, public, ""},
 		"the internet, private":            {machinelearningservices.Way{Mode: all, Out: true}, private, rule + "private_endpoint --service-resource-id " + id + " --subresource-target registry"},
-		"the internet, an endpoint":        {machinelearningservices.Way{Mode: all, Out: true, Endpoint: endpoint}, private, ""},
-		"an endpoint that waits":           {machinelearningservices.Way{Mode: all, Out: true, Endpoint: endpoint}, waits, "az network private-endpoint-connection list --id " + id},
-		"approved, an endpoint":            {machinelearningservices.Way{Mode: some, Endpoint: endpoint}, private, ""},
+		"the internet, an endpoint":        {machinelearningservices.Way{Mode: all, Out: true, Endpoints: []rid.ID{endpoint}}, private, ""},
+		"an endpoint that waits":           {machinelearningservices.Way{Mode: all, Out: true, Endpoints: []rid.ID{endpoint}}, waits, "az network private-endpoint-connection list --id " + id},
+		"the first of two endpoints":       {machinelearningservices.Way{Mode: some, Endpoints: []rid.ID{endpoint, other}}, private, ""},
+		"the second of two endpoints":      {machinelearningservices.Way{Mode: some, Endpoints: []rid.ID{other, endpoint}}, private, ""},
+		"two endpoints that wait":          {machinelearningservices.Way{Mode: some, Endpoints: []rid.ID{other, endpoint}}, waits, other.String() + " or " + endpoint.String() + " has no approved connection"},
+		"approved, an endpoint":            {machinelearningservices.Way{Mode: some, Endpoints: []rid.ID{endpoint}}, private, ""},
 		"approved, by name":                {machinelearningservices.Way{Mode: some, Out: true}, public, ""},
 		"approved, by name but private":    {machinelearningservices.Way{Mode: some, Out: true}, private, rule + "private_endpoint"},
 		"approved, neither name nor point": {machinelearningservices.Way{Mode: some}, public, rule + "fqdn --destination acme.azurecr.io"},

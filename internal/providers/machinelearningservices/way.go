@@ -14,9 +14,9 @@ import (
 type Way struct {
 	Mode string // of the workspace's managed network
 
-	// Endpoint is the managed private endpoint that leads to the resource, which its
-	// owner may not have approved; the zero ID: there is none.
-	Endpoint rid.ID
+	// Endpoints are the managed private endpoints that lead to the resource, any of
+	// which its owner may not have approved.
+	Endpoints []rid.ID
 
 	// Out says that names lead out to the resource's public address at 443, where
 	// there is no endpoint.
@@ -47,7 +47,7 @@ func WayTo(ctx context.Context, c Config, workspace, target rid.ID, group, host,
 	for _, x := range rules {
 		if x.rule.Type == RulePrivateEndpoint {
 			if d, to, err := x.rule.endpoint(); err == nil && to.Equal(target) && strings.EqualFold(d.Group, group) {
-				way.Endpoint = ws.ID.Child(ruleWord, x.name)
+				way.Endpoints = append(way.Endpoints, ws.ID.Child(ruleWord, x.name))
 			}
 			continue
 		}

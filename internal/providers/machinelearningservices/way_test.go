@@ -20,18 +20,18 @@ func TestWayTo(t *testing.T) {
 		return way
 	}
 	w.Want(200, "PUT", path("g", "off")+apiv, body(""))
-	if way := to("off", namesake, "x.example"); way.Mode != machinelearningservices.Disabled || !way.Out || !way.Endpoint.IsRoot() || len(w.made) != 0 {
+	if way := to("off", namesake, "x.example"); way.Mode != machinelearningservices.Disabled || !way.Out || len(way.Endpoints) != 0 || len(w.made) != 0 {
 		t.Errorf("no isolation: %+v, made %v", way, w.made)
 	}
 	w.Want(200, "PUT", path("g", "all")+apiv, isolated("AllowInternetOutbound"))
-	if way := to("all", namesake, "x.example"); !way.Out || !way.Endpoint.IsRoot() || len(w.made) != 1 {
+	if way := to("all", namesake, "x.example"); !way.Out || len(way.Endpoints) != 0 || len(w.made) != 1 {
 		t.Errorf("the internet: %+v, made %v", way, w.made)
 	}
 	w.Want(200, "PUT", path("g", "some")+apiv, isolated("AllowOnlyApprovedOutbound"))
-	if way := to("some", vaultID, "vault1.vault.azure.net"); way.Out || way.Endpoint.IsRoot() {
+	if way := to("some", vaultID, "vault1.vault.azure.net"); way.Out || len(way.Endpoints) != 1 {
 		t.Errorf("the workspace's own: %+v", way)
 	}
-	if way := to("some", namesake, "vault2.vault.azure.net"); way.Out || !way.Endpoint.IsRoot() {
+	if way := to("some", namesake, "vault2.vault.azure.net"); way.Out || len(way.Endpoints) != 0 {
 		t.Errorf("what no rule has: %+v", way)
 	}
 	some := path("g", "some") + "/outboundRules/"
@@ -46,14 +46,19 @@ func TestWayTo(t *testing.T) {
 		`"type":"ServiceTag","destination":{"serviceTag":"AzureKeyVault","protocol":"TCP","portRanges":"1-442, 10000-65535, 443"}`: true,
 	} {
 		w.Want(200, "PUT", some+"rule"+apiv, `{"properties":{`+rule+`}}`)
-		if way := to("some", namesake, "VAULT2.vault.azure.net"); way.Out != is || !way.Endpoint.IsRoot() {
+		if way := to("some", namesake, "VAULT2.vault.azure.net"); way.Out != is || len(way.Endpoints) != 0 {
 			t.Errorf("%s: %+v", rule, way)
 		}
 		w.Do("DELETE", some+"rule"+apiv, "")
 	}
 	w.Want(200, "PUT", some+"rule"+apiv, endpointRule(namesake, "vault"))
-	if way := to("some", namesake, "x"); way.Out || way.Endpoint.Name() != "rule" {
+	if way := to("some", namesake, "x"); way.Out || len(way.Endpoints) != 1 || way.Endpoints[0].Name() != "rule" {
 		t.Errorf("a private endpoint: %+v", way)
+	}
+	// A registry may become the workspace's own after a rule was made for it: there are two then.
+	w.document(t, some+"second", map[string]any{"type": "PrivateEndpoint", "destination": map[string]any{"serviceResourceId": namesake, "subresourceTarget": "vault"}})
+	if way := to("some", namesake, "x"); len(way.Endpoints) != 2 || way.Endpoints[0].Equal(way.Endpoints[1]) {
+		t.Errorf("two private endpoints: %+v", way)
 	}
 	if _, err := machinelearningservices.WayTo(t.Context(), w.config, rid.MustParse(path("g", "none")), rid.MustParse(namesake), "vault", "x", "keyvault"); !apierr.Is(err, apierr.NotFound) {
 		t.Errorf("of no workspace: %v", err)
