@@ -114,7 +114,7 @@ func (s *Service) entitle(ctx context.Context, id rid.ID, private map[string]str
 			return err
 		}
 		if !change(&doc, rev > 0 || doc.Principal != "") {
-			return nil
+			return s.exchange(ctx, id, nil, mine) // the record went meanwhile: nobody else knows of these
 		}
 		want, err := s.needs(ctx, id, doc.Principal)
 		if err != nil {

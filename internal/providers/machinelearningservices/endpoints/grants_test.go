@@ -126,6 +126,30 @@ func TestRegrant_WhereAnotherReplicaWrites(t *testing.T) {
 	}
 }
 
+// TestRegrant_WhereAnotherReplicaDeletes: the endpoint goes away at another
+// replica while this one gives its identity a role.
+func TestRegrant_WhereAnotherReplicaDeletes(t *testing.T) {
+	w := start(t)
+	w.workspace()
+	w.endpoint("end1", "")
+	w.registry("reg1")
+	w.roles.then = func() {
+		docs, err := w.Store.List(t.Context(), store.Query{Prefix: "machinelearning/grants/"})
+		if err != nil || len(docs) != 1 {
+			t.Fatalf("got %v, %v", docs, err)
+		}
+		for _, name := range []string{"mlstore", "reg1"} {
+			w.roles.takeAway(name)
+		}
+		if err := w.Store.Delete(t.Context(), docs[0].Key, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.regrant(); err != nil || w.roles.count() != 0 {
+		t.Errorf("left: %s, %v", w.roles.at(), err)
+	}
+}
+
 // TestRegrant_OfAnEndpointOfBefore: what was recorded in the resource counts.
 func TestRegrant_OfAnEndpointOfBefore(t *testing.T) {
 	w := start(t)
