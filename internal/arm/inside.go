@@ -110,12 +110,37 @@ func (c *call) preview() (*Told, error) {
 	if t.Old, err = asMap(now.wire(nil)); err != nil {
 		return nil, err
 	}
-	stored, err := asMap(c.old.wire(nil))
+	inline := c.old.clone()
+	if err := c.route.inline(c.ctx, inline); err != nil {
+		return nil, err
+	}
+	stored, err := asMap(inline.wire(nil))
 	if err != nil {
 		return nil, err
 	}
+	c.route.inlined(t.Old, stored, t.Body)
 	withComputed(t.Old, stored, t.Body)
 	return t, nil
+}
+
+// inlined prepares the lists that are stored elsewhere: one that is not sent
+// stays as it is, and they are in an order that is nobody's.
+func (r *Route) inlined(shown, stored, next map[string]any) {
+	was, _ := shown["properties"].(map[string]any)
+	kept, _ := stored["properties"].(map[string]any)
+	now, _ := next["properties"].(map[string]any)
+	for _, name := range r.writeOnly {
+		switch list, isNext := now[name]; list := list.(type) {
+		case []any:
+			if old, ok := was[name].([]any); ok {
+				now[name] = inOrderOf(old, list)
+			}
+		default:
+			if !isNext {
+				delete(kept, name)
+			}
+		}
+	}
 }
 
 func asMap(v any) (map[string]any, error) {

@@ -46,6 +46,11 @@ type Kind[P any] struct {
 	Delete   func(ctx context.Context, old *Resource[P]) error       // acts; must be idempotent by ID
 	Read     func(ctx context.Context, r *Resource[P]) error         // fills in what is computed, on a copy
 
+	// Inline gives WriteOnly lists as they are stored elsewhere (a network's
+	// subnets, which are resources below it), without what is computed: a preview
+	// of a PUT then tells what would go from what stays.
+	Inline func(ctx context.Context, r *Resource[P]) error
+
 	// Deletable refuses a DELETE of the resource itself, such as of one that is
 	// in use. When its group or parent goes it is not asked.
 	Deletable func(ctx context.Context, old *Resource[P]) error
@@ -187,6 +192,7 @@ type Route struct {
 	del       func(ctx context.Context, old *Envelope) error
 	deletable func(ctx context.Context, old *Envelope) error
 	read      func(ctx context.Context, e *Envelope) error
+	inline    func(ctx context.Context, e *Envelope) error
 	list      func(ctx context.Context, filter string) (func(*Envelope) (bool, error), error)
 	get       func(ctx context.Context, id rid.ID) (*Envelope, error)
 	listAt    func(ctx context.Context, scope rid.ID, filter string) ([]*Envelope, error)
@@ -283,6 +289,7 @@ func Serve[P any](namespace string, k Kind[P]) Route {
 	if k.Read != nil {
 		r.read = one(k.Read)
 	}
+	r.inline = one(k.Inline)
 	r.list = k.lister()
 	k.virtual(&r)
 	for name, run := range k.Actions {

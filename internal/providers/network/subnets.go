@@ -233,6 +233,23 @@ func (p *provider) readSubnet(ctx context.Context, r *arm.Resource[Subnet]) erro
 	return nil
 }
 
+// inlineSubnets gives a network's subnets as they are stored.
+func (p *provider) inlineSubnets(ctx context.Context, r *arm.Resource[Network]) error {
+	list, err := p.res.List(ctx, r.ID, SubnetType, "", 0)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		s, err := arm.View[Subnet](e)
+		if err != nil {
+			return err
+		}
+		s.Properties.Endpoints, s.Properties.Addresses, s.Properties.State = nil, nil, ""
+		r.Properties.Subnets = append(r.Properties.Subnets, SubnetEntry{Name: e.Name, Properties: s.Properties})
+	}
+	return nil
+}
+
 func asMap(v any) (map[string]any, error) {
 	raw, err := json.Marshal(v)
 	if err != nil {

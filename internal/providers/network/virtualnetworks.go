@@ -118,7 +118,7 @@ func (p *provider) networks() arm.Kind[Network] {
 			}
 			return nil
 		},
-		Validate: p.validateNetwork, Put: p.putNetwork, Read: p.readNetwork, Delete: p.deleteNetwork,
+		Validate: p.validateNetwork, Put: p.putNetwork, Read: p.readNetwork, Inline: p.inlineSubnets, Delete: p.deleteNetwork,
 		Deletable: func(ctx context.Context, old *arm.Resource[Network]) error {
 			return p.unused(ctx, old.ID, "", false)
 		},
