@@ -115,6 +115,10 @@ func (s *Service) Sweep(ctx context.Context) error {
 		}
 		app, table, newest, ok := parseKey(doc.Key)
 		c, there := apps[app]
+		if ok && !there { // it may have been made meanwhile
+			apps = s.apps()
+			c, there = apps[app]
+		}
 		if !ok || !there || now.Sub(newest) > c.Retention {
 			if err := s.remove(ctx, doc.Key); err != nil {
 				return err

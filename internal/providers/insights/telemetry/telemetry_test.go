@@ -363,6 +363,38 @@ func TestErase(t *testing.T) {
 	}
 }
 
+// late makes something when batches are listed.
+type late struct {
+	store.Store
+	make func()
+}
+
+func (l *late) List(ctx context.Context, q store.Query) ([]store.Doc, error) {
+	if l.make != nil && q.Prefix == "telemetry/records/" {
+		l.make()
+	}
+	return l.Store.List(ctx, q)
+}
+
+// A component that is made while old records are looked for keeps its own.
+func TestSweep_BesideACreation(t *testing.T) {
+	st := &late{}
+	w := newWorld(t, func(c *telemetry.Config) { st.Store, c.Store = c.Store, st })
+	eventually(t, "the writer runs", func() bool { w.score("r", 200, 1); w.ask("requests"); return w.batches() > 0 })
+	before := w.batches()
+	const app = "0bbbbbbb-1111-2222-3333-444444444444"
+	st.make = sync.OnceFunc(func() {
+		w.resource(componentID+"2", map[string]any{"AppId": app})
+		key := fmt.Sprintf("telemetry/records/%s/%019d/requests/x", app, w.clock().UnixNano())
+		if _, err := w.store.Put(t.Context(), store.Doc{Key: key, Kind: "telemetry.batch", Value: []byte(`{"records":[]}`)}); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := w.s.Sweep(t.Context()); err != nil || w.batches() != before+1 {
+		t.Errorf("%d batches, %v, want %d", w.batches(), err, before+1)
+	}
+}
+
 // What was acknowledged before a stop is there after it: Run writes what waits.
 func TestStop(t *testing.T) {
 	w := newWorld(t)
