@@ -455,6 +455,12 @@ func TestPeering_IsConnectedByBothHalves(t *testing.T) {
 	if state(a) != "Connected" || state(b) != "Connected" || len(s.networks.Plans()[0].Peers) != 1 {
 		t.Errorf("got %s %s", state(a), state(b))
 	}
+	back := func(name, to string) string {
+		return `{"location":"westus2","properties":{"addressSpace":{"addressPrefixes":["10.88.0.0/16"]},"virtualNetworkPeerings":[{"name":"` + name + `","properties":{"remoteVirtualNetwork":{"id":"` + to + `"}}}]}}`
+	}
+	s.Want(http.StatusOK, "PUT", other+v, back("back", s.net))                                     // as it was shown
+	s.WantError(http.StatusBadRequest, "NotEnforced", "PUT", other+v, back("more", s.net))         // would not be made
+	s.WantError(http.StatusBadRequest, "NotEnforced", "PUT", other+v, back("back", s.net+"other")) // would not be changed
 	s.WantError(http.StatusBadRequest, "VnetAddressSpacesOverlap", "PUT", other+v, `{"location":"westus2","properties":{"addressSpace":{"addressPrefixes":["10.88.0.0/16","10.77.9.0/24"]}}}`)
 	s.WantError(http.StatusBadRequest, "VnetAddressSpacesOverlap", "PUT", s.net+"/virtualNetworkPeerings/near"+v, half(near)) // with another peer's
 	s.Want(http.StatusOK, "DELETE", b+v, "")

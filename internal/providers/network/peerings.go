@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -159,6 +160,32 @@ func (p *provider) validatePeers(id rid.ID, space []netip.Prefix) error {
 			if err := disjoint(id, space, r.id, r.props.ranges()); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// validateInlinePeerings lets a network be sent back with the peerings that it
+// was shown with, and refuses those that it hasn't: they would not be made.
+func (p *provider) validateInlinePeerings(ctx context.Context, next *arm.Resource[Network]) error {
+	if len(next.Properties.Peerings) == 0 {
+		return nil
+	}
+	have, err := p.res.List(ctx, next.ID, PeeringType, "", 0)
+	if err != nil {
+		return err
+	}
+	for _, entry := range next.Properties.Peerings {
+		same := false
+		for _, e := range have {
+			one, err := arm.View[Peering](e)
+			if err != nil {
+				return err
+			}
+			same = same || strings.EqualFold(e.Name, entry.Name) && strings.EqualFold(one.Properties.Remote.ID, entry.Properties.Remote.ID)
+		}
+		if !same {
+			return refuse("properties.virtualNetworkPeerings", fmt.Sprintf("peerings are resources of their own, and the network has none named %q to that network: `az network vnet peering create`", entry.Name))
 		}
 	}
 	return nil

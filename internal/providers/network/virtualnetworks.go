@@ -192,8 +192,9 @@ func (p *provider) validateNetwork(ctx context.Context, old, next *arm.Resource[
 		return refuse("properties.privateEndpointVNetPolicies", "high availability of private endpoints is not divided between zones: all are on one machine. Leave it Disabled")
 	case n.Flow != nil && *n.Flow != 0:
 		return refuse("properties.flowTimeoutInMinutes", "flows end when their connections do")
-	case len(n.Peerings) > 0 && old == nil:
-		return refuse("properties.virtualNetworkPeerings", "peerings are resources of their own: `az network vnet peering create`")
+	}
+	if err := p.validateInlinePeerings(ctx, next); err != nil {
+		return err
 	}
 	if err := p.validatePeers(next.ID, space); err != nil {
 		return err
