@@ -105,6 +105,7 @@ const GroupID = "amlworkspace"
 const (
 	uidKey     = "uid"     // its GUID
 	restoreKey = "restore" // the GUID of the deleted workspace that is taken back
+	givenKey   = "given"   // the roles that its own identity was given, in lines
 )
 
 // nameRule is that of workspaces. Source: "Workspaces - Create Or Update", workspaceName.

@@ -289,6 +289,9 @@ func (p *provider) put(ctx context.Context, _, next *arm.Resource[Properties]) e
 	if err := p.writeRules(ctx, ws, next.Properties.Network.Rules); err != nil {
 		return err
 	}
+	if err := p.entitle(ctx, ws, next.Private); err != nil {
+		return err
+	}
 	if err := p.furnish(ctx, ws); err != nil {
 		return err
 	}
@@ -326,28 +329,40 @@ const (
 	roleAcrPull         = "7f951dda-4ed3-4680-a7ca-43fe172d538d"
 )
 
-// furnish gives the workspace's identity its roles, and makes the containers
-// of its datastores.
-func (p *provider) furnish(ctx context.Context, ws *Workspace) error {
-	n := &ws.Properties
-	for _, g := range []struct{ id, role string }{{n.Storage, roleBlobContributor}, {n.Registry, roleAcrPull}} {
-		if g.id == "" || ws.Principal == "" || p.Assign == nil {
-			continue
-		}
+// entitle gives the workspace's identity its roles, each once: whoever changes
+// the workspace later need not be one who may give them, and one that was taken
+// away stays away.
+func (p *provider) entitle(ctx context.Context, ws *Workspace, private map[string]string) error {
+	if ws.Principal == "" || p.Assign == nil {
+		return nil
+	}
+	var given []string
+	for _, g := range []struct{ id, role string }{{ws.Properties.Storage, roleBlobContributor}, {ws.Properties.Registry, roleAcrPull}} {
 		scope, err := rid.Parse(g.id)
-		if err != nil {
+		if g.id == "" || err != nil {
 			continue // it was validated
+		}
+		one := ws.Principal + " " + g.role + " " + scope.Key()
+		given = append(given, one)
+		if slices.Contains(strings.Split(private[givenKey], "\n"), one) {
+			continue
 		}
 		if err := p.Assign(ctx, scope, g.role, ws.Principal); err != nil {
 			return fmt.Errorf("give the workspace's identity its roles: %w", err)
 		}
 	}
+	private[givenKey] = strings.Join(given, "\n")
+	return nil
+}
+
+// furnish writes the datastores that each workspace has, and makes their containers.
+func (p *provider) furnish(ctx context.Context, ws *Workspace) error {
 	if err := p.writeDefaults(ctx, ws); err != nil || p.Storage == nil {
 		return err
 	}
-	account, err := rid.Parse(n.Storage)
+	account, err := rid.Parse(ws.Properties.Storage)
 	if err != nil {
-		return nil // likewise
+		return nil // it was validated
 	}
 	for _, c := range defaultContainers(ws.UID) {
 		if err := p.Storage.EnsureContainer(ctx, account, c.container); err != nil {

@@ -385,6 +385,31 @@ func TestRegistry_RolesOfEndpointsFollow(t *testing.T) {
 	}
 }
 
+// TestRegistry_RoleIsGivenOnce: a role that somebody took away doesn't come back
+// with a change of something else, by one who may not give it.
+func TestRegistry_RoleIsGivenOnce(t *testing.T) {
+	w := start(t)
+	w.Group("g")
+	const one, two = deps + "Microsoft.ContainerRegistry/registries/reg1", deps + "Microsoft.ContainerRegistry/registries/reg2"
+	w.document(t, one, nil)
+	w.document(t, two, nil)
+	w.Want(200, "PUT", path("g", "work")+apiv, body(""))
+	for _, c := range []struct {
+		change string
+		given  int
+	}{
+		{`{"tags":{"a":"b"}}`, 1},
+		{`{"properties":{"containerRegistry":"` + one + `"}}`, 2},
+		{`{"properties":{"friendlyName":"f"}}`, 2},
+		{`{"properties":{"containerRegistry":"` + two + `"}}`, 3},
+		{`{"properties":{"containerRegistry":"` + one + `"}}`, 4},
+	} {
+		if w.Want(200, "PATCH", path("g", "work")+apiv, c.change); len(w.roles) != c.given {
+			t.Errorf("%s: got %v", c.change, w.roles)
+		}
+	}
+}
+
 // TestNetwork_WithoutRolesOfEndpoints: a role that can't be given keeps no
 // network from being made.
 func TestNetwork_WithoutRolesOfEndpoints(t *testing.T) {
