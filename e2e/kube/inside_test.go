@@ -46,7 +46,8 @@ func (k *kube) in(namespace, pod string, args ...string) (string, error) {
 // gives waits until the toybox in a pod prints want.
 func (k *kube) gives(t *testing.T, namespace, pod, want string, args ...string) {
 	t.Helper()
-	until(t, 30*time.Second, fmt.Sprintf("%s in %s gives %q", args, pod, want), func() (string, error) {
+	// Kubernetes retries the endpoints of a service after 1, 2, 4, … seconds where its view of them is old, as on a loaded machine.
+	until(t, 90*time.Second, fmt.Sprintf("%s in %s gives %q", args, pod, want), func() (string, error) {
 		return k.in(namespace, pod, args...)
 	}, func(s string) bool { return strings.Contains(s, want) })
 }
@@ -458,6 +459,12 @@ spec: {podSelector: {matchLabels: {app: dials}}, policyTypes: [Egress]}`
 func TestPods(t *testing.T) {
 	k := shared(t)
 	ns := k.space(t, "c1", "pods")
+	defer func() {
+		if t.Failed() {
+			seen, err := k.tryKubectl("c1", "", "-n", ns, "get", "pods,endpointslices,events", "-o", "wide")
+			t.Log(seen, err)
+		}
+	}()
 	k.apply(t, "c1", toybox(ns, "web", "web", "serve", "8080", "hello")+`
 ---
 apiVersion: batch/v1

@@ -85,7 +85,7 @@ func (k *kube) scorers(t *testing.T) (pids []int) {
 // TestScoring_UnderLoad: a rolling update of a deployment loses no request; of an
 // instance that is killed only those that were with it, and they say why.
 func TestScoring_UnderLoad(t *testing.T) {
-	k := begin(t, live.Options{}) // beside no other test of a cluster: it counts what is lost under its own load
+	k := begin(t, live.Options{}) // beside no other test: it counts what is lost under its own load
 	defer func() {
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(k.Home(), "log", "laz.log"))
